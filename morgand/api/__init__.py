@@ -1,0 +1,1 @@
+"""The HTTP APIs: ours and the OpenAI dialect."""
