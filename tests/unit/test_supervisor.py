@@ -1,0 +1,154 @@
+"""The supervisor: arithmetic as a table, and real child processes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from morgand.clock import SystemClock
+from morgand.roles.process import EngineClient
+from morgand.state import RoleState
+from morgand.supervisor import BACKOFF_S, COOL_DOWN_S, Child, ChildSpec, Restart, restart_delay
+
+ENGINE = """
+import sys
+sys.path.insert(0, {path!r})
+from morgand.roles.process import serve
+async def build(options):
+    async def echo(body):
+        return body
+    if options.get("fail"):
+        print("cannot load the thing")
+        sys.exit(3)
+    return {{"echo": echo}}
+serve(build)
+"""
+
+
+@pytest.mark.parametrize(
+    ("ends", "now", "expected"),
+    [
+        ([0.0], 0.0, Restart(BACKOFF_S[0], failed=False)),
+        ([0.0, 1.0], 1.0, Restart(BACKOFF_S[1], failed=False)),
+        ([0.0, 1.0, 2.0, 4.0, 9.0], 9.0, Restart(BACKOFF_S[4], failed=False)),
+        ([0.0, 1.0, 2.0, 4.0, 9.0, 10.0], 10.0, Restart(COOL_DOWN_S, failed=True)),
+        ([0.0, 1.0, 2.0, 4.0, 9.0, 100.0], 100.0, Restart(BACKOFF_S[0], failed=False)),
+    ],
+)
+def test_restart_delay(ends: list[float], now: float, expected: Restart) -> None:
+    """Delays grow with each end in the window; too many ends mean failed and a cool-down; old ends are forgotten."""
+    assert restart_delay(ends, now) == expected
+
+
+class Reports:
+    """Collects what a child reports and lets a test wait for a state."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[RoleState, str | None]] = []
+        self._changed = asyncio.Event()
+
+    def __call__(self, state: RoleState, detail: str | None) -> None:
+        self.seen.append((state, detail))
+        self._changed.set()
+
+    async def until(self, state: RoleState, times: int = 1) -> None:
+        async with asyncio.timeout(30):
+            while sum(1 for one, _ in self.seen if one is state) < times:
+                self._changed.clear()
+                await self._changed.wait()
+
+
+def child(tmp_path: Path, **options: object) -> tuple[Child, EngineClient]:
+    program = tmp_path / "engine.py"
+    program.write_text(ENGINE.format(path=str(Path(__file__).parents[2])))
+    socket = tmp_path / "e.sock"
+    client = EngineClient(socket, "toy")
+    spec = ChildSpec("toy", (sys.executable, str(program), "--socket", str(socket)), options, tmp_path / "toy.log")
+    return Child(spec, client.healthy, SystemClock()), client
+
+
+def children() -> list[psutil.Process]:
+    return [one for one in psutil.Process().children() if one.status() != psutil.STATUS_ZOMBIE]
+
+
+async def test_a_killed_child_is_started_again(tmp_path: Path) -> None:
+    """A child that is killed comes back, and stops for good when its task is cancelled."""
+    one, client = child(tmp_path)
+    reports = Reports()
+    task = asyncio.create_task(one.run(reports))
+    await reports.until(RoleState.READY)
+    children()[0].kill()
+    await reports.until(RoleState.READY, times=2)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await client.close()
+    assert children() == []
+
+
+async def test_a_child_that_cannot_start_says_why(tmp_path: Path) -> None:
+    """The exit code and the last line of output reach the report and the log file."""
+    one, client = child(tmp_path, fail=True)
+    reports = Reports()
+    task = asyncio.create_task(one.run(reports))
+    await reports.until(RoleState.STARTING, times=2)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await client.close()
+    assert any(detail and "exit code 3" in detail and "cannot load" in detail for _, detail in reports.seen)
+    assert "cannot load the thing" in (tmp_path / "toy.log").read_text()
+
+
+async def test_a_frozen_child_is_ended_and_replaced(tmp_path: Path) -> None:
+    """SIGSTOP: the child accepts connections and never answers; missed checks end it."""
+    one, _ = child(tmp_path)
+    probe_client = EngineClient(tmp_path / "e.sock", "toy")
+
+    async def probe() -> bool:
+        return await probe_client.healthy(deadline_s=0.3)
+
+    one._probe = probe
+    reports = Reports()
+    task = asyncio.create_task(one.run(reports))
+    await reports.until(RoleState.READY)
+    os.kill(children()[0].pid, signal.SIGSTOP)
+    await reports.until(RoleState.READY, times=2)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await probe_client.close()
+    assert any(detail and "stopped answering" in detail for _, detail in reports.seen)
+
+
+def test_no_child_survives_a_killed_parent(tmp_path: Path) -> None:
+    """SIGKILL of the parent, which can clean up nothing, still ends the engine."""
+    program = tmp_path / "engine.py"
+    program.write_text(ENGINE.format(path=str(Path(__file__).parents[2])))
+    parent = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import subprocess, sys, time\n"
+            f"p = subprocess.Popen([sys.executable, {str(program)!r}, '--socket', {str(tmp_path / 's')!r}], stdin=-1)\n"
+            "p.stdin.write(b'{}\\n'); p.stdin.flush(); print(p.pid, flush=True); time.sleep(60)",
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert parent.stdout is not None
+    engine = psutil.Process(int(parent.stdout.readline()))
+    deadline = time.monotonic() + 20
+    while not (tmp_path / "s").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    gone, alive = psutil.wait_procs([engine], timeout=10)
+    assert gone
+    assert not alive
