@@ -81,6 +81,7 @@ class Profile:
     engines: tuple[Engine, ...] = ()
     laptop: bool = False
     duty: Duty = Duty.ALWAYS
+    models: tuple[str, ...] = ()  # models whose files are on this host, each by its ``Model.handle``
 
     @property
     def vram_mb(self) -> int:
@@ -140,6 +141,84 @@ class Model:
     sha256: str | None = None
     engines: tuple[str, ...] = ()
 
+    @property
+    def handle(self) -> str:
+        """How a profile names this model: Ollama keeps its own store, so its tags are told apart from files."""
+        return self.source if self.source.startswith("ollama:") else self.name
+
+
+class GpuUse(StrEnum):
+    """What an engine does with a GPU."""
+
+    NEVER = "never"
+    MAY = "may"
+    MUST = "must"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOption:
+    """An engine that can perform a role."""
+
+    name: str
+    gpu: GpuUse = GpuUse.NEVER
+
+
+class Rank(StrEnum):
+    """What makes a host better for a role. Classes (``..-first``) count before measures."""
+
+    ALWAYS_FIRST = "always-first"  # hosts that are on all the time
+    NO_GPU_FIRST = "no-gpu-first"  # leave GPU hosts to the models
+    VRAM = "vram"  # largest VRAM; among hosts without a GPU, most RAM
+    MODERATE_VRAM = "moderate-vram"  # smallest VRAM of at least ``preferred_vram_mb``; else most RAM
+    RAM = "ram"
+    DISK = "disk"
+
+
+class Distance(StrEnum):
+    FORBIDDEN = "forbidden"  # never on one host
+    AVOIDED = "avoided"  # on one host only when there is no other
+
+
+@dataclass(frozen=True, slots=True)
+class Apart:
+    """Anti-affinity to a part of another role."""
+
+    role: str
+    part: str
+    distance: Distance = Distance.FORBIDDEN
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A share of a role: ``low`` of it must run if the part is required, up to ``high`` run if hosts fit."""
+
+    name: str
+    low: int = 1
+    high: int = 1
+    required: bool = True
+    apart: tuple[Apart, ...] = ()
+    engines: tuple[str, ...] = ()  # only with these engines, and the same as the first part's; any when empty
+
+
+@dataclass(frozen=True, slots=True)
+class RoleSpec:
+    """What a role asks of hosts. A host holds at most one part of a role.
+
+    ``ram_mb``, ``vram_mb`` and ``disk_mb`` are needs of a role without a model; a model brings its own.
+    """
+
+    name: str
+    purpose: str
+    parts: tuple[Part, ...]
+    engines: tuple[EngineOption, ...]
+    rank: tuple[Rank, ...]
+    ram_mb: int = 0
+    vram_mb: int = 0
+    disk_mb: int = 0
+    preferred_vram_mb: int = 0
+    needs_model: bool = False
+    keep_model: bool = False  # what it made depends on the model (embeddings): changed only when no host can run it
+
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
@@ -154,6 +233,7 @@ class Assignment:
     model: str | None = None
     ram_mb: int = 0
     vram_mb: int = 0
+    gpu: int | None = None  # index into the host's GPUs, None for CPU
 
     @property
     def slot(self) -> tuple[str, str, str]:
@@ -187,6 +267,7 @@ class Snapshot:
     revision: int
     epoch: int
     hosts: tuple[Host, ...]
+    roles: tuple[RoleSpec, ...] = ()  # in order of importance
     assignments: tuple[Assignment, ...] = ()
     models: tuple[Model, ...] = ()
     preferences: Mapping[str, RolePreference] = field(default_factory=dict)

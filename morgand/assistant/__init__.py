@@ -1,1 +1,1 @@
-
+"""The assistant: turns, prompts, retrieval. Knows nothing of hosts."""

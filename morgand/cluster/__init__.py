@@ -1,1 +1,1 @@
-
+"""What is decided: the store, election, fencing."""

@@ -1,1 +1,1 @@
-
+"""What this host has, one fact a file."""

@@ -1,1 +1,1 @@
-
+"""The jobs a host can hold."""

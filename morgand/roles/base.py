@@ -100,7 +100,7 @@ class EmbeddedService:
             await asyncio.shield(self._close())
 
 
-def model_options(context: HostContext, model: Model | None) -> Path:
+def model_files(context: HostContext, model: Model | None) -> Path:
     """Where the assigned model's files are. Raises EngineError when there is none."""
     if model is None:
         raise EngineError("No model is assigned.", remedy="See `morganctl roles explain`.")

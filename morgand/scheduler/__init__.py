@@ -1,1 +1,1 @@
-
+"""Who should run what: pure."""

@@ -1,1 +1,1 @@
-
+"""The database: models, repositories, migrations."""

@@ -1,1 +1,1 @@
-
+"""From files to passages: extract, chunk, ingest, retrieve, fuse, cite."""

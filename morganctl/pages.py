@@ -1,0 +1,74 @@
+"""Lists that come in pages, and things named by the beginning of their id."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+from morganctl.arguments import whole_id
+from morganctl.errors import CliError
+from morgand.api.schema import ConversationsReply, ConversationView, DocumentsReply, DocumentView
+
+if TYPE_CHECKING:
+    from morganctl.client import Client
+
+V = TypeVar("V", ConversationView, DocumentView)
+
+PAGE = 100
+PAGES_LIMIT = 10_000
+SHOWN_MATCHES = 5
+
+
+async def conversations(client: Client) -> AsyncIterator[ConversationView]:
+    """All conversations, a page at a time."""
+    offset = 0
+    for _ in range(PAGES_LIMIT):
+        params = {"limit": PAGE, "offset": offset}
+        page = (await client.get("/v1/conversations", ConversationsReply, params)).conversations
+        for item in page:
+            yield item
+        offset += len(page)
+        if not page:
+            return
+
+
+async def documents(client: Client, state: str | None = None) -> AsyncIterator[DocumentView]:
+    """All documents, or those in one state, a page at a time."""
+    offset = 0
+    for _ in range(PAGES_LIMIT):
+        params: dict[str, str | int] = {"limit": PAGE, "offset": offset}
+        if state is not None:
+            params["state"] = state
+        page = (await client.get("/v1/documents", DocumentsReply, params)).documents
+        for item in page:
+            yield item
+        offset += len(page)
+        if not page:
+            return
+
+
+async def resolve(
+    wanted: str, kind: str, items: AsyncIterator[V], names: Callable[[V], Sequence[str]] = lambda _item: ()
+) -> str:
+    """The id of the one item that ``wanted`` means: an id, a name, or the beginning of an id.
+
+    A whole id is taken as it is. Raises CliError when nothing or several things match.
+    """
+    if whole_id(wanted) is not None:
+        return wanted
+    named: list[V] = []
+    begun: list[V] = []
+    async for item in items:
+        if wanted in names(item):
+            named.append(item)
+        elif wanted and item.id.startswith(wanted.lower()):
+            begun.append(item)
+    matches = named or begun
+    if len(matches) == 1:
+        return matches[0].id
+    remedy = f"See `morganctl {kind}s list`."
+    if not matches:
+        raise CliError(f"There is no {kind} '{wanted}'.", code="not_found", remedy=remedy)
+    shown = ", ".join(item.id for item in matches[:SHOWN_MATCHES])
+    more = f" and {len(matches) - SHOWN_MATCHES} more" if len(matches) > SHOWN_MATCHES else ""
+    raise CliError(f"'{wanted}' means {len(matches)} {kind}s: {shown}{more}.", code="ambiguous", remedy=remedy)

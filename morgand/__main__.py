@@ -1,0 +1,146 @@
+"""Entry point of the daemon: ``morgand run|start|stop|check``.
+
+Exit codes: 0 success, 1 error, 64 usage, 78 faulty configuration.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from morgand import __version__
+from morgand.config import Config, default_config_paths, load
+from morgand.datadir import holder
+from morgand.errors import ConfigError, MorganError
+
+EXIT_ERROR, EXIT_USAGE, EXIT_CONFIG = 1, 64, 78
+START_DEADLINE_S = 60.0
+STOP_DEADLINE_S = 30.0
+
+_config = click.option(
+    "--config", "file", type=click.Path(path_type=Path), help="Configuration file (TOML) in place of the default ones."
+)
+_set = click.option("--set", "settings", multiple=True, metavar="SECTION.KEY=VALUE", help="Overrides one setting.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="morgand")
+def cli() -> None:
+    """The daemon of Morgan, a self-hosted AI assistant that lives on several ordinary machines.
+
+    \b
+    Examples:
+      morgand check                      what this host would run, and what is missing
+      morgand run                        run in the foreground, log to stderr
+      morgand run --set api.listen=off   without the TCP API
+      morgand start; morganctl status    run in the background
+    """
+
+
+@cli.command()
+@_config
+@_set
+def run(file: Path | None, settings: tuple[str, ...]) -> None:
+    """Run the daemon in the foreground. SIGTERM and Ctrl-C stop it in good order."""
+    from morgand import daemon
+
+    daemon.run(read_config(file, settings))
+
+
+@cli.command()
+@_config
+@_set
+def start(file: Path | None, settings: tuple[str, ...]) -> None:
+    """Run the daemon in the background; returns when it answers. Its log is DATA_DIR/logs/morgand.log."""
+    config = read_config(file, settings)
+    if (pid := holder(config.data_dir)) is not None:
+        click.echo(f"morgand runs already (process {pid}).")
+        return
+    log = config.data_dir / "logs" / "morgand.log"
+    log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    argv = [sys.executable, "-m", "morgand", "run", *(["--config", str(file)] if file else [])]
+    argv += [part for one in settings for part in ("--set", one)]
+    with log.open("ab") as output:
+        child = subprocess.Popen(  # noqa: S603 - our own program with the arguments we were given
+            argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+        )
+    deadline = time.monotonic() + START_DEADLINE_S
+    while not (config.data_dir / "morgand.sock").is_socket() or holder(config.data_dir) != child.pid:
+        if child.poll() is not None:
+            raise MorganError(f"morgand ended at once: {_last_line(log)}", remedy=f"The whole log is {log}.")
+        if time.monotonic() > deadline:
+            raise MorganError("morgand did not answer in time.", remedy=f"Its log is {log}.")
+        time.sleep(0.1)
+    click.echo(f"morgand runs (process {child.pid}); its log is {log}.")
+
+
+@cli.command()
+@_config
+@_set
+def stop(file: Path | None, settings: tuple[str, ...]) -> None:
+    """Stop the daemon that runs on the data directory, and wait for its end."""
+    data_dir = read_config(file, settings).data_dir
+    pid = holder(data_dir)
+    if pid is None:
+        click.echo(f"No morgand runs on {data_dir}.")
+        return
+    os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + STOP_DEADLINE_S
+    while holder(data_dir) == pid:
+        if time.monotonic() > deadline:
+            raise MorganError(f"morgand (process {pid}) does not stop.", remedy="Look at its log; end it by hand.")
+        time.sleep(0.1)
+    click.echo("morgand stopped.")
+
+
+@cli.command()
+@_config
+@_set
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def check(file: Path | None, settings: tuple[str, ...], *, as_json: bool) -> None:
+    """Say what this host could run, why, and what is missing. Changes nothing."""
+    from morgand.check import examine
+
+    report: Any = examine(read_config(file, settings))
+    click.echo(json.dumps(report.data, indent=2) if as_json else "\n".join(report.lines))
+
+
+def read_config(file: Path | None, settings: tuple[str, ...]) -> Config:
+    """The configuration from ``--config`` or the first default file that exists."""
+    if file is not None:
+        return load(file, os.environ, settings, must_exist=True)
+    found = next((path for path in default_config_paths() if path.is_file()), None)
+    return load(found, os.environ, settings)
+
+
+def _last_line(log: Path) -> str:
+    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    return lines[-1] if lines else "it said nothing"
+
+
+def main() -> None:
+    """Run the command; every expected error is a sentence on stderr and an exit code."""
+    try:
+        cli.main(standalone_mode=False)
+    except click.UsageError as err:
+        err.show()
+        sys.exit(EXIT_USAGE)
+    except click.exceptions.Exit as err:
+        sys.exit(err.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(EXIT_ERROR)
+    except MorganError as err:
+        click.echo(f"morgand: {err}", err=True)
+        sys.exit(EXIT_CONFIG if isinstance(err, ConfigError) else EXIT_ERROR)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""What the assistant says while it answers: a stream that ends in exactly one of the Done events."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from morgand.state import Citation, Turn
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The person's message is stored durably; the answer follows."""
+
+    id: str
+    conversation: str
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """The next piece of the answer's text."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Replace:
+    """Forget every piece so far: this is the answer's text (a check changed it, an invented source was removed)."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class TurnDone:
+    """The turn is stored; always the last event of a turn."""
+
+    turn: Turn
+
+
+@dataclass(frozen=True, slots=True)
+class QueryDone:
+    """The whole answer of a question without history; always the last event of a query."""
+
+    answer: str
+    citations: tuple[Citation, ...] = ()
+    notices: tuple[str, ...] = ()
+
+
+TurnEvent = Accepted | Delta | Replace | TurnDone
+QueryEvent = Delta | Replace | QueryDone

@@ -1,0 +1,97 @@
+"""Keeps the index equal to the library: the index is a copy and can always be rebuilt.
+
+The library (the database) says which documents are live and how many chunks each has; the index says how many
+points it holds for each. What differs is written again or removed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from morgand.assistant.rag.points import index_points
+from morgand.errors import NotFound, Unavailable
+from morgand.ports import Library, Vectors
+
+log = logging.getLogger("morgand.assistant")
+
+RETRY_S = (1.0, 2.0, 5.0, 10.0)  # while the index cannot be reached; then the last one again
+CHECK_S = 600.0  # how often it is looked at without a reason
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Documents to write to the index, and documents to remove from it first."""
+
+    missing: tuple[str, ...] = ()
+    stale: tuple[str, ...] = ()
+
+
+def difference(live: Mapping[str, int], counts: Mapping[str, int], changed: frozenset[str] = frozenset()) -> Difference:
+    """What the index lacks and what it holds too much. ``changed``: live documents to write in any case."""
+    stale = tuple(doc for doc, points in counts.items() if points > live.get(doc, 0))
+    missing = tuple(doc for doc, chunks in live.items() if counts.get(doc, 0) != chunks or doc in changed)
+    return Difference(missing=missing, stale=stale)
+
+
+class Reconciler:
+    """Compares and repairs; ``wake`` it when the index came back or a write to it failed."""
+
+    def __init__(self, library: Library, vectors: Vectors) -> None:
+        self._library = library
+        self._vectors = vectors
+        self._changed: set[str] = set()
+        self._wake = asyncio.Event()
+
+    def wake(self, *changed: str) -> None:
+        """Compare soon. ``changed``: documents whose points may be outdated although their number is right."""
+        self._changed.update(changed)
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Compare at start, whenever woken, and now and then. Ends only by cancellation."""
+        failures = 0
+        while True:
+            self._wake.clear()
+            try:
+                await self.reconcile()
+                failures = 0
+            except Unavailable as err:
+                if not failures:
+                    log.warning("index not reconciled", extra={"reason": err.message})
+                failures += 1
+            try:
+                async with asyncio.timeout(RETRY_S[min(failures, len(RETRY_S)) - 1] if failures else CHECK_S):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+
+    async def reconcile(self) -> Difference:
+        """Make the index equal to the library now. Raises Unavailable when one of them cannot be reached.
+
+        The index is counted before the library is read: a document that is completed in between looks missing
+        (and is written twice, harmless), never stale (and lost).
+        """
+        changed = frozenset(self._changed)
+        counts = await self._vectors.counts()
+        found = difference(await self._library.live(), counts, changed)
+        if found.stale:
+            await self._vectors.delete_documents(found.stale)
+        for document in found.missing:
+            await self.index(document)
+        self._changed -= changed
+        if found.missing or found.stale:
+            log.info("index reconciled", extra={"written": len(found.missing), "removed": len(found.stale)})
+        return found
+
+    async def index(self, document: str) -> None:
+        """Write one document's points from the library. A document deleted meanwhile is left out."""
+        try:
+            await self._library.document(document)
+            chunks = await self._library.chunks(document)
+        except NotFound:
+            return
+        if chunks:
+            await self._vectors.upsert(index_points(chunks))

@@ -1,0 +1,126 @@
+"""What ``status``, ``hosts`` and ``roles`` show: the wire's views, built from values."""
+
+from __future__ import annotations
+
+import msgspec
+
+from morgand.api.schema import (
+    ClusterView,
+    DatabaseView,
+    ExplainReply,
+    HostView,
+    PlacementView,
+    PlanReply,
+    QuorumView,
+    RefusalView,
+    RoleView,
+    UsageView,
+    VoterView,
+)
+from morgand.state import Assignment, Host, HostState, Plan, Profile, RoleState, RoleStatus, Usage
+
+LOW_DISK_MB = 1024
+NO_USAGE = Usage(cpu_pct=0.0, ram_mb=0, vram_mb=0)
+NEEDED = ("core", "db", "llm", "embedder", "reranker", "vectors", "objects")
+
+
+def host_view(host: Host, assignments: tuple[Assignment, ...], usage: Usage) -> HostView:
+    """One host with the roles it holds."""
+    return HostView(
+        id=host.id,
+        name=host.name,
+        address=host.address,
+        state=host.state.value,
+        duty=host.profile.duty.value,
+        roles=sorted({one.role for one in assignments if one.host == host.id}),
+        profile=profile_view(host.profile),
+        usage=UsageView(cpu_pct=usage.cpu_pct, ram_mb=usage.ram_mb, vram_mb=usage.vram_mb),
+        draining=host.draining,
+        labels=list(host.labels),
+    )
+
+
+def profile_view(profile: Profile) -> dict[str, object]:
+    """A profile as plain JSON values."""
+    view: dict[str, object] = msgspec.to_builtins(profile)
+    return view
+
+
+def role_view(status: RoleStatus) -> RoleView:
+    return RoleView(
+        role=status.role, part=status.part, host=status.host, state=status.state.value, epoch=status.epoch,
+        why=status.why, model=status.model, detail=status.detail,
+    )  # fmt: skip
+
+
+def role_views(assignments: tuple[Assignment, ...], statuses: list[RoleStatus]) -> list[RoleView]:
+    """Every assignment with what its host says of it; one that is not yet acted on is starting."""
+    said = {(one.role, one.part, one.host): one for one in statuses}
+    views = [role_view(said.pop(one.slot)) if one.slot in said else _silent(one) for one in assignments]
+    return views + [role_view(one) for one in said.values()]
+
+
+def _silent(one: Assignment) -> RoleView:
+    return RoleView(
+        role=one.role, part=one.part, host=one.host, state="starting", epoch=one.epoch, why=one.why, model=one.model
+    )
+
+
+def cluster_view(cluster_id: str, name: str, leader: str | None, epoch: int, hosts: tuple[Host, ...]) -> ClusterView:
+    """A cluster of one: its host is the only voter, so the loss of it stops everything, and ``tolerates`` says so."""
+    voters = [VoterView(id=one.id, name=one.name, healthy=one.state is HostState.ALIVE) for one in hosts[:1]]
+    needed = len(voters) // 2 + 1
+    healthy = sum(voter.healthy for voter in voters)
+    quorum = QuorumView(voters=voters, needed=needed, healthy=healthy, tolerates=max(healthy - needed, 0))
+    return ClusterView(id=cluster_id, name=name, leader=leader, epoch=epoch, quorum=quorum)
+
+
+def database_view(assignments: tuple[Assignment, ...]) -> DatabaseView:
+    primary = next((one.host for one in assignments if one.role == "db" and one.part == "primary"), None)
+    return DatabaseView(primary=primary, standbys=[])
+
+
+def warnings(hosts: tuple[Host, ...], roles: list[RoleView], failed_documents: int) -> list[str]:
+    """What a person should know, in sentences with the next step."""
+    found = [
+        f"{host.name}: only {host.profile.disk.free_mb} MB are free on {host.profile.disk.path}."
+        for host in hosts
+        if host.profile.disk.free_mb < LOW_DISK_MB
+    ]
+    found += [
+        f"{one.role} has failed: {one.detail or 'see its log'} (`morganctl logs {one.role}`)."
+        for one in roles
+        if one.state == RoleState.FAILED.value
+    ]
+    placed = {one.role for one in roles}
+    found += [f"{role} is not placed: see `morganctl roles explain {role}`." for role in NEEDED if role not in placed]
+    if failed_documents:
+        found.append(f"{failed_documents} documents could not be ingested: see `morganctl documents list`.")
+    return found
+
+
+def placement_view(one: Assignment) -> PlacementView:
+    return PlacementView(role=one.role, part=one.part, host=one.host, engine=one.engine, why=one.why, model=one.model)
+
+
+def refusal_views(plan: Plan, role: str | None = None) -> list[RefusalView]:
+    return [
+        RefusalView(role=one.role, part=one.part, host=one.host, reason=one.reason)
+        for one in plan.refusals
+        if role in (None, one.role)
+    ]
+
+
+def explain_view(plan: Plan, role: str | None) -> ExplainReply:
+    """Why things are where they are, for one role or all."""
+    placements = [placement_view(one) for one in plan.assignments if role in (None, one.role)]
+    return ExplainReply(placements=placements, refusals=refusal_views(plan, role))
+
+
+def plan_view(plan: Plan) -> PlanReply:
+    return PlanReply(
+        added=[placement_view(one) for one in plan.added],
+        removed=[placement_view(one) for one in plan.removed],
+        placements=[placement_view(one) for one in plan.assignments],
+        refusals=refusal_views(plan),
+    )

@@ -1,0 +1,1 @@
+"""The cache role: spec, service, client."""

@@ -1,0 +1,1 @@
+"""The db role: spec, service, client."""

@@ -1,0 +1,23 @@
+"""Run the embedder here, in a process of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from morgand.roles.base import HostContext, ProcessService, Service, model_files
+from morgand.state import Assignment, Model
+
+
+def service(context: HostContext, assignment: Assignment, model: Model | None) -> Service:
+    """The service of one assignment."""
+
+    def options() -> Mapping[str, Any]:
+        return {
+            "engine": assignment.engine,
+            "model": assignment.model,
+            "model_dir": str(model_files(context, model)),
+            "threads": context.config().llm.threads,
+        }
+
+    return ProcessService(context, assignment.role, "morgand.roles.embedder.engine", options)

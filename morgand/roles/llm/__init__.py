@@ -1,0 +1,1 @@
+"""The llm role: spec, service, client."""

@@ -1,0 +1,28 @@
+"""Run the LLM here: llama.cpp in a process of its own. Also performs ``llm-fast``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from morgand.roles.base import HostContext, ProcessService, Service, model_files
+from morgand.state import Assignment, Model
+
+SLOTS = 2  # answers generated at the same time; each has the model's whole context
+ALL_LAYERS = 999  # llama.cpp takes the model's own number when this is larger
+
+
+def service(context: HostContext, assignment: Assignment, model: Model | None) -> Service:
+    """The service of one assignment."""
+
+    def options() -> Mapping[str, Any]:
+        path = model_files(context, model)
+        return {
+            "model_path": str(path),
+            "context_tokens": model.context_tokens if model else 0,
+            "parallel": SLOTS,
+            "threads": context.config().llm.threads,
+            "gpu_layers": ALL_LAYERS if assignment.vram_mb else 0,
+        }
+
+    return ProcessService(context, assignment.role, "morgand.roles.llm.engine", options)

@@ -1,0 +1,1 @@
+"""The objects role: spec, service, client."""

@@ -1,0 +1,34 @@
+"""Perform the objects role here: a content-addressed folder in the data directory."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+from pathlib import Path
+
+from morgand.clock import Clock
+from morgand.errors import StorageFull
+from morgand.roles.base import EmbeddedService, Service
+
+
+def service(folder: Path, clock: Clock) -> Service:
+    """Ready while the folder takes a write."""
+
+    async def check() -> None:
+        await asyncio.to_thread(_probe, folder)
+
+    return EmbeddedService(check, check, _nothing, clock)
+
+
+async def _nothing() -> None:
+    """A folder needs no closing."""
+
+
+def _probe(folder: Path) -> None:
+    try:
+        descriptor, name = tempfile.mkstemp(dir=folder, prefix=".probe-")
+        os.close(descriptor)
+        Path(name).unlink()
+    except OSError as err:
+        raise StorageFull(f"{folder} cannot be written: {err.strerror}.", remedy="Free some space.") from err

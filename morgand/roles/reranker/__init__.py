@@ -1,0 +1,1 @@
+"""The reranker role: spec, service, client."""

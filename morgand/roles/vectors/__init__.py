@@ -1,0 +1,1 @@
+"""The vectors role: spec, service, client."""

@@ -1,0 +1,14 @@
+"""Run the vector index here: Qdrant Edge in a process of its own."""
+
+from __future__ import annotations
+
+from morgand.roles.base import HostContext, ProcessService, Service
+from morgand.state import Assignment, Model
+
+DIMENSION = 384  # of every embedder in the catalogue; another one would need another index
+
+
+def service(context: HostContext, assignment: Assignment, _model: Model | None) -> Service:
+    """The service of one assignment."""
+    options = {"dir": str(context.data_dir / "vectors"), "size": DIMENSION}
+    return ProcessService(context, assignment.role, "morgand.roles.vectors.engine", lambda: options)

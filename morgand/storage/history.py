@@ -1,0 +1,257 @@
+"""Conversations and their messages (port ``History``).
+
+A turn is stored once however often and however concurrently it is sent: the person's message has the turn's id, the
+answer's id follows from it, and whoever stores locks the conversation first. That lock is an UPDATE on purpose: on a
+replicated PostgreSQL a retry must write too, or its commit would not wait for the standby.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NoReturn
+from uuid import UUID, uuid4, uuid5
+
+import msgspec
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from morgand.clock import Clock
+from morgand.errors import Conflict, InvalidInput, NotFound
+from morgand.state import Citation, Conversation, Message, Speaker, Turn
+from morgand.storage.database import Database
+from morgand.storage.models import ConversationRow, FeedbackRow, MessageRow, clean
+from morgand.storage.rows import conversation_of, known_id, message_of, new_id
+
+TITLE_CHARS = 80
+
+
+def answer_id(turn_id: UUID) -> UUID:
+    """The id of a turn's answer."""
+    return uuid5(turn_id, "answer")
+
+
+class SqlHistory:
+    """Implements ``ports.History``."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def turn(self, turn_id: str) -> Turn | None:
+        """What is stored of a turn; None if nothing is (any more)."""
+        try:
+            message_id = UUID(turn_id)
+        except ValueError:
+            return None
+        async with self._database.read() as session:
+            return await _turn(session, message_id)
+
+    async def store_message(self, turn_id: str, conversation: str, text: str, *, tokens: int, user: str | None) -> Turn:
+        """See the port. Raises Conflict for the same id with other content, NotFound for a deleted conversation."""
+        message_id, conversation_id, text = new_id(turn_id, "turn"), new_id(conversation, "conversation"), clean(text)
+        async with self._database.write() as session:
+            await self._open_conversation(session, conversation_id, text, user)
+            if stored := await session.get(MessageRow, message_id):
+                return await _same_turn(session, stored, conversation_id, text)
+            await self._append(session, conversation_id, message_id, Speaker.USER, text, tokens)
+            turn = await _turn(session, message_id)
+        assert turn is not None
+        return turn
+
+    async def store_answer(
+        self, turn_id: str, text: str, *, tokens: int, citations: Sequence[Citation], notices: Sequence[str]
+    ) -> Turn:
+        """See the port. Raises NotFound if the turn's message is not stored."""
+        message_id = known_id(turn_id, "turn")
+        async with self._database.write() as session:
+            stored = await session.get(MessageRow, message_id)
+            if stored is None or stored.deleted_at or stored.role != Speaker.USER:
+                raise NotFound(f"There is no turn '{turn_id}'.")
+            await _lock(session, stored.conversation_id)
+            if await session.get(MessageRow, answer_id(message_id)) is None:
+                cited: list[Any] = msgspec.to_builtins(list(citations))
+                await self._append(
+                    session, stored.conversation_id, answer_id(message_id), Speaker.ASSISTANT, text, tokens,
+                    citations=cited, notices=list(notices),
+                )  # fmt: skip
+            turn = await _turn(session, message_id)
+        assert turn is not None
+        return turn
+
+    async def messages(self, conversation: str, *, after: str | None = None, limit: int = 1000) -> list[Message]:
+        """In the order they were stored. Raises NotFound for an unknown conversation or ``after``."""
+        async with self._database.read() as session:
+            row = await _conversation(session, conversation)
+            start = -1
+            if after is not None:
+                start = (await _message(session, row.id, after)).position
+            found = await session.scalars(
+                select(MessageRow)
+                .where(MessageRow.conversation_id == row.id, MessageRow.position > start)
+                .order_by(MessageRow.position)
+                .limit(limit)
+            )
+            return [message_of(message) for message in found]
+
+    async def conversation(self, conversation: str) -> Conversation:
+        async with self._database.read() as session:
+            return conversation_of(await _conversation(session, conversation))
+
+    async def conversations(self, *, limit: int = 100, offset: int = 0) -> list[Conversation]:
+        """The last used first."""
+        async with self._database.read() as session:
+            found = await session.scalars(
+                select(ConversationRow)
+                .where(ConversationRow.deleted_at.is_(None))
+                .order_by(ConversationRow.updated_at.desc(), ConversationRow.id)
+                .limit(limit)
+                .offset(offset)
+            )
+            return [conversation_of(row) for row in found]
+
+    async def latest_conversation(self, user: str | None) -> Conversation | None:
+        """The conversation last used by this user (None: by anybody)."""
+        query = select(ConversationRow).where(ConversationRow.deleted_at.is_(None))
+        if user is not None:
+            query = query.where(ConversationRow.user == user)
+        async with self._database.read() as session:
+            newest = query.order_by(ConversationRow.updated_at.desc(), ConversationRow.id).limit(1)
+            row = await session.scalar(newest)
+            return conversation_of(row) if row else None
+
+    async def set_summary(self, conversation: str, summary: str, through: str) -> None:
+        """Keep a summary of the messages up to and with ``through``."""
+        async with self._database.write() as session:
+            row = await _conversation(session, conversation)
+            row.summary_through = (await _message(session, row.id, through)).id
+            row.summary = summary
+
+    async def delete_conversation(self, conversation: str) -> None:
+        """Remove what was said, at once; empty rows stay as tombstones so that a late retry cannot bring it back."""
+        now = self._clock.now()
+        async with self._database.write() as session:
+            row = await _conversation(session, conversation)
+            await _lock(session, row.id)
+            row.title, row.summary, row.details, row.deleted_at, row.updated_at = "", None, {}, now, now
+            for model, emptied in (
+                (MessageRow, {"content": "", "citations": [], "notices": []}),
+                (FeedbackRow, {"comment": None}),
+            ):
+                await session.execute(
+                    update(model)
+                    .where(model.conversation_id == row.id)
+                    .values({**emptied, "details": {}, "deleted_at": now, "updated_at": now})
+                )
+
+    async def add_feedback(
+        self, conversation: str, message: str | None, *, rating: int | None, comment: str | None, kind: str
+    ) -> str:
+        """Returns the feedback's id. Raises InvalidInput for a rating that is not 1 to 5."""
+        if rating is not None and not 1 <= rating <= 5:
+            raise InvalidInput(f"The rating {rating} is out of range.", remedy="Rate from 1 to 5.")
+        now = self._clock.now()
+        async with self._database.write() as session:
+            row = await _conversation(session, conversation)
+            about = await _message(session, row.id, message) if message is not None else None
+            feedback = FeedbackRow(
+                id=uuid4(), conversation_id=row.id, message_id=about.id if about else None, user=row.user,
+                rating=rating, comment=comment, kind=kind, created_at=now, updated_at=now,
+            )  # fmt: skip
+            session.add(feedback)
+        return str(feedback.id)
+
+    async def _open_conversation(
+        self, session: AsyncSession, conversation: UUID, text: str, user: str | None
+    ) -> None:
+        """Make the conversation unless it is there, and lock it."""
+        now = self._clock.now()
+        new = self._database.insert(ConversationRow).values(
+            id=conversation, user=user, title=_title(text), message_count=0, created_at=now, updated_at=now, details={}
+        )
+        lock = new.on_conflict_do_update(index_elements=["id"], set_={"updated_at": ConversationRow.updated_at})
+        deleted = await session.scalar(lock.returning(ConversationRow.deleted_at))
+        if deleted is not None:
+            _gone(str(conversation))
+
+    async def _append(
+        self, session: AsyncSession, conversation: UUID, message: UUID, speaker: Speaker, text: str, tokens: int,
+        *, citations: Sequence[Any] = (), notices: Sequence[str] = (),
+    ) -> None:  # fmt: skip
+        """Add a message to a conversation that this transaction has locked."""
+        now = self._clock.now()
+        taken = await session.scalar(
+            update(ConversationRow)
+            .where(ConversationRow.id == conversation)
+            .values(message_count=ConversationRow.message_count + 1, updated_at=now)
+            .returning(ConversationRow.message_count)
+            .execution_options(synchronize_session=False)
+        )
+        assert taken is not None
+        session.add(
+            MessageRow(
+                id=message, conversation_id=conversation, position=taken - 1, role=speaker.value, content=text,
+                tokens=tokens, citations=list(citations), notices=list(notices), created_at=now, updated_at=now,
+            )
+        )  # fmt: skip
+        await session.flush()
+
+
+def _title(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= TITLE_CHARS else line[: TITLE_CHARS - 1].rstrip() + "…"
+
+
+def _gone(conversation: str) -> NoReturn:
+    raise NotFound(f"There is no conversation '{conversation}'.", remedy="See `morganctl conversations list`.")
+
+
+async def _conversation(session: AsyncSession, conversation: str) -> ConversationRow:
+    row = await session.get(ConversationRow, known_id(conversation, "conversation"))
+    if row is None or row.deleted_at:
+        _gone(conversation)
+    return row
+
+
+async def _message(session: AsyncSession, conversation: UUID, message: str) -> MessageRow:
+    row = await session.get(MessageRow, known_id(message, "message"))
+    if row is None or row.conversation_id != conversation:
+        raise NotFound(f"There is no message '{message}' in this conversation.")
+    return row
+
+
+async def _lock(session: AsyncSession, conversation: UUID) -> None:
+    deleted = await session.scalar(
+        update(ConversationRow)
+        .where(ConversationRow.id == conversation)
+        .values(updated_at=ConversationRow.updated_at)
+        .returning(ConversationRow.deleted_at)
+        .execution_options(synchronize_session=False)
+    )
+    if deleted is not None:
+        _gone(str(conversation))
+
+
+async def _turn(session: AsyncSession, message_id: UUID) -> Turn | None:
+    rows = await session.scalars(select(MessageRow).where(MessageRow.id.in_([message_id, answer_id(message_id)])))
+    found = {row.id: row for row in rows}
+    message = found.get(message_id)
+    if message is None or message.deleted_at or message.role != Speaker.USER:
+        return None
+    answer = found.get(answer_id(message_id))
+    return Turn(
+        id=str(message_id),
+        conversation=str(message.conversation_id),
+        message=message_of(message),
+        answer=message_of(answer) if answer else None,
+    )
+
+
+async def _same_turn(session: AsyncSession, stored: MessageRow, conversation: UUID, text: str) -> Turn:
+    """A turn that is stored already. Raises Conflict if what came now is something else."""
+    if stored.role != Speaker.USER or stored.conversation_id != conversation or stored.content != text:
+        raise Conflict(
+            f"Turn {stored.id} is already stored with other content.", remedy="Give every new message a new id."
+        )
+    turn = await _turn(session, stored.id)
+    assert turn is not None, "its conversation is live"
+    return turn

@@ -1,0 +1,73 @@
+"""The house is held: each import contract breaks when it is violated, and functions stay short."""
+
+from __future__ import annotations
+
+import ast
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MAX_FUNCTION_LINES = 70
+MAX_FILE_LINES = 500
+
+VIOLATIONS = {
+    "layers": ("morgand/state.py", "import morgand.daemon"),
+    "roles": ("morgand/roles/llm/service.py", "import morgand.roles.embedder.service"),
+    "assistant": ("morgand/assistant/prompt.py", "import morgand.cluster"),
+    "cli": ("morganctl/output.py", "import morgand.config"),
+    "pure": ("morgand/assistant/rag/fuse.py", "import random"),
+    "light": ("morgand/planner.py", "import numpy"),
+}
+
+
+def lint(root: Path, contract: str | None = None) -> subprocess.CompletedProcess[str]:
+    argv = [str(Path(sys.executable).parent / "lint-imports"), "--no-cache"]
+    return subprocess.run(
+        argv + (["--contract", contract] if contract else []),
+        cwd=root, capture_output=True, text=True, check=False, env={"PYTHONPATH": str(root), "PATH": "/usr/bin:/bin"},
+    )  # fmt: skip
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """The packages and the contracts in a place where they may be violated."""
+    for package in ("morgand", "morganctl", "migrations"):
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / ".importlinter", tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("contract", sorted(VIOLATIONS))
+def test_contract_breaks_when_violated(copy: Path, contract: str) -> None:
+    """A contract that cannot fail holds nothing: violate it and see it break."""
+    file, line = VIOLATIONS[contract]
+    assert lint(copy, contract).returncode == 0
+    with (copy / file).open("a") as module:
+        module.write(f"\n{line}\n")
+    broken = lint(copy, contract)
+    assert broken.returncode == 1, broken.stdout
+    assert "BROKEN" in broken.stdout
+
+
+def sources() -> list[Path]:
+    folders = ("morgand", "morganctl", "migrations", "benchmarks", "tests")
+    return [file for folder in folders for file in sorted((ROOT / folder).rglob("*.py"))]
+
+
+def test_functions_are_short() -> None:
+    """No function is over 70 lines, no product file over 500."""
+    long: list[str] = []
+    for file in sources():
+        text = file.read_text()
+        if "tests" not in file.parts and text.count("\n") > MAX_FILE_LINES:
+            long.append(f"{file.relative_to(ROOT)}: {text.count(chr(10))} lines")
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = (node.end_lineno or node.lineno) - node.lineno + 1
+                if lines > MAX_FUNCTION_LINES:
+                    long.append(f"{file.relative_to(ROOT)}:{node.lineno} {node.name}: {lines} lines")
+    assert long == []
