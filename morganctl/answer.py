@@ -28,7 +28,7 @@ class Answer(Generic[R]):
     """Folds events; ``reply`` is set once ``done`` came."""
 
     def __init__(self, reply: type[R]) -> None:
-        self._type = reply
+        self._type: type[R] = reply
         self.text = ""
         self.accepted: Accepted | None = None
         self.reply: R | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -47,7 +48,7 @@ class App:
         """Ask on a terminal; elsewhere only ``--yes`` will do. Raises UsageFault or CliError."""
         if yes:
             return
-        if self.out.json or not click.get_text_stream("stdin").isatty():
+        if self.out.json or not sys.stdin.isatty():
             raise UsageFault("This deletes something and nobody can be asked.", remedy="Add --yes to confirm.")
         if not click.confirm(question, err=True):
             raise CliError("Nothing was deleted.", code="aborted")

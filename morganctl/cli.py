@@ -110,6 +110,8 @@ def _guarded(arguments: list[str], app: App) -> int:
     except click.UsageError as err:
         path = err.ctx.command_path if err.ctx else "morganctl"
         return _fail(app.out, errors.USAGE, "usage", err.format_message(), f"See `{path} --help`.")
+    except UnicodeEncodeError:
+        return _fail(app.out, errors.USAGE, "usage", "An argument is not valid UTF-8.", None)
     except click.ClickException as err:
         return _fail(app.out, errors.ERROR, "error", err.format_message(), None)
     except (click.Abort, KeyboardInterrupt):

@@ -7,10 +7,10 @@ Every failure that leaves this module is a ``CliError``. A request that never re
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from types import TracebackType
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import aiohttp
 import msgspec
@@ -39,7 +39,7 @@ class Client:
         self._sleep = sleep
         self._session: aiohttp.ClientSession
 
-    async def __aenter__(self) -> Client:
+    async def __aenter__(self) -> Self:
         socket = self._target.socket
         connector = aiohttp.TCPConnector() if socket is None else aiohttp.UnixConnector(path=str(socket))
         headers = {"Authorization": f"Bearer {self._target.key}"} if self._target.key else {}
@@ -86,7 +86,7 @@ class Client:
         except (aiohttp.ClientError, TimeoutError, OSError) as err:
             raise self._translated(err, deadline_s) from err
 
-    async def stream(self, path: str, body: Request) -> AsyncIterator[sse.Event]:
+    async def stream(self, path: str, body: Request) -> AsyncGenerator[sse.Event, None]:
         """The events of a streamed answer, ended by ``done`` or ``error``.
 
         The body must be repeatable. When the connection breaks the question is asked again and a ``replace`` event
@@ -112,7 +112,7 @@ class Client:
             if started:
                 yield sse.Event("replace", b'{"text":""}')
 
-    async def _stream_once(self, path: str, body: Request) -> AsyncIterator[sse.Event]:
+    async def _stream_once(self, path: str, body: Request) -> AsyncGenerator[sse.Event, None]:
         async with self._session.post(
             self._url(path),
             data=msgspec.json.encode(body),

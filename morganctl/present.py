@@ -11,7 +11,6 @@ from morganctl.output import Output, clean
 from morgand.api.schema import QueryReply, QueryRequest, TurnReply, TurnRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
     from rich.console import Console, ConsoleOptions, RenderResult
@@ -46,9 +45,7 @@ def _live(out: Output, tail: Tail) -> AbstractContextManager[object]:
     return Live(tail, console=out.console(), refresh_per_second=REDRAWS_PER_S, transient=True)
 
 
-async def streamed(
-    client: Client, path: str, request: TurnRequest | QueryRequest, answer: Answer[R], out: Output
-) -> R:
+async def streamed(client: Client, path: str, request: TurnRequest | QueryRequest, answer: Answer[R], out: Output) -> R:
     """Ask with ``stream``, show what comes, return the reply. Raises CliError.
 
     Whatever ends it, a terminal keeps the text that arrived.
@@ -79,11 +76,9 @@ def show_text(out: Output, text: str) -> None:
     out.console().print(Markdown(clean(text)))
 
 
-def show_reply(out: Output, reply: TurnReply | QueryReply, fallback: Callable[[], str] | None = None) -> None:
+def show_reply(out: Output, reply: TurnReply | QueryReply) -> None:
     """What comes after the text: sources and notices, or the reply as the JSON document."""
     if out.json:
         out.document(reply)
         return
-    if reply.answer is None and fallback is not None:
-        out.note(fallback())
     out.sources(reply.citations, reply.notices)

@@ -174,6 +174,10 @@ class History(Protocol):
 
     async def conversations(self, *, limit: int = 100, offset: int = 0) -> list[Conversation]: ...
 
+    async def latest_conversation(self, user: str | None) -> Conversation | None:
+        """The conversation last used by this user (None: by anybody)."""
+        ...
+
     async def set_summary(self, conversation: str, summary: str, through: str) -> None: ...
 
     async def delete_conversation(self, conversation: str) -> None: ...
@@ -191,6 +195,10 @@ class Library(Protocol):
     async def documents(
         self, *, state: DocumentState | None = None, limit: int = 1000, offset: int = 0
     ) -> list[Document]: ...
+
+    async def states(self) -> dict[str, int]:
+        """Documents per state."""
+        ...
 
     async def add(self, document: Document) -> tuple[Document, bool]:
         """Store a new document row. If a live document with the same source and content exists (not failed),
@@ -227,3 +235,7 @@ class Library(Protocol):
         ...
 
     async def object_used(self, key: str) -> bool: ...
+
+    async def object_keys(self, documents: Sequence[str]) -> dict[str, str]:
+        """The object key of each document, deleted ones included."""
+        ...

@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import click
 
-from morganctl.app import App, Command, Group
+from morganctl.app import App, Group
 from morganctl.output import one_line
 from morgand.api.schema import Deleted, SettingRequest, SettingsReply, SettingView
 

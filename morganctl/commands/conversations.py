@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from morganctl import pages
-from morganctl.app import App, Command, Group
+from morganctl.app import App, Group
 from morganctl.errors import CliError
 from morganctl.output import clean, one_line, short
 from morgand.api.schema import ConversationsReply, ConversationView, Deleted, MessagesReply
@@ -18,12 +18,16 @@ if TYPE_CHECKING:
     from morganctl.client import Client
 
 
-@click.group(cls=Group, examples=("morganctl conversations list", "morganctl conversations export 91ac --output talk.md"))
+@click.group(
+    cls=Group, examples=("morganctl conversations list", "morganctl conversations export 91ac --output talk.md")
+)
 def conversations() -> None:
     """List, show, delete and export conversations."""
 
 
-@conversations.command("list", examples=("morganctl conversations list", "morganctl conversations list --limit 5 --json"))
+@conversations.command(
+    "list", examples=("morganctl conversations list", "morganctl conversations list --limit 5 --json")
+)
 @click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="Most to list.")
 @click.option("--offset", type=click.IntRange(0), default=0, show_default=True, help="How many to skip.")
 @click.pass_obj
@@ -94,7 +98,14 @@ def delete_conversation(app: App, conversation: str, *, yes: bool) -> None:
     ),
 )
 @click.argument("conversation")
-@click.option("--format", "form", type=click.Choice(("markdown", "json")), default="markdown", show_default=True)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(("markdown", "json")),
+    default="markdown",
+    show_default=True,
+    help="How to write it.",
+)
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="File to write; stdout otherwise.")
 @click.pass_obj
 def export_conversation(app: App, conversation: str, form: str, output: Path | None) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from morganctl import pages
-from morganctl.app import App, Command, Group
+from morganctl.app import App, Group
 from morganctl.output import one_line, short
 from morgand.api.schema import Deleted, DocumentsReply, DocumentView
 

@@ -28,7 +28,11 @@ if TYPE_CHECKING:
 @click.option("--comment", help="What was good or wrong.")
 @click.option("--conversation", metavar="ID", help="The conversation meant; the latest one otherwise.")
 @click.option(
-    "--kind", type=click.Choice(("rating", "correction", "preference")), default="rating", show_default=True
+    "--kind",
+    type=click.Choice(("rating", "correction", "preference")),
+    default="rating",
+    show_default=True,
+    help="What it is.",
 )
 @click.pass_obj
 def feedback(

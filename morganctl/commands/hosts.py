@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from morganctl.app import App, Command, Group
+from morganctl.app import App, Group
 from morganctl.errors import CliError
 from morgand.api.schema import HostsReply, HostView
 
@@ -18,7 +18,8 @@ def host_rows(hosts: Iterable[HostView]) -> list[tuple[object, ...]]:
     """A line per host for ``status`` and ``hosts list``."""
     return [
         (
-            host.name, "draining" if host.draining else host.state, host.duty, host.address, f"{host.usage.cpu_pct:.0f}",
+            host.name, "draining" if host.draining else host.state, host.duty, host.address,
+            f"{host.usage.cpu_pct:.0f}",
             _of(host.usage.ram_mb, host.profile.get("ram_mb")), _of(host.usage.vram_mb, _vram_mb(host.profile)),
             host.roles,
         )

@@ -9,7 +9,7 @@ from typing import Any
 import click
 import msgspec
 
-from morganctl.app import App, Command, Group
+from morganctl.app import App, Group
 from morganctl.errors import UsageFault
 from morgand.api.schema import ExplainReply, PlacementView, PlanReply, PlanRequest, RefusalView, RolesReply, RoleView
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 WATCH_S = 5.0
 
 
-@click.command(cls=Command, examples=("morganctl status", "morganctl status --watch", "morganctl --json status"))
+@click.command(cls=Command, examples=("morganctl status", "morganctl status --watch", "morganctl status --json"))
 @click.option("--watch", is_flag=True, help="Show it again every 5 seconds until Ctrl-C.")
 @click.pass_obj
 def status(app: App, *, watch: bool) -> None:
@@ -69,7 +69,9 @@ def show(out: Output, reply: StatusReply) -> None:
     out.table(ROLE_COLUMNS, role_rows(reply.roles))
     out.say()
     database = reply.database
-    standbys = ", ".join(f"{s.host} ({'sync' if s.sync else 'async'}, {s.lag_bytes} bytes behind)" for s in database.standbys)
+    standbys = ", ".join(
+        f"{s.host} ({'sync' if s.sync else 'async'}, {s.lag_bytes} bytes behind)" for s in database.standbys
+    )
     primary = names.get(database.primary or "", database.primary) or "none"
     out.say(f"Database: primary {primary}; standbys: {standbys or 'none'}.")
     counts = ", ".join(f"{count} {state}" for state, count in sorted(reply.documents.items()))

@@ -37,6 +37,33 @@ class ErrorReply(Reply):
     error: ErrorBody
 
 
+# --- query strings -------------------------------------------------------------------------------
+
+
+class Page(Request):
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 100
+    offset: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 0
+
+
+class MessagesPage(Request):
+    after: UUID | None = None
+    limit: Annotated[int, Meta(ge=1, le=10_000)] = 1000
+
+
+class DocumentsPage(Request):
+    state: Literal["pending", "processing", "completed", "failed"] | None = None
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 100
+    offset: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 0
+
+
+class ExplainQuery(Request):
+    role: Name | None = None
+
+
+class LogQuery(Request):
+    lines: Annotated[int, Meta(ge=1, le=10_000)] = 100
+
+
 # --- turns and conversations ---------------------------------------------------------------------
 
 

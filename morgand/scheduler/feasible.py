@@ -112,7 +112,9 @@ def fit(host: Host, room: Room, demand: Demand, incumbent: Assignment | None = N
         return _fit_model(host, room, demand, options, incumbent)
     if incumbent is not None:
         options.sort(key=lambda option: option.name != incumbent.engine)
-    return _fit_plain(room, demand.spec, options[0], keeps=incumbent is not None)
+    return _fit_plain(
+        room, demand.spec, options[0], keeps=incumbent is not None and incumbent.engine == options[0].name
+    )
 
 
 def _engine_allowed(option: EngineOption, demand: Demand) -> bool:
@@ -127,6 +129,7 @@ def _no_engine_for_part(demand: Demand) -> str:
 
 
 def _fit_plain(room: Room, spec: RoleSpec, option: EngineOption, *, keeps: bool) -> Fit | str:
+    """``keeps``: the host holds the role with this engine, so what it stores is on its disk already."""
     if room.ram_mb < spec.ram_mb:
         return _short("RAM", spec.ram_mb, room.ram_mb)
     if room.disk_mb < spec.disk_mb and not keeps:
@@ -144,13 +147,13 @@ def _fit_model(
     if demand.only_model:
         pairs = [pair for pair in pairs if pair[1].name == demand.only_model]
     if not pairs:
-        wanted = f"'{demand.only_model}'" if demand.only_model else "a model"
-        return f"the catalogue has no {wanted} for {' or '.join(dict.fromkeys(one.name for one in options))}"
+        missing = f"'{demand.only_model}'" if demand.only_model else "model"
+        return f"the catalogue has no {missing} for {' or '.join(dict.fromkeys(one.name for one in options))}"
     note = ""
     if wanted_name := demand.preference.model:
         wanted = [pair for pair in pairs if pair[1].name == wanted_name]
         here = [pair for pair in wanted if pair[1].handle in host.profile.models]
-        if here or not any(_place(room, *pair, None) for pair in wanted):
+        if here or not any(_place(room, option, model, None) for option, model in wanted):
             pairs = here or wanted
         else:
             note = f"until {wanted_name} is on {host.name}"

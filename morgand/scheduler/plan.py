@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from morgand.scheduler.feasible import Demand, Fit, Room, barred, fit, unknown_model
-from morgand.scheduler.rank import Standing, beats, merit, standing
+from morgand.scheduler.rank import MARGIN, Standing, beats, merit, standing
 from morgand.scheduler.reconcile import difference
 from morgand.state import (
     Assignment,
@@ -99,7 +99,9 @@ class Planning:
             self.refusals.append(Refusal(step.spec.name, step.part.name, None, reason))
             return
         for _ in range(step.count):
-            choice = self._choose(demand) or self._choose(replace(demand, only_model=None))
+            choice = self._choose(demand)
+            if choice is None and demand.only_model:
+                choice = self._choose(replace(demand, only_model=None))
             if choice is None:
                 self.refusals.append(self._refusal(step, demand))
                 return
@@ -149,24 +151,149 @@ class Planning:
         yield {host for host, one in current.items() if one.part != demand.part.name}
 
     def _feasible(self, demand: Demand, among: set[str] | None) -> Iterator[tuple[Standing, Host, Fit]]:
-        """Hosts that can take the part, best first; what is to be avoided comes after what is not."""
+        """Hosts that can take the part, best first."""
         if among is not None and not among:
             return
-        avoided = self._avoided(demand.part)
-        order = self._order(demand)
-        if among is not None:
-            order = [pair for pair in order if pair[1].id in among]
-        if avoided:
-            order = sorted((_apart(base, host.id in avoided), index, host) for index, (base, host) in enumerate(order))  # type: ignore[assignment]
-        for entry in order:
-            found = self._check(entry[-1], demand)  # type: ignore[arg-type]
-            if isinstance(found, Fit):
-                yield entry[0], entry[-1], found  # type: ignore[misc]
+        for base, host in self._order(demand):
+            if among is None or host.id in among:
+                found = self._check(host, demand)
+                if isinstance(found, Fit):
+                    yield base, host, found
 
     def _order(self, demand: Demand) -> list[tuple[Standing, Host]]:
+        """Hosts that are not barred, best first; what is to be avoided comes after what is not."""
         role = demand.spec.name
         if role not in self._ordered:
             able = [host for host in self._hosts if barred(host, demand) is None]
             pairs = [(standing(host, demand.spec, demand.preference), host) for host in able]
-            self._ordered[role] = sorted(pairs, key=lambda pair: pair[0], reverse=True)
-        return self._ordered[role]
+            self._ordered[role] = sorted(pairs, key=_better, reverse=True)  # a stable sort: equals stay by name
+        avoided = self._avoided(demand.part)
+        if not avoided:
+            return self._ordered[role]
+        pairs = [(_distanced(base, avoided=host.id in avoided), host) for base, host in self._ordered[role]]
+        return sorted(pairs, key=_better, reverse=True)
+
+    def _avoided(self, part: Part) -> set[str]:
+        wanted = {(one.role, one.part) for one in part.apart if one.distance is Distance.AVOIDED}
+        return {one.host for one in self.placed if (one.role, one.part) in wanted}
+
+    def _check(self, host: Host, demand: Demand) -> Fit | str:
+        """How the host would perform the part as things stand in this plan, or why it cannot."""
+        held = self._held[host.id]
+        role = demand.spec.name
+        if role in held:
+            return f"already runs its {held[role]}"
+        current = self._current.get(role, {}).get(host.id)
+        if host.state is HostState.SUSPECT and current is None:
+            return f"{host.name} is suspect: it keeps what it has and gets nothing new"
+        for one in demand.part.apart:
+            if one.distance is Distance.FORBIDDEN and held.get(one.role) == one.part:
+                return f"runs {one.role} ({one.part}), and {role} must be on another host"
+        return fit(host, self._room[host.id], demand, current)
+
+    # --- recording ----------------------------------------------------------------------------------
+
+    def _take(self, step: _Step, demand: Demand, choice: _Choice) -> None:
+        if self._explain:
+            self._record(demand, choice)
+        host, found = choice.host, choice.fit
+        assignment = Assignment(
+            role=step.spec.name, part=step.part.name, host=host.id, engine=found.engine,
+            epoch=self._snapshot.epoch, why=self._why(demand, choice), model=found.model.name if found.model else None,
+            ram_mb=found.ram_mb, vram_mb=found.vram_mb, gpu=found.gpu,
+        )  # fmt: skip
+        self._room[host.id].take(found)
+        self._held[host.id][step.spec.name] = step.part.name
+        self.placed.append(assignment)
+
+    def _why(self, demand: Demand, choice: _Choice) -> str:
+        order = self._order(demand)
+        spec, host, found = demand.spec, choice.host, choice.fit
+        model = found.model
+        if len(order) == 1:
+            reason = "the only host that may"
+        elif demand.preference.prefer and _preferred(order, host):
+            reason = f"preferred by roles.{spec.name}.prefer"
+        elif choice.stays and order[0][1].id != host.id:
+            reason = f"runs it already, and no host is better by {round((MARGIN - 1) * 100)} %"
+        else:
+            reason = f"best of {len(order)} hosts: {merit(host, spec)}"
+        if model is not None:
+            where = f"GPU {found.gpu}" if found.gpu is not None else "CPU"
+            reason += f"; {model.name} fits on the {where}"
+        return f"{reason} ({found.note})" if found.note else reason
+
+    def _record(self, demand: Demand, choice: _Choice) -> None:
+        """Why every other host was passed over in this choice."""
+        chosen = next(base for base, host in self._order(demand) if host.id == choice.host.id)
+        standings = {host.id: base for base, host in self._order(demand)}
+        for host in self._hosts:
+            if host.id == choice.host.id:
+                continue
+            reason = barred(host, demand) or self._check(host, demand)
+            if isinstance(reason, Fit):
+                reason = _ranked_below(standings[host.id], chosen, host, choice, demand.spec)
+            self.passed.append(Refusal(demand.spec.name, demand.part.name, host.id, reason))
+
+    def _refusal(self, step: _Step, demand: Demand) -> Refusal:
+        """Why a part found no host (or not enough of them), the hosts' own reasons gathered."""
+        reasons: Counter[str] = Counter()
+        first: dict[str, str] = {}
+        for host in self._hosts:
+            found = barred(host, demand) or self._check(host, demand)
+            reason = found if isinstance(found, str) else "fits"
+            reasons[reason] += 1
+            first.setdefault(reason, host.name)
+            if self._explain:
+                self.passed.append(Refusal(step.spec.name, step.part.name, host.id, reason))
+        if not reasons:
+            return Refusal(step.spec.name, step.part.name, None, "there is no host")
+        told = [
+            f"{first[reason]}{f' and {count - 1} more' if count > 1 else ''}: {reason}"
+            for reason, count in reasons.most_common(NAMED_HOSTS)
+        ]
+        rest = len(reasons) - len(told)
+        text = "; ".join(told) + (f"; and {rest} more reasons" if rest else "")
+        return Refusal(step.spec.name, step.part.name, None, text)
+
+
+def _preferred(order: list[tuple[Standing, Host]], host: Host) -> bool:
+    """Whether the host stands in the person's list (the first class of a standing)."""
+    return next(base[0][0] for base, one in order if one.id == host.id) > 0
+
+
+def _ranked_below(base: Standing, chosen: Standing, host: Host, choice: _Choice, spec: RoleSpec) -> str:
+    if base > chosen and choice.stays:
+        return f"better ({merit(host, spec)}), but not by the {round((MARGIN - 1) * 100)} % that would move what runs"
+    if base[0] < chosen[0]:
+        return f"{choice.host.name} is of the kind this role prefers"
+    if base == chosen:
+        return f"as good as {choice.host.name}, which was taken first"
+    return f"{merit(host, spec)} against {merit(choice.host, spec)} on {choice.host.name}"
+
+
+def _better(pair: tuple[Standing, Host]) -> Standing:
+    return pair[0]
+
+
+def _distanced(base: Standing, *, avoided: bool) -> Standing:
+    """The standing with distance as its second class, after the person's own preference."""
+    classes, measure, ties = base
+    return (classes[0], int(not avoided), *classes[1:]), measure, ties
+
+
+def _steps(roles: tuple[RoleSpec, ...]) -> list[_Step]:
+    """What is required, then what is good to have."""
+    required = [_Step(spec, part, part.low) for spec in roles for part in spec.parts if part.required]
+    further = [
+        _Step(spec, part, part.high - part.low if part.required else part.high) for spec in roles for part in spec.parts
+    ]
+    return [step for step in (*required, *further) if step.count > 0]
+
+
+def _by_role(models: tuple[Model, ...]) -> dict[str, tuple[Model, ...]]:
+    """Models per role, largest first."""
+    found: dict[str, list[Model]] = {}
+    for model in sorted(models, key=lambda one: (-one.size_mb, one.name, one.source)):
+        found.setdefault(model.role, []).append(model)
+    return {role: tuple(ones) for role, ones in found.items()}

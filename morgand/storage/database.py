@@ -12,16 +12,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from sqlalchemy import Connection, Insert, event, make_url, text
+from sqlalchemy import Connection, event, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
-from morgand.errors import MorganError, Unavailable
+from morgand.errors import Unavailable
 from morgand.storage.faults import translated
 from morgand.storage.models import Base
 
@@ -51,10 +49,13 @@ def sqlite_url(path: Path) -> str:
 class Database:
     """An engine and its rules. ``url`` is ``sqlite+aiosqlite:///PATH`` or ``postgresql+asyncpg://...``."""
 
-    def __init__(self, url: str, *, write_deadline_s: float = WRITE_DEADLINE_S) -> None:
+    def __init__(
+        self, url: str, *, write_deadline_s: float = WRITE_DEADLINE_S, busy_timeout_ms: int = BUSY_TIMEOUT_MS
+    ) -> None:
         self._url = make_url(url)
         self.is_sqlite = self._url.get_backend_name() == "sqlite"
         self._write_deadline_s = write_deadline_s
+        self._busy_timeout_ms = busy_timeout_ms
         self._turn = asyncio.Lock()
         self._engine = self._make_engine()
         # the same pool; on SQLite the write lock is taken at once instead of at the first change
@@ -73,23 +74,37 @@ class Database:
     async def read(self) -> AsyncIterator[AsyncSession]:
         """One consistent reading."""
         with translated():
-            async with AsyncSession(self._engine, expire_on_commit=False) as session:
+            async with (
+                _connected(self._engine) as connection,
+                AsyncSession(connection, expire_on_commit=False) as session,
+            ):
                 yield session
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncSession]:
         """One transaction: durable when the block is left without an error, gone otherwise."""
         with translated():
-            async with self._one_writer(), AsyncSession(self._writer, expire_on_commit=False) as session:
-                async with session.begin():
-                    yield session
+            async with (
+                self._one_writer(),
+                _connected(self._writer) as connection,
+                AsyncSession(connection, expire_on_commit=False) as session,
+                session.begin(),
+            ):
+                yield session
 
     @asynccontextmanager
     async def change_schema(self) -> AsyncIterator[AsyncConnection]:
         """One transaction for migrations, on a connection."""
         with translated():
-            async with self._one_writer(), self._writer.begin() as connection:
+            async with self._one_writer(), _connected(self._writer) as connection, connection.begin():
                 yield connection
+
+    @asynccontextmanager
+    async def outside_transaction(self) -> AsyncIterator[AsyncConnection]:
+        """A connection on which every statement stands alone: for upkeep that no transaction allows."""
+        with translated():
+            async with self._one_writer(), _connected(self._engine) as connection:
+                yield await connection.execution_options(isolation_level="AUTOCOMMIT")
 
     async def health(self) -> Health:
         """Ask something trivial. Raises Unavailable, StorageFull."""
@@ -133,27 +148,47 @@ class Database:
             deadlines = {"timeout": CONNECT_DEADLINE_S, "command_timeout": COMMAND_DEADLINE_S}
             return create_async_engine(self._url, pool_pre_ping=True, connect_args=deadlines, **sizes)
         engine = create_async_engine(self._url, **sizes)
-        event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+        event.listen(engine.sync_engine, "connect", self._prepare_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_sqlite)
         return engine
 
-
-def _prepare_sqlite(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
-    # transactions begin where _begin_sqlite says, not where the driver guesses: reads belong to them, and DDL
-    connection.isolation_level = None
-    cursor = connection.cursor()
-    try:
-        for pragma in (
-            f"busy_timeout={BUSY_TIMEOUT_MS}",  # first: the next ones may have to wait
-            "journal_mode=WAL",
-            "synchronous=FULL",
-            "foreign_keys=ON",
-            "secure_delete=ON",  # what a person deleted is overwritten, not only forgotten
-        ):
-            cursor.execute(f"PRAGMA {pragma}")
-    finally:
-        cursor.close()
+    def _prepare_sqlite(self, connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+        # transactions begin where _begin_sqlite says, not where the driver guesses: reads belong to them, and DDL
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        try:
+            for pragma in (
+                f"busy_timeout={self._busy_timeout_ms}",  # first: the next ones may have to wait
+                "journal_mode=WAL",
+                "synchronous=FULL",
+                "foreign_keys=ON",
+                "secure_delete=ON",  # what a person deleted is overwritten, not only forgotten
+            ):
+                cursor.execute(f"PRAGMA {pragma}")
+        finally:
+            cursor.close()
 
 
 def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
+
+
+@asynccontextmanager
+async def _connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A connection of the pool. A caller that is cancelled while one is being made still gives it back."""
+    opening = asyncio.ensure_future(_connect(engine))
+    try:
+        connection = await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        await asyncio.wait([opening])
+        if opening.exception() is None:
+            await opening.result().close()
+        raise
+    try:
+        yield connection
+    finally:
+        await asyncio.shield(connection.close())
+
+
+async def _connect(engine: AsyncEngine) -> AsyncConnection:
+    return await engine.connect()

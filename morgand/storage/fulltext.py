@@ -24,11 +24,11 @@ MAX_TERMS = 64
 MAX_QUERY_CHARS = 20_000
 WORD = re.compile(r"\w+")
 # words in almost every passage: they rank nothing and make every row a match
-STOP_WORDS = frozenset(
-    "a an and are as at be but by can do does for from had has have how i if in into is it its me my no not of on or "
-    "our so such than that the their then there these they this to was we were what when where which who why will "
-    "with you your".split()
-)
+COMMON = """
+a an and are as at be but by can do does for from had has have how i if in into is it its me my no not of on or our so
+such than that the their then there these they this to was we were what when where which who why will with you your
+"""
+STOP_WORDS = frozenset(COMMON.split())
 
 _MATCH_SQLITE = {
     level: text(

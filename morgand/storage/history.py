@@ -53,7 +53,7 @@ class SqlHistory:
             await self._open_conversation(session, conversation_id, text, user)
             if stored := await session.get(MessageRow, message_id):
                 return await _same_turn(session, stored, conversation_id, text)
-            await self._append(session, conversation_id, message_id, Speaker.USER, text, tokens)
+            await self._append(session, conversation_id, message_id, speaker=Speaker.USER, text=text, tokens=tokens)
             turn = await _turn(session, message_id)
         assert turn is not None
         return turn
@@ -71,8 +71,8 @@ class SqlHistory:
             if await session.get(MessageRow, answer_id(message_id)) is None:
                 cited: list[Any] = msgspec.to_builtins(list(citations))
                 await self._append(
-                    session, stored.conversation_id, answer_id(message_id), Speaker.ASSISTANT, text, tokens,
-                    citations=cited, notices=list(notices),
+                    session, stored.conversation_id, answer_id(message_id), speaker=Speaker.ASSISTANT, text=text,
+                    tokens=tokens, citations=cited, notices=list(notices),
                 )  # fmt: skip
             turn = await _turn(session, message_id)
         assert turn is not None
@@ -160,9 +160,7 @@ class SqlHistory:
             session.add(feedback)
         return str(feedback.id)
 
-    async def _open_conversation(
-        self, session: AsyncSession, conversation: UUID, text: str, user: str | None
-    ) -> None:
+    async def _open_conversation(self, session: AsyncSession, conversation: UUID, text: str, user: str | None) -> None:
         """Make the conversation unless it is there, and lock it."""
         now = self._clock.now()
         new = self._database.insert(ConversationRow).values(
@@ -174,8 +172,8 @@ class SqlHistory:
             _gone(str(conversation))
 
     async def _append(
-        self, session: AsyncSession, conversation: UUID, message: UUID, speaker: Speaker, text: str, tokens: int,
-        *, citations: Sequence[Any] = (), notices: Sequence[str] = (),
+        self, session: AsyncSession, conversation: UUID, message: UUID, *, speaker: Speaker, text: str, tokens: int,
+        citations: Sequence[Any] = (), notices: Sequence[str] = (),
     ) -> None:  # fmt: skip
         """Add a message to a conversation that this transaction has locked."""
         now = self._clock.now()

@@ -15,6 +15,7 @@ from sqlalchemy import (
     BigInteger,
     DateTime,
     Dialect,
+    Double,
     ForeignKey,
     Index,
     LargeBinary,
@@ -138,7 +139,7 @@ class DocumentRow(Row, Base):
 
 
 class ChunkRow(Row, Base):
-    """``parent`` and ``position`` are indexes within a level. ``fulltext_row`` is the row of the SQLite full-text table."""
+    """``parent`` and ``position`` count within a level. ``fulltext_row`` is the row in SQLite's full-text table."""
 
     __tablename__ = "document_chunks"
     __table_args__ = (
@@ -189,7 +190,7 @@ class PreferenceRow(Row, Base):
     user: Mapped[str] = mapped_column(PlainText)
     key: Mapped[str] = mapped_column(PlainText)
     value: Mapped[Any] = mapped_column(JSON)
-    confidence: Mapped[float]
+    confidence: Mapped[float] = mapped_column(Double)
 
 
 COMPLETED = DocumentState.COMPLETED.value

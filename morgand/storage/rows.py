@@ -43,7 +43,7 @@ def new_id(value: str, kind: str) -> UUID:
         raise InvalidInput(f"'{value}' is not a valid {kind} id.", remedy="Use a UUID.") from err
 
 
-def ids(values: Sequence[str]) -> list[UUID]:
+def valid_ids(values: Sequence[str]) -> list[UUID]:
     """Those of ``values`` that can name something."""
     found = []
     for value in values:

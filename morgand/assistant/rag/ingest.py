@@ -12,7 +12,7 @@ import hashlib
 import logging
 import mimetypes
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from uuid import uuid4
 
@@ -24,7 +24,7 @@ from morgand.clock import Clock, SystemClock
 from morgand.config import Config
 from morgand.errors import MorganError, NotFound, Overloaded, TooLarge, Unavailable, Unreadable
 from morgand.ports import Cache, Embedder, Extractor, Library, Objects, Vectors
-from morgand.state import Document, DocumentState
+from morgand.state import Document, DocumentState, StoredChunk
 
 log = logging.getLogger("morgand.assistant")
 
@@ -40,6 +40,7 @@ class Ingestor:
 
     def __init__(
         self,
+        *,
         library: Library,
         objects: Objects,
         extractor: Extractor,
@@ -90,7 +91,7 @@ class Ingestor:
     async def delete(self, document: str) -> Document:
         """Delete a document everywhere: library, index, original, cached searches. Raises NotFound."""
         deleted = await self._library.delete(document)
-        await self._forget([deleted])
+        await self._forget({deleted.id: deleted.object_key})
         return deleted
 
     def wake(self) -> None:
@@ -172,38 +173,47 @@ class Ingestor:
         while True:
             work = await finishing.get()
             await work.embedded.wait()
+            chunks = stored_chunks(work.document, work.extracted.chunks, work.vectors)
             try:
-                await self._complete(work)
+                replaced = await self._library.complete(work.document, work.extracted, chunks)
             except Unavailable as err:
                 await self._retry(work.document, err)
             except MorganError as err:
                 await self._fail(work.document, err)
             else:
                 self._done(work.document)
+                await self._publish(work.document, chunks, replaced)
 
-    async def _complete(self, work: Work) -> None:
-        chunks = stored_chunks(work.document, work.extracted.chunks, work.vectors)
-        replaced = await self._library.complete(work.document, work.extracted, chunks)
+    async def _publish(self, document: str, chunks: list[StoredChunk], replaced: list[str]) -> None:
+        """Bring a completed document into the index and the versions it replaced out of everything.
+
+        The library has the truth by now: what fails here is repaired by reconciliation, never by doing it again.
+        """
         if any(chunk.embedding is None for chunk in chunks):
             self._backfill.wake()
         try:
-            await self._vectors.upsert(index_points(chunks))
-        except Unavailable:
-            self.reconciler.wake(work.document)
-        await self._forget(replaced)
-        log.info("ingested", extra={"document": work.document, "chunks": len(chunks), "replaced": len(replaced)})
+            if document not in replaced:
+                await self._vectors.upsert(index_points(chunks))
+            await self._forget(await self._library.object_keys(replaced))
+        except MorganError as err:
+            log.warning("index not written", extra={"document": document, "reason": err.message})
+            self.reconciler.wake(document)
+        log.info("ingested", extra={"document": document, "chunks": len(chunks), "replaced": len(replaced)})
 
-    async def _forget(self, documents: Sequence[Document]) -> None:
-        """Remove deleted documents from index, originals and cache. What fails is repaired by reconciliation."""
-        if documents:
+    async def _forget(self, keys: Mapping[str, str]) -> None:
+        """Remove deleted documents (id to object key) from index, originals and cache.
+
+        What the index could not remove is repaired by reconciliation.
+        """
+        if keys:
             try:
-                await self._vectors.delete_documents([document.id for document in documents])
+                await self._vectors.delete_documents(list(keys))
             except Unavailable:
                 self.reconciler.wake()
-        for document in documents:
+        for key in set(keys.values()):
             async with self._originals:
-                if not await self._library.object_used(document.object_key):
-                    await self._objects.delete(document.object_key)
+                if not await self._library.object_used(key):
+                    await self._objects.delete(key)
         await self._cache.drop(SEARCHES)
 
     async def _retry(self, document: str, err: MorganError) -> None:

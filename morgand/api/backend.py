@@ -1,0 +1,120 @@
+"""What the handlers call, as Protocols: the daemon fills them, tests fill them with fakes.
+
+The assistant speaks values of ``state``; the cluster's view speaks the wire schema, since nothing else needs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from morgand.api.schema import (
+    ExplainReply,
+    HealthReply,
+    HostsReply,
+    PlanReply,
+    PlanRequest,
+    RolesReply,
+    SettingView,
+    StatusReply,
+)
+from morgand.assistant.events import QueryEvent, TurnEvent
+from morgand.ports import Chat, ChatDelta, ChatMessage, ChatOptions, Embedder, History, Library, Reranker
+from morgand.security.keys import Keys
+from morgand.state import Citation, Document, Passage
+
+
+@dataclass(frozen=True, slots=True)
+class CitationsFound:
+    """The checked citations of a chat completion; comes once, after the last piece of text."""
+
+    citations: tuple[Citation, ...]
+
+
+class Retrieved(Protocol):
+    """Ranked passages, best first, and what could not be done on the way."""
+
+    @property
+    def passages(self) -> Sequence[Passage]: ...
+
+    @property
+    def notices(self) -> Sequence[str]: ...
+
+
+class Assistant(Protocol):
+    def turn(
+        self, turn_id: str, text: str, *, conversation: str | None, answer: bool, documents: bool, user: str | None
+    ) -> AsyncIterator[TurnEvent]: ...
+
+    def query(self, text: str, *, documents: bool) -> AsyncIterator[QueryEvent]: ...
+
+    async def search(self, text: str, *, limit: int, rerank: bool) -> Retrieved: ...
+
+    def chat_completion(
+        self, messages: Sequence[ChatMessage], options: ChatOptions, *, documents: bool
+    ) -> AsyncIterator[ChatDelta | CitationsFound]: ...
+
+
+class Ingestor(Protocol):
+    async def accept(self, path: Path, *, name: str, source: str) -> tuple[Document, bool]:
+        """Take over a spooled upload; False: the same content of this source is there already.
+
+        Raises InvalidInput, Unsupported, TooLarge, Overloaded or StorageFull.
+        """
+        ...
+
+    async def delete(self, document: str) -> Document: ...
+
+
+class Cluster(Protocol):
+    async def status(self) -> StatusReply: ...
+
+    async def hosts(self) -> HostsReply: ...
+
+    async def roles(self) -> RolesReply: ...
+
+    async def explain(self, role: str | None) -> ExplainReply: ...
+
+    async def plan(self, request: PlanRequest) -> PlanReply: ...
+
+    def health(self) -> HealthReply: ...
+
+
+class Settings(Protocol):
+    def list(self) -> list[SettingView]: ...
+
+    def get(self, key: str) -> SettingView:
+        """Raises NotFound with the nearest known key."""
+        ...
+
+    async def set(self, key: str, value: Any) -> SettingView:
+        """Raises InvalidInput or ConfigError."""
+        ...
+
+    async def delete(self, key: str) -> SettingView: ...
+
+
+class Logs(Protocol):
+    async def tail(self, role: str, lines: int) -> list[str]:
+        """The last lines of a role's engine log. Raises NotFound."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """All of it together. ``spool`` is a folder in the data directory where uploads wait for the ingestor."""
+
+    assistant: Assistant
+    ingestor: Ingestor
+    history: History
+    library: Library
+    chat: Chat
+    embedder: Embedder
+    reranker: Reranker
+    cluster: Cluster
+    settings: Settings
+    keys: Keys
+    logs: Logs
+    spool: Path

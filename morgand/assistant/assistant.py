@@ -1,0 +1,257 @@
+"""The assistant as the API sees it: turns that are stored once, questions that are not stored, search, chat dialect.
+
+Order of one turn: the person's message is stored durably, then *accepted* is said, then the answer is made, stored,
+and only then the turn is done. A consumer that goes away stops the generation; what was said so far is discarded and
+the same turn can be sent again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass
+from uuid import uuid4
+
+from morgand.assistant import history as past
+from morgand.assistant.events import Accepted, Delta, QueryDone, QueryEvent, Replace, TurnDone, TurnEvent
+from morgand.assistant.history import Window
+from morgand.assistant.prompt import estimate_tokens
+from morgand.assistant.turn import Answer, Answerer, Found, Request, Search
+from morgand.clock import Clock, SystemClock
+from morgand.config import Config
+from morgand.errors import InvalidInput, MorganError, NotFound, Overloaded
+from morgand.ports import Chat, ChatMessage, ChatOptions, History, Reranker
+from morgand.state import Message, Speaker, Turn
+
+log = logging.getLogger("morgand.assistant")
+
+SUMMARY_TOKENS = 200
+SECONDS_PER_ANSWER = 5.0  # what one waiting answer takes, for the Retry-After of a full queue
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    id: str
+    text: str
+    conversation: str | None
+    answer: bool
+    documents: bool
+    user: str | None
+
+
+class Assistant:
+    """One instance per host; every port is filled by the daemon. ``close`` before the ports are closed."""
+
+    def __init__(
+        self,
+        *,
+        chat: Chat,
+        fast: Chat | None,
+        retriever: Search,
+        reranker: Reranker | None,
+        history: History,
+        settings: Callable[[], Config],
+        clock: Clock | None = None,
+    ) -> None:
+        self._chat = chat
+        self._history = history
+        self._settings = settings
+        self._clock = clock or SystemClock()
+        self._answerer = Answerer(
+            chat=chat, fast=fast, retriever=retriever, reranker=reranker, settings=settings, clock=self._clock
+        )
+        self._flights: dict[str, asyncio.Event] = {}  # turns being answered right now
+        self._answering = 0
+        self._summaries: dict[str, asyncio.Task[None]] = {}  # by conversation
+
+    async def turn(
+        self,
+        id: str,  # noqa: A002 - the name of the field in the contract
+        text: str,
+        *,
+        conversation: str | None = None,
+        answer: bool = True,
+        documents: bool = True,
+        user: str | None = None,
+    ) -> AsyncGenerator[TurnEvent, None]:
+        """Store a message, answer it, store the answer. The same ``id`` again gives the stored result.
+
+        Raises Conflict (same id, other content), InvalidInput (too long), Overloaded, StorageFull, Unavailable.
+        """
+        while (flight := self._flights.get(id)) is not None:
+            await flight.wait()
+        self._flights[id] = asyncio.Event()
+        try:
+            asked = _Asked(id, text, conversation, answer, documents, user)
+            async with aclosing(self._turn(asked)) as events:
+                async for event in events:
+                    yield event
+        finally:
+            self._flights.pop(id).set()
+
+    async def query(self, text: str, *, documents: bool = True) -> AsyncGenerator[QueryEvent, None]:
+        """Answer one question without history; nothing is stored."""
+        with self._admitted():
+            async with aclosing(self._events(Request(text, documents=documents), uuid4().hex)) as events:
+                async for event in events:
+                    yield _as_query(event)
+
+    async def search(self, text: str, limit: int, *, rerank: bool = True) -> Found:
+        """Ranked passages and what was missing for it; no LLM."""
+        return await self._answerer.search(text, limit, rerank=rerank)
+
+    async def chat_completion(
+        self, messages: Sequence[ChatMessage], options: ChatOptions | None = None, *, documents: bool = True
+    ) -> AsyncGenerator[QueryEvent, None]:
+        """Answer the last message of a conversation the client keeps. Nothing is stored."""
+        request = conversation_request(messages, options, documents=documents, clock=self._clock)
+        with self._admitted():
+            async with aclosing(self._events(request, uuid4().hex)) as events:
+                async for event in events:
+                    yield _as_query(event)
+
+    @property
+    def summarising(self) -> int:
+        """Conversations whose summary is being made."""
+        return len(self._summaries)
+
+    async def close(self) -> None:
+        """End background work; a summary that is not finished is made after a later turn."""
+        tasks = list(self._summaries.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # --- one turn ----------------------------------------------------------------------------------
+
+    async def _turn(self, asked: _Asked) -> AsyncGenerator[TurnEvent, None]:
+        known = await self._history.turn(asked.id)
+        conversation = asked.conversation or (known.conversation if known is not None else str(uuid4()))
+        done = not asked.answer or (known is not None and known.answer is not None)
+        with self._admitted(free=done):
+            if not done:
+                await self._answerer.check_length(asked.text)  # before it is stored: it could never be answered
+            turn = await self._history.store_message(
+                asked.id, conversation, asked.text, tokens=estimate_tokens(asked.text), user=asked.user
+            )
+            yield Accepted(turn.id, turn.conversation)
+            if turn.answer is not None or not asked.answer:
+                yield TurnDone(turn)
+                return
+            window = await past.read_window(self._history, turn.conversation, before=turn.message.id)
+            request = Request(turn.message.text, window, asked.documents)
+            async with aclosing(self._events(request, turn.id, turn.conversation)) as events:
+                async for event in events:
+                    if isinstance(event, Answer):
+                        yield TurnDone(await self._store(turn, event, window))
+                    else:
+                        yield event
+
+    async def _store(self, turn: Turn, answer: Answer, window: Window) -> Turn:
+        stored = await self._history.store_answer(
+            turn.id,
+            answer.text,
+            tokens=estimate_tokens(answer.text),
+            citations=answer.citations,
+            notices=answer.notices,
+        )
+        messages = (*window.messages, turn.message, *([stored.answer] if stored.answer else []))
+        if turn.conversation not in self._summaries:
+            task = asyncio.create_task(self._summarise(turn.conversation, messages, window.summary))
+            self._summaries[turn.conversation] = task
+            task.add_done_callback(lambda _: self._summaries.pop(turn.conversation, None))
+        return stored
+
+    async def _events(
+        self, request: Request, turn: str, conversation: str | None = None
+    ) -> AsyncGenerator[Delta | Replace | Answer, None]:
+        """The answer's events, and the one log line of the turn (never its text)."""
+        begun = self._clock.monotonic()
+        async with aclosing(self._answerer.answer(request)) as events:
+            async for event in events:
+                if isinstance(event, Answer):
+                    total = round((self._clock.monotonic() - begun) * 1000)
+                    log.info(
+                        "turn",
+                        extra={
+                            "turn": turn,
+                            "conversation": conversation,
+                            "mode": event.mode.value,
+                            "model": event.model,
+                            "passages": event.passages,
+                            "cited": len(event.citations),
+                            "notices": len(event.notices),
+                            "ms": {**event.ms, "total": total},
+                        },
+                    )
+                yield event
+
+    @contextmanager
+    def _admitted(self, *, free: bool = False) -> Iterator[None]:
+        """Count an answer against limits.queue. Raises Overloaded before anything is stored."""
+        if not free and self._answering >= self._settings().limits.queue:
+            raise Overloaded(
+                f"{self._answering} answers are being made or waited for already.",
+                retry_after_s=self._answering * SECONDS_PER_ANSWER / 2,
+            )
+        self._answering += 0 if free else 1
+        try:
+            yield
+        finally:
+            self._answering -= 0 if free else 1
+
+    # --- summaries ---------------------------------------------------------------------------------
+
+    async def _summarise(self, conversation: str, messages: Sequence[Message], previous: str | None) -> None:
+        """Put the older part of a conversation that outgrew its budget into a summary. A failure costs nothing."""
+        try:
+            info = await self._chat.info()
+            covered = messages[: past.outgrown(messages, info.context_tokens)]
+            if not covered:
+                return
+            if info.small:
+                summary = past.extractive_summary(previous, covered, info.context_tokens)
+            else:
+                summary = await self._phrased_summary(previous, covered, info.context_tokens)
+            if summary:
+                await self._history.set_summary(conversation, summary, covered[-1].id)
+                log.info("summarised", extra={"conversation": conversation, "messages": len(covered)})
+        except NotFound:
+            return  # the conversation was deleted meanwhile
+        except MorganError as err:
+            log.warning("summary not made", extra={"conversation": conversation, "reason": err.message})
+
+    async def _phrased_summary(self, previous: str | None, covered: Sequence[Message], context: int) -> str:
+        said = ""
+        options = ChatOptions(temperature=0.0, max_tokens=SUMMARY_TOKENS)
+        async for delta in self._chat.stream(past.summary_prompt(previous, covered, context), options):
+            said += delta.text
+        return said.strip()
+
+
+def conversation_request(
+    messages: Sequence[ChatMessage], options: ChatOptions | None, *, documents: bool, clock: Clock
+) -> Request:
+    """A client's messages as a request: its system messages, its history, its question. Raises InvalidInput."""
+    if not messages or messages[-1].role != "user":
+        raise InvalidInput("The last message must be the person's.", remedy="End 'messages' with role 'user'.")
+    system = "\n\n".join(message.content for message in messages if message.role == "system") or None
+    window = tuple(
+        Message(
+            id=str(number),
+            conversation="",
+            speaker=Speaker(message.role),
+            text=message.content,
+            tokens=estimate_tokens(message.content),
+            created=clock.now(),
+        )
+        for number, message in enumerate(messages[:-1])
+        if message.role != "system"
+    )
+    return Request(messages[-1].content, Window(window), documents, options, system)
+
+
+def _as_query(event: Delta | Replace | Answer) -> QueryEvent:
+    return QueryDone(event.text, event.citations, event.notices) if isinstance(event, Answer) else event

@@ -1,0 +1,117 @@
+"""HTML: walk the tree once, without recursion, and keep what people would see."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from selectolax.lexbor import LexborHTMLParser, LexborNode
+
+from morgand.assistant.rag.extract.text import decoded
+from morgand.assistant.rag.extract.types import Content, Sections, normalised
+
+_SKIP = frozenset({
+    "script", "style", "noscript", "template", "svg", "head", "iframe", "object", "embed", "canvas", "audio", "video",
+})  # fmt: skip
+_HEADINGS = {f"h{level}": level for level in range(1, 7)}
+_BLOCKS = frozenset(
+    """address article aside blockquote body br caption center dd details dialog div dl dt fieldset figcaption figure
+    footer form h1 h2 h3 h4 h5 h6 header hr html legend li main nav ol option p pre section summary table tbody tfoot
+    thead tr ul""".split()
+)
+_CELLS = frozenset({"td", "th"})
+
+
+def read(data: bytes, name: str) -> Content:
+    """Sections by heading path. Raises TooLarge."""
+    return read_markup(decoded(data), name, "text/html")
+
+
+def read_markup(markup: str, name: str, mime: str) -> Content:
+    """The same of markup that is text already; DOCX comes this way too."""
+    tree = LexborHTMLParser(markup)
+    sections = Sections(name)
+    if tree.root is not None:
+        _Walk(sections).over(tree.root)
+    blocks = sections.blocks()
+    found = tree.css_first("title")
+    title = " ".join(normalised(found.text()).split()) if found is not None else ""
+    return Content(title or sections.first_heading, mime, blocks)
+
+
+class _Walk:
+    """State of one walk: the line being built, and whether it belongs to a heading, a table or code."""
+
+    def __init__(self, sections: Sections) -> None:
+        self._sections = sections
+        self._line: list[str] = []
+        self._row: list[str] = []
+        self._heading = self._table = self._code = 0
+
+    def over(self, root: LexborNode) -> None:
+        for node, entering in _steps(root):
+            tag = node.tag or ""
+            if tag == "-text":
+                if entering:
+                    self._text(node.text_content or "")
+            elif entering:
+                self._enter(tag)
+            else:
+                self._leave(tag)
+        self._flush()
+
+    def _text(self, text: str) -> None:
+        self._line.append(text if self._code else " ".join(("x" + text + "x").split())[1:-1])
+
+    def _enter(self, tag: str) -> None:
+        if tag in _BLOCKS:
+            self._break()
+        if tag in _HEADINGS and not self._table:
+            self._heading += 1
+        self._table += tag == "table"
+        self._code += tag == "pre"
+
+    def _leave(self, tag: str) -> None:
+        if tag in _HEADINGS and self._heading:
+            self._sections.heading(_HEADINGS[tag], "".join(self._line))
+            self._line = []
+            self._heading -= 1
+        elif tag in _CELLS and self._table:
+            self._row.append(" ".join("".join(self._line).split()))
+            self._line = []
+        elif tag == "tr" and self._table:
+            self._flush()
+        elif tag in _BLOCKS:
+            self._break()
+        self._table -= tag == "table"
+        self._code -= tag == "pre"
+
+    def _break(self) -> None:
+        """The end of a line, unless the line is a part of a heading or of a table cell."""
+        if self._heading or self._table:
+            self._line.append(" ")
+        else:
+            self._flush()
+
+    def _flush(self) -> None:
+        line = "".join(self._line)
+        cells = [cell for cell in (*self._row, " ".join(line.split()) if self._row else line) if cell.strip()]
+        self._sections.add(" | ".join(cells))
+        self._line, self._row = [], []
+
+
+def _steps(root: LexborNode) -> Iterator[tuple[LexborNode, bool]]:
+    """Every node on the way in (True) and on the way out (False). A loop: pages may nest deeper than any stack."""
+    open_nodes: list[LexborNode] = []
+    node: LexborNode | None = root
+    while node is not None or open_nodes:
+        if node is None:
+            closed = open_nodes.pop()
+            yield closed, False
+            node = closed.next
+            continue
+        if node.tag in _SKIP:
+            node = node.next
+            continue
+        yield node, True
+        open_nodes.append(node)
+        node = node.child

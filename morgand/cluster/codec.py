@@ -1,0 +1,48 @@
+"""Values in the store are JSON, so that people can read them; unknown fields are left alone, so that hosts of
+two versions can share a store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import msgspec
+
+from morgand.errors import MorganError
+from morgand.state import HostState
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class HostRecord:
+    """What stands under ``/hosts/ID``; the profile stands under its own key, because it changes more often."""
+
+    id: str
+    name: str
+    address: str
+    state: HostState = HostState.ALIVE
+    labels: tuple[str, ...] = ()
+    draining: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Office:
+    """What stands under ``/election``: who leads. The epoch is the key's revision."""
+
+    host: str
+
+
+def encode(value: Any) -> bytes:
+    return msgspec.json.encode(value, order="deterministic")
+
+
+def decode(kind: type[T], data: bytes, *, key: str) -> T:
+    """Raises MorganError that names the key when the value is not of this kind."""
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except msgspec.MsgspecError as err:
+        raise MorganError(
+            f"The value of {key} in the cluster store cannot be read: {err}.",
+            remedy="It was written by another version; update this host.",
+        ) from err

@@ -1,0 +1,38 @@
+"""Names of keys in the cluster store."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+ELECTION = "/election"
+CLUSTER = "/cluster"
+HOSTS = "/hosts/"
+PROFILES = "/profiles/"
+ASSIGNMENTS = "/assignments/"
+CONFIG = "/config/"
+API_KEYS = "/keys/"
+
+
+def host(host_id: str) -> str:
+    return HOSTS + _part(host_id)
+
+
+def profile(host_id: str) -> str:
+    return PROFILES + _part(host_id)
+
+
+def assignment(role: str, part: str, host_id: str) -> str:
+    return f"{ASSIGNMENTS}{_part(role)}/{_part(part)}/{_part(host_id)}"
+
+
+def config(key: str) -> str:
+    return CONFIG + _part(key)
+
+
+def api_key(key_id: str) -> str:
+    return API_KEYS + _part(key_id)
+
+
+def _part(text: str) -> str:
+    """A name as one element of a key: no slash can come from outside."""
+    return quote(text, safe="._-:")

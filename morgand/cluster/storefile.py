@@ -1,0 +1,126 @@
+"""The file of a lone host's cluster store: written whole, atomically, with a checksum and one generation kept.
+
+Layout: a magic line, the SHA-256 of the rest, the rest in msgpack.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import logging
+import os
+from pathlib import Path
+
+import msgspec
+
+from morgand.errors import MorganError, StorageFull, Unavailable
+
+log = logging.getLogger("morgand.cluster")
+
+MAGIC = b"MORGAN-STORE-1\n"
+FALLBACK_LEAP = 1000  # revisions skipped after falling back, so that no epoch is ever given twice
+NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+
+Row = tuple[str, bytes, int, int]  # key, value, create revision, mod revision
+
+
+class Content(msgspec.Struct, frozen=True):
+    revision: int
+    rows: list[Row]
+
+
+class Damaged(MorganError):
+    """A file of the cluster store is damaged."""
+
+
+class StoreFile:
+    """Blocking file access; call it in a thread."""
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / "store"
+        self.previous = directory / "store.previous"
+
+    def read(self) -> Content:
+        """The newest readable generation; empty where there is none. Raises Damaged, Unavailable."""
+        try:
+            content = _parse(self.path)
+        except Damaged as err:
+            kept = self._read_previous()
+            if kept is None:
+                raise Damaged(
+                    f"The cluster store {self.path} is damaged, and so is the copy beside it.",
+                    remedy=f"Restore {self.path} from a backup, or move it away to begin with an empty cluster "
+                    "(conversations and documents are not in it and stay).",
+                ) from err
+            log.warning("cluster store damaged, previous generation used", extra={"file": str(self.path)})
+            return Content(kept.revision + FALLBACK_LEAP, kept.rows)
+        if content is not None:
+            return content
+        return self._read_previous() or Content(0, [])
+
+    def write(self, content: Content) -> None:
+        """Durable when it returns. Raises StorageFull and leaves the old file in place."""
+        body = msgspec.msgpack.encode(content)
+        data = MAGIC + hashlib.sha256(body).digest() + body
+        fresh = self.path.with_name("store.new")
+        try:
+            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            with contextlib.suppress(FileNotFoundError):
+                self._keep_if_whole()
+            fresh.replace(self.path)
+            self._sync_directory()
+        except OSError as err:
+            with contextlib.suppress(OSError):
+                fresh.unlink(missing_ok=True)
+            raise _translated(err, self.path) from err
+
+    def _keep_if_whole(self) -> None:
+        """The present file becomes the previous one, unless it is the damaged one that we fell back from."""
+        with contextlib.suppress(Damaged):
+            if _parse(self.path) is not None:
+                self.path.replace(self.previous)
+
+    def _read_previous(self) -> Content | None:
+        try:
+            return _parse(self.previous)
+        except Damaged:
+            return None
+
+    def _sync_directory(self) -> None:
+        if os.name != "posix":
+            return
+        descriptor = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _parse(path: Path) -> Content | None:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as err:
+        raise _translated(err, path) from err
+    head, body = data[: len(MAGIC) + 32], data[len(MAGIC) + 32 :]
+    if head != MAGIC + hashlib.sha256(body).digest():
+        raise Damaged(f"{path} is damaged.")
+    try:
+        return msgspec.msgpack.decode(body, type=Content)
+    except msgspec.MsgspecError as err:
+        raise Damaged(f"{path} is damaged.") from err
+
+
+def _translated(err: OSError, path: Path) -> MorganError:
+    if err.errno in NO_SPACE:
+        return StorageFull(
+            f"The cluster store {path} cannot be written: {err.strerror}.",
+            remedy="Free space on its disk, or make it writable for the user that runs morgand.",
+        )
+    return Unavailable(f"The cluster store {path} cannot be used: {err.strerror}.", remedy="Check its disk.")

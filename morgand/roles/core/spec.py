@@ -1,0 +1,15 @@
+"""What the assistant's own pipeline asks of a host."""
+
+from __future__ import annotations
+
+from morgand.state import EngineOption, Part, Rank, RoleSpec
+
+SPEC = RoleSpec(
+    name="core",
+    purpose="the assistant's pipeline: turns, retrieval, ingestion",
+    parts=(Part("active", low=1, high=3),),
+    engines=(EngineOption("assistant"),),
+    rank=(Rank.ALWAYS_FIRST, Rank.RAM),
+    ram_mb=256,
+    disk_mb=100,
+)

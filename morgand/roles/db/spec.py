@@ -1,0 +1,15 @@
+"""What the database asks of a host."""
+
+from __future__ import annotations
+
+from morgand.state import EngineOption, Part, Rank, RoleSpec
+
+SPEC = RoleSpec(
+    name="db",
+    purpose="conversations, documents and everything that must not be lost",
+    parts=(Part("primary"), Part("standby", required=False, engines=("postgresql",))),
+    engines=(EngineOption("sqlite"), EngineOption("postgresql")),
+    rank=(Rank.ALWAYS_FIRST, Rank.NO_GPU_FIRST, Rank.RAM),
+    ram_mb=256,
+    disk_mb=500,
+)

@@ -1,0 +1,134 @@
+"""The embedder engine: ONNX Runtime on a CPU, sentence-transformers where there is a GPU.
+
+One inference runs at a time. Questions go before passages: passages are computed in mini-batches, and between
+two of them a waiting question is served.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from morgand.errors import Overloaded
+from morgand.roles.embedder.wire import EmbedReply, EmbedRequest, InfoReply
+from morgand.roles.onnx import MAX_TOKENS, OnnxEncoder, mini_batches
+from morgand.roles.process import Handler, serve
+
+# BGE's model card: an instruction before questions, none before passages
+QUERY_PREFIX = "Represent this sentence for searching relevant passages: "
+MAX_WAITING = 256
+PRIORITY = {"query": 0, "passage": 1}
+
+
+class Model(Protocol):
+    """Blocking; ``cut`` says which texts to compute together."""
+
+    dimension: int
+
+    def cut(self, texts: Sequence[str]) -> list[list[int]]: ...
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]: ...
+
+
+class OnnxModel:
+    """CLS pooling and unit length, as BGE wants it."""
+
+    def __init__(self, model_dir: Path, threads: int) -> None:
+        self._encoder = OnnxEncoder(model_dir, threads)
+        self.dimension = int(self.embed(["dimension"]).shape[1])
+
+    def cut(self, texts: Sequence[str]) -> list[list[int]]:
+        return list(mini_batches([min(len(text) // 4 + 2, MAX_TOKENS) for text in texts]))
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        cls = self._encoder.run(self._encoder.encode(texts))[:, 0]
+        unit: NDArray[np.float32] = cls / np.maximum(np.linalg.norm(cls, axis=1, keepdims=True), 1e-12)
+        return unit
+
+
+class Line:
+    """Who is computed next: by priority, then by arrival; at most one at a time, at most MAX_WAITING in line."""
+
+    def __init__(self) -> None:
+        self._waiting: asyncio.PriorityQueue[tuple[int, int, asyncio.Future[None]]] = asyncio.PriorityQueue(MAX_WAITING)
+        self._ticket = itertools.count()
+        self._busy = False
+
+    async def enter(self, priority: int) -> None:
+        """Wait for one's turn. Raises Overloaded when the line is full."""
+        if not self._busy:
+            self._busy = True
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        try:
+            self._waiting.put_nowait((priority, next(self._ticket), turn))
+        except asyncio.QueueFull as err:
+            raise Overloaded("The embedder has too much to do.", retry_after_s=2.0) from err
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self.leave()
+            raise
+
+    def leave(self) -> None:
+        while not self._waiting.empty():
+            *_, turn = self._waiting.get_nowait()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._busy = False
+
+
+class Engine:
+    """Handlers of the engine."""
+
+    def __init__(self, model: Model, name: str) -> None:
+        self._model = model
+        self._name = name
+        self._line = Line()
+
+    async def embed(self, body: bytes) -> bytes:
+        request = msgspec.msgpack.decode(body, type=EmbedRequest)
+        prefix = QUERY_PREFIX if request.kind == "query" else ""
+        texts = [prefix + text for text in request.texts]
+        vectors: list[bytes] = [b""] * len(texts)
+        for batch in self._model.cut(texts):
+            await self._line.enter(PRIORITY[request.kind])
+            try:
+                rows = await asyncio.to_thread(self._model.embed, [texts[index] for index in batch])
+            finally:
+                self._line.leave()
+            for index, row in zip(batch, rows.astype("<f4", copy=False), strict=True):
+                vectors[index] = row.tobytes()
+        return msgspec.msgpack.encode(EmbedReply(self._model.dimension, vectors))
+
+    async def info(self, _body: bytes) -> bytes:
+        return msgspec.msgpack.encode(InfoReply(self._name, self._model.dimension, MAX_TOKENS))
+
+
+def load(options: dict[str, Any]) -> Model:
+    """The model the options name. Blocking. Raises EngineError."""
+    threads = options.get("threads") or os.cpu_count() or 1
+    if options.get("engine") == "sentence-transformers":
+        from morgand.roles.sentence import SentenceModel
+
+        return SentenceModel(Path(options["model_dir"]))
+    return OnnxModel(Path(options["model_dir"]), threads)
+
+
+async def build(options: dict[str, Any]) -> dict[str, Handler]:
+    engine = Engine(await asyncio.to_thread(load, options), options.get("model") or "embedder")
+    return {"embed": engine.embed, "info": engine.info}
+
+
+if __name__ == "__main__":
+    serve(build)

@@ -1,0 +1,15 @@
+"""What the object store asks of a host."""
+
+from __future__ import annotations
+
+from morgand.state import EngineOption, Part, Rank, RoleSpec
+
+SPEC = RoleSpec(
+    name="objects",
+    purpose="original files of documents",
+    parts=(Part("main"), Part("replica", required=False, engines=("seaweedfs",))),
+    engines=(EngineOption("folder"), EngineOption("seaweedfs")),
+    rank=(Rank.ALWAYS_FIRST, Rank.DISK),
+    ram_mb=32,
+    disk_mb=500,
+)

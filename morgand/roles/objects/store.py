@@ -1,0 +1,121 @@
+"""Objects in a folder of this host, under the digest of their content (implements ``ports.Objects``).
+
+A file is complete from the moment it has its name: it is written beside, forced to disk, renamed, and the folders that
+lead to it are forced to disk too. The same content is stored once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import re
+import tempfile
+from pathlib import Path
+
+from morgand.errors import NotFound, StorageFull, Unreadable
+
+KEY = re.compile(r"([0-9a-f]{2})/([0-9a-f]{2})/([0-9a-f]{64})")
+BLOCK = 1 << 20
+FREE = "Nothing was half-written. Free some space, or make the data directory writable, and try again."
+
+
+class FolderObjects:
+    """Keys are ``ab/cd/SHA256``; nothing else is a key, so no key leads out of the folder."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    async def put_file(self, path: Path) -> str:
+        """Copy a file's content in, durably, and return its key. Raises Unreadable, StorageFull."""
+        return await asyncio.to_thread(self._put, path)
+
+    async def path(self, key: str) -> Path:
+        """Raises NotFound."""
+        file = self._file(key)
+        if not await asyncio.to_thread(file.is_file):
+            raise NotFound(f"There is no object '{key}'.")
+        return file
+
+    async def delete(self, key: str) -> None:
+        """What is not there any more is deleted already."""
+        await asyncio.to_thread(self._delete, self._file(key))
+
+    def _file(self, key: str) -> Path:
+        match = KEY.fullmatch(key)
+        if match is None or match[3][:4] != match[1] + match[2]:
+            raise NotFound(f"There is no object '{key}'.")
+        return self._root / key
+
+    def _put(self, path: Path) -> str:
+        try:
+            source = path.open("rb")
+        except OSError as err:
+            raise Unreadable(f"{path.name!r} cannot be read: {err.strerror}.") from err
+        temporary: Path | None = None
+        try:
+            with source:
+                self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
+                handle, name = tempfile.mkstemp(prefix=".new-", dir=self._root)  # mode 0600
+                temporary = Path(name)
+                digest = _copy(source.fileno(), handle)
+            key = f"{digest[:2]}/{digest[2:4]}/{digest}"
+            self._keep(temporary, self._root / key)
+        except OSError as err:
+            raise _translated(err, self._root) from err
+        finally:
+            if temporary is not None:
+                temporary.unlink(missing_ok=True)
+        return key
+
+    def _keep(self, temporary: Path, file: Path) -> None:
+        for folder in (file.parent.parent, file.parent):
+            folder.mkdir(exist_ok=True, mode=0o700)  # one by one: `parents` would forget the mode
+        if not file.exists():
+            temporary.replace(file)
+        # even if it was there: another call may have renamed it a moment ago and not come to this yet
+        for folder in (file.parent, file.parent.parent, self._root):
+            _sync(folder)
+
+    def _delete(self, file: Path) -> None:
+        try:
+            file.unlink(missing_ok=True)
+            if file.parent.exists():
+                _sync(file.parent)
+        except OSError as err:
+            raise _translated(err, self._root) from err
+
+    async def clear_leftovers(self) -> None:
+        """Remove what an earlier daemon was writing when it died."""
+        await asyncio.to_thread(self._clear)
+
+    def _clear(self) -> None:
+        for leftover in self._root.glob(".new-*"):
+            leftover.unlink(missing_ok=True)
+
+
+def _copy(source: int, target: int) -> str:
+    """Copy, force to disk, and return the sha256 of what was copied (not of what the file becomes later)."""
+    digest = hashlib.sha256()
+    try:
+        while block := os.read(source, BLOCK):
+            digest.update(block)
+            view = memoryview(block)
+            while view:
+                view = view[os.write(target, view) :]
+        os.fsync(target)
+    finally:
+        os.close(target)
+    return digest.hexdigest()
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _translated(err: OSError, root: Path) -> StorageFull:
+    return StorageFull(f"Objects cannot be written in {root}: {err.strerror}.", remedy=FREE)

@@ -1,0 +1,150 @@
+"""The vector index engine: one shard per level, searched together.
+
+Writes go one after the other and are on disk when they return. Behind them, in a thread of its own, the search
+graphs are built when enough has changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from morgand.errors import EngineError, Overloaded
+from morgand.roles.process import Handler, serve
+from morgand.roles.vectors.shard import Shard
+from morgand.roles.vectors.wire import (
+    CountsReply,
+    DeleteRequest,
+    Done,
+    InfoReply,
+    SearchReply,
+    SearchRequest,
+    UpsertRequest,
+)
+from morgand.state import Level
+
+log = logging.getLogger("morgand.roles.vectors")
+
+MAX_LIMIT = 1000
+SEARCH_THREADS = 4
+MAX_SEARCHES = 64  # under way or waiting for a thread
+MAX_WRITES = 32
+
+ResultT = TypeVar("ResultT")
+
+
+class Engine:
+    """Handlers of the engine."""
+
+    def __init__(self, shards: dict[Level, Shard], size: int) -> None:
+        self._shards = shards
+        self._size = size
+        self._searchers = ThreadPoolExecutor(SEARCH_THREADS, thread_name_prefix="search")
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="write")
+        self._optimizer = ThreadPoolExecutor(1, thread_name_prefix="optimize")
+        self._searching = 0
+        self._waiting_writes = 0
+        self._optimizing: asyncio.Future[None] | None = None
+
+    async def upsert(self, body: bytes) -> bytes:
+        request = msgspec.msgpack.decode(body, type=UpsertRequest)
+        await self._write(lambda: self._upsert(request))
+        return msgspec.msgpack.encode(Done())
+
+    async def delete(self, body: bytes) -> bytes:
+        documents = msgspec.msgpack.decode(body, type=DeleteRequest).documents
+        await self._write(lambda: [shard.delete(documents) for shard in self._shards.values()])
+        return msgspec.msgpack.encode(Done())
+
+    async def search(self, body: bytes) -> bytes:
+        if self._searching >= MAX_SEARCHES:
+            raise Overloaded("The search index has too much to do.")
+        request = msgspec.msgpack.decode(body, type=SearchRequest)
+        self._searching += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._searchers, self._search, request)
+        finally:
+            self._searching -= 1
+
+    async def counts(self, _body: bytes) -> bytes:
+        return await self._in_order(lambda: msgspec.msgpack.encode(CountsReply(self._counts())))
+
+    async def info(self, _body: bytes) -> bytes:
+        points = {level.value: shard.points() for level, shard in self._shards.items()}
+        set_aside = [str(shard.set_aside) for shard in self._shards.values() if shard.set_aside]
+        return msgspec.msgpack.encode(InfoReply(self._size, points, set_aside))
+
+    def optimize_soon(self) -> None:
+        """Start building graphs unless that is under way; it ends by itself."""
+        if self._optimizing is None or self._optimizing.done():
+            loop = asyncio.get_running_loop()
+            self._optimizing = loop.run_in_executor(self._optimizer, self._optimize)
+
+    async def _write(self, work: Callable[[], object]) -> None:
+        if self._waiting_writes >= MAX_WRITES:
+            raise Overloaded("The search index has too much to write.")
+        self._waiting_writes += 1
+        try:
+            await self._in_order(work)
+        finally:
+            self._waiting_writes -= 1
+        self.optimize_soon()
+
+    async def _in_order(self, work: Callable[[], ResultT]) -> ResultT:
+        """In the writer's thread, so that a count never sees half a write."""
+        return await asyncio.get_running_loop().run_in_executor(self._writer, work)
+
+    def _upsert(self, request: UpsertRequest) -> None:
+        for level, shard in self._shards.items():
+            if points := [point for point in request.points if point.level == level.value]:
+                shard.upsert(points)
+
+    def _search(self, request: SearchRequest) -> bytes:
+        limit = max(1, min(request.limit, MAX_LIMIT))
+        reply = SearchReply({}, {})
+        for level, shard in self._shards.items():
+            dense, keyword = shard.search(request.text, request.embedding, limit)
+            reply.dense[level.value], reply.keyword[level.value] = dense, keyword
+        return msgspec.msgpack.encode(reply)
+
+    def _counts(self) -> dict[str, int]:
+        total: Counter[str] = Counter()
+        for shard in self._shards.values():
+            total.update(shard.counts())
+        return dict(total)
+
+    def _optimize(self) -> None:
+        try:
+            for shard in self._shards.values():
+                shard.optimize()
+        except EngineError as err:  # searches go on without the graph, only slower
+            log.warning("index not optimised", extra={"reason": err.message})
+
+
+def open_shards(folder: Path, size: int) -> dict[Level, Shard]:
+    """Blocking. Raises EngineError or StorageFull."""
+    return {level: Shard(folder / level.value, level, size) for level in Level}
+
+
+async def build(options: dict[str, Any]) -> dict[str, Handler]:
+    size = int(options["size"])
+    engine = Engine(await asyncio.to_thread(open_shards, Path(options["dir"]), size), size)
+    engine.optimize_soon()
+    return {
+        "upsert": engine.upsert,
+        "delete": engine.delete,
+        "search": engine.search,
+        "counts": engine.counts,
+        "info": engine.info,
+    }
+
+
+if __name__ == "__main__":
+    serve(build)

@@ -1,0 +1,102 @@
+"""Settings of the whole cluster: kept in its store, laid over each host's own configuration, watched live."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import fields
+from typing import Any
+
+import msgspec
+
+from morgand.api.schema import SettingView
+from morgand.cluster import keys
+from morgand.cluster.store import ClusterStore, Put
+from morgand.config import Config, check_value, field_default, nearest, setting_fields, with_shared
+from morgand.errors import ConfigError, InvalidInput, NotFound
+
+log = logging.getLogger("morgand.settings")
+
+
+class Settings:
+    """``current`` is the configuration in force; ``run`` keeps it in step with the store."""
+
+    def __init__(self, store: ClusterStore, own: Config) -> None:
+        self._store = store
+        self._own = own
+        self._shared: dict[str, Any] = {}
+        self._config = own
+
+    def current(self) -> Config:
+        return self._config
+
+    async def load(self) -> int:
+        """Read the shared settings; returns the revision they were read at."""
+        items, revision = await self._store.list(keys.CONFIG)
+        found = {item.key.removeprefix(keys.CONFIG): msgspec.json.decode(item.value) for item in items}
+        self._shared = {key: value for key, value in found.items() if _usable(key, value)}
+        self._config = with_shared(self._own, self._shared)
+        return revision
+
+    async def run(self) -> None:
+        """Follow changes until cancelled."""
+        revision = await self.load()
+        async for _ in self._store.watch(keys.CONFIG, revision):
+            await self.load()
+            log.info("settings changed", extra={"keys": sorted(self._shared)})
+
+    async def list(self) -> list[SettingView]:
+        return [self._view(key) for key, _ in setting_fields()]
+
+    async def get(self, key: str) -> SettingView:
+        """Raises NotFound that names the nearest key."""
+        return self._view(self._known(key))
+
+    async def set(self, key: str, value: Any) -> SettingView:
+        """Set a key for the whole cluster. Raises NotFound, InvalidInput."""
+        field = dict(setting_fields())[self._known(key)]
+        if not field.metadata["shared"]:
+            raise InvalidInput(f"{key} belongs to one host.", remedy="Write it in that host's configuration file.")
+        try:
+            checked = check_value(key, value)
+        except ConfigError as err:
+            raise InvalidInput(err.message) from err
+        await self._store.txn([], [Put(keys.config(key), msgspec.json.encode(checked))])
+        await self.load()
+        return self._view(key)
+
+    async def delete(self, key: str) -> SettingView:
+        """Return to the host's own value or the default. Raises NotFound when it is not set for the cluster."""
+        if self._known(key) not in self._shared:
+            raise NotFound(f"{key} is not set for the cluster.")
+        await self._store.txn([], [], [keys.config(key)])
+        await self.load()
+        return self._view(key)
+
+    def _known(self, key: str) -> str:
+        known = [name for name, _ in setting_fields()]
+        if key not in known:
+            raise NotFound(f"{key}: unknown key{nearest(key, known)}")
+        return key
+
+    def _view(self, key: str) -> SettingView:
+        section, _, name = key.rpartition(".")
+        field = next(one for one in fields(getattr(self._config, section)) if one.name == name)
+        source: Any = self._config.sources.get(key, "default")
+        return SettingView(
+            key=key, value=_plain(getattr(getattr(self._config, section), name)), default=_plain(field_default(field)),
+            source=source, help=field.metadata["help"], shared=field.metadata["shared"],
+        )  # fmt: skip
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _usable(key: str, value: Any) -> bool:
+    """A setting another version wrote must not keep this host from starting."""
+    try:
+        check_value(key, value)
+    except ConfigError as err:
+        log.warning("shared setting ignored", extra={"key": key, "reason": err.message})
+        return False
+    return True

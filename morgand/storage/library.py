@@ -1,0 +1,226 @@
+"""Documents and their chunks (port ``Library``): the source of truth for retrieval."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NoReturn
+from uuid import UUID
+
+from sqlalchemy import Select, bindparam, delete, func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from morgand.clock import Clock
+from morgand.errors import NotFound
+from morgand.state import Document, DocumentState, Extracted, Level, StoredChunk
+from morgand.storage import fulltext
+from morgand.storage.database import Database
+from morgand.storage.models import Base, ChunkRow, DocumentRow, clean
+from morgand.storage.rows import batches, chunk_of, chunk_values, document_of, known_id, new_id, valid_ids
+
+BUCKET = "documents"
+TABLE = Base.metadata.tables["document_chunks"]
+
+
+class SqlLibrary:
+    """Implements ``ports.Library``."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def document(self, document: str) -> Document:
+        async with self._database.read() as session:
+            return document_of(await _live(session, document))
+
+    async def documents(
+        self, *, state: DocumentState | None = None, limit: int = 1000, offset: int = 0
+    ) -> list[Document]:
+        """By name."""
+        query = _all_live().order_by(DocumentRow.name, DocumentRow.id).limit(limit).offset(offset)
+        if state is not None:
+            query = query.where(DocumentRow.state == state.value)
+        async with self._database.read() as session:
+            return [document_of(row) for row in await session.scalars(query)]
+
+    async def states(self) -> dict[str, int]:
+        """Documents per state."""
+        query = select(DocumentRow.state, func.count()).where(DocumentRow.deleted_at.is_(None))
+        async with self._database.read() as session:
+            found = {row[0]: row[1] for row in await session.execute(query.group_by(DocumentRow.state))}
+        return {state.value: found.get(state.value, 0) for state in DocumentState}
+
+    async def add(self, document: Document) -> tuple[Document, bool]:
+        """See the port. Only the newest document of a source counts as 'already there': sending A, B, A ends with A."""
+        now = self._clock.now()
+        async with self._database.write() as session:
+            if (row := await session.get(DocumentRow, new_id(document.id, "document"))) and not row.deleted_at:
+                return document_of(row), False
+            same_source = DocumentRow.source == clean(document.source)
+            newest = await session.scalar(
+                _all_live()
+                .where(same_source, DocumentRow.state != DocumentState.FAILED.value)
+                .order_by(DocumentRow.revision.desc())
+                .limit(1)
+            )
+            if newest is not None and newest.sha256 == document.sha256:
+                return document_of(newest), False
+            last = await session.scalar(select(func.max(DocumentRow.revision)).where(same_source))
+            row = DocumentRow(
+                id=UUID(document.id), name=clean(document.name), source=clean(document.source),
+                revision=(last or 0) + 1, mime=document.mime, size_bytes=document.size_bytes, sha256=document.sha256,
+                bucket=BUCKET, object_key=document.object_key, state=document.state.value, chunks=0, embeddings=0,
+                error=document.error, title=document.title, created_at=now, updated_at=now,
+            )  # fmt: skip
+            session.add(row)
+            await session.flush()
+            return document_of(row), True
+
+    async def set_state(self, document: str, state: DocumentState, error: str | None = None) -> None:
+        async with self._database.write() as session:
+            row = await _live(session, document)
+            row.state, row.error, row.updated_at = state.value, error, self._clock.now()
+
+    async def complete(self, document: str, extracted: Extracted, chunks: Sequence[StoredChunk]) -> list[str]:
+        """See the port. Raises NotFound if the document was deleted, or overtaken by a newer one, in the meantime."""
+        now = self._clock.now()
+        async with self._database.write() as session:
+            row = await _live(session, document)
+            same_source = _all_live().where(DocumentRow.source == row.source).order_by(DocumentRow.id)
+            # locked, then looked at again: two documents of a source may be completed at once
+            locked = list(
+                await session.scalars(same_source.with_for_update().execution_options(populate_existing=True))
+            )
+            if row not in locked:
+                _gone(document)
+            await self._remove_chunks(session, row.id)
+            await self._insert_chunks(session, row.id, chunks)
+            row.state, row.error, row.updated_at = DocumentState.COMPLETED.value, None, now
+            row.title, row.mime = extracted.title, extracted.mime
+            row.chunks, row.embeddings = len(chunks), sum(chunk.embedding is not None for chunk in chunks)
+            older = [other for other in locked if other.revision < row.revision]
+            for other in older:
+                await self._bury(session, other)
+            return [str(other.id) for other in older]
+
+    async def delete(self, document: str) -> Document:
+        """Returns the document as it was. Its text and embeddings are gone when this returns."""
+        async with self._database.write() as session:
+            row = await _live(session, document, lock=True)
+            was = document_of(row)
+            await self._bury(session, row)
+        return was
+
+    async def chunks(self, document: str) -> list[StoredChunk]:
+        """By level (coarse, fine, medium), in reading order."""
+        async with self._database.read() as session:
+            row = await _live(session, document)
+            found = await session.scalars(
+                select(ChunkRow).where(ChunkRow.document_id == row.id).order_by(ChunkRow.level, ChunkRow.position)
+            )
+            return [chunk_of(chunk) for chunk in found]
+
+    async def chunks_by_id(self, ids: Sequence[str]) -> dict[str, StoredChunk]:
+        """Those that exist."""
+        found: dict[str, StoredChunk] = {}
+        async with self._database.read() as session:
+            for batch in batches(valid_ids(ids)):
+                for row in await session.scalars(select(ChunkRow).where(ChunkRow.id.in_(batch))):
+                    found[str(row.id)] = chunk_of(row)
+        return found
+
+    async def fine_of(self, medium: Sequence[str]) -> dict[str, list[StoredChunk]]:
+        """See the port; a medium chunk without fine ones is there with an empty list."""
+        found: dict[str, list[StoredChunk]] = {chunk: [] for chunk in medium}
+        async with self._database.read() as session:
+            for batch in batches(valid_ids(medium)):
+                query = select(ChunkRow).where(ChunkRow.parent_id.in_(batch), ChunkRow.level == Level.FINE.value)
+                for row in await session.scalars(query.order_by(ChunkRow.position)):
+                    found.setdefault(str(row.parent_id), []).append(chunk_of(row))
+        return found
+
+    async def live(self) -> dict[str, int]:
+        completed = DocumentRow.state == DocumentState.COMPLETED.value
+        query = select(DocumentRow.id, DocumentRow.chunks).where(completed, DocumentRow.deleted_at.is_(None))
+        async with self._database.read() as session:
+            return {str(row.id): row.chunks for row in await session.execute(query)}
+
+    async def set_embeddings(self, embeddings: dict[str, bytes]) -> None:
+        """Chunks that are gone by now are passed over."""
+        if not embeddings:
+            return
+        now = self._clock.now()
+        values = [{"chunk": UUID(chunk), "bytes": embedding} for chunk, embedding in embeddings.items()]
+        store = update(TABLE).where(TABLE.c.id == bindparam("chunk"))
+        async with self._database.write() as session:
+            connection = await session.connection()
+            await connection.execute(store.values(embedding=bindparam("bytes"), updated_at=now), values)
+            documents: set[UUID] = set()
+            for batch in batches(valid_ids(list(embeddings))):
+                documents.update(await session.scalars(select(ChunkRow.document_id).where(ChunkRow.id.in_(batch))))
+            for document in sorted(documents):
+                embedded = ChunkRow.document_id == document, ChunkRow.embedding.is_not(None)
+                number = select(func.count()).select_from(ChunkRow).where(*embedded).scalar_subquery()
+                await session.execute(update(DocumentRow).where(DocumentRow.id == document).values(embeddings=number))
+
+    async def without_embeddings(self, limit: int) -> list[StoredChunk]:
+        async with self._database.read() as session:
+            query = select(ChunkRow).where(ChunkRow.embedding.is_(None)).order_by(ChunkRow.id).limit(limit)
+            return [chunk_of(row) for row in await session.scalars(query)]
+
+    async def keyword_search(self, text: str, level: Level, *, limit: int) -> list[tuple[str, float]]:
+        """See the port. Only completed, live documents have chunks, so only theirs are found."""
+        async with self._database.read() as session:
+            return await fulltext.search(session, text, level, limit=limit, sqlite=self._database.is_sqlite)
+
+    async def object_used(self, key: str) -> bool:
+        async with self._database.read() as session:
+            return await session.scalar(_all_live().where(DocumentRow.object_key == key).limit(1)) is not None
+
+    async def object_keys(self, documents: Sequence[str]) -> dict[str, str]:
+        """See the port."""
+        found: dict[str, str] = {}
+        async with self._database.read() as session:
+            for batch in batches(valid_ids(documents)):
+                query = select(DocumentRow.id, DocumentRow.object_key).where(DocumentRow.id.in_(batch))
+                found.update({str(row.id): row.object_key for row in await session.execute(query)})
+        return found
+
+    async def _insert_chunks(self, session: AsyncSession, document: UUID, chunks: Sequence[StoredChunk]) -> None:
+        if not chunks:
+            return
+        now = self._clock.now()
+        first = await fulltext.next_row(session) if self._database.is_sqlite else None
+        rows: list[dict[str, Any]] = []
+        for number, chunk in enumerate(chunks):
+            values = chunk_values(chunk, document, now, None if first is None else first + number)
+            rows.append({**values, "text": clean(chunk.chunk.text)})
+        connection = await session.connection()
+        await connection.execute(insert(TABLE), rows)
+        if self._database.is_sqlite:
+            await fulltext.fill(session, rows)
+
+    async def _remove_chunks(self, session: AsyncSession, document: UUID) -> None:
+        if self._database.is_sqlite:
+            await fulltext.empty(session, document)
+        await session.execute(delete(ChunkRow).where(ChunkRow.document_id == document))
+
+    async def _bury(self, session: AsyncSession, row: DocumentRow) -> None:
+        """Remove a document's text at once; the row stays as a tombstone."""
+        await self._remove_chunks(session, row.id)
+        row.deleted_at = row.updated_at = self._clock.now()
+        row.title, row.error, row.chunks, row.embeddings = None, None, 0, 0
+
+
+def _all_live() -> Select[DocumentRow]:
+    return select(DocumentRow).where(DocumentRow.deleted_at.is_(None))
+
+
+async def _live(session: AsyncSession, document: str, *, lock: bool = False) -> DocumentRow:
+    row = await session.get(DocumentRow, known_id(document, "document"), with_for_update=lock or None)
+    if row is None or row.deleted_at:
+        _gone(document)
+    return row
+
+
+def _gone(document: str) -> NoReturn:
+    raise NotFound(f"There is no document '{document}'.", remedy="See `morganctl documents list`.")

@@ -1,0 +1,191 @@
+"""The assistant's ports in memory: scripted model, word-counting reranker, index, folder of originals."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from morgand.assistant.text import content_words, sentences
+from morgand.errors import NotFound, Unavailable, Unreadable
+from morgand.ports import ChatDelta, ChatInfo, ChatMessage, ChatOptions, SearchLegs, VectorPoint
+from morgand.state import Chunk, Extracted, Level, Passage
+
+SMALL = ChatInfo("tiny", context_tokens=2048, prompt_tokens=512, small=True)
+LARGE = ChatInfo("large", context_tokens=8192, prompt_tokens=2048, small=False)
+
+
+class ScriptedChat:
+    """Says the next of ``answers`` (the last one again and again); an exception in it is raised in the middle."""
+
+    def __init__(self, *answers: str | Exception, info: ChatInfo = LARGE, finish: str = "stop") -> None:
+        self.answers = list(answers)
+        self.asked: list[list[ChatMessage]] = []
+        self.closed = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self._info = info
+        self._finish = finish
+
+    async def info(self) -> ChatInfo:
+        if not self.answers:
+            raise Unavailable("There is no LLM.")
+        return self._info
+
+    async def stream(self, messages: Sequence[ChatMessage], options: ChatOptions) -> AsyncGenerator[ChatDelta, None]:
+        self.asked.append(list(messages))
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        try:
+            if isinstance(answer, Exception):
+                yield ChatDelta("Half an")
+                raise answer
+            words = answer.split(" ")
+            for number, word in enumerate(words):
+                yield ChatDelta(word if number == 0 else f" {word}")
+                await self.gate.wait()
+            yield ChatDelta("", self._finish, 10, len(words))
+        finally:
+            self.closed += 1
+
+    async def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        return [len(text) // 4 + 1 for text in texts]
+
+
+@dataclass(frozen=True)
+class Found:
+    passages: tuple[Passage, ...] = ()
+    notices: tuple[str, ...] = ()
+
+
+@dataclass
+class FixedRetriever:
+    """Always finds the same passages."""
+
+    passages: tuple[Passage, ...] = ()
+    notices: tuple[str, ...] = ()
+    asked: list[str] = field(default_factory=list)
+
+    async def search(self, text: str, limit: int, *, rerank: bool, candidates: int, budget_s: float) -> Found:
+        self.asked.append(text)
+        return Found(self.passages[:limit], self.notices)
+
+
+class WordReranker:
+    """Scores by shared words, on the scale of cross-encoder logits."""
+
+    async def model(self) -> str:
+        return "words"
+
+    async def scores(self, query: str, texts: Sequence[str], *, budget_s: float) -> list[float | None]:
+        asked = content_words(query)
+        return [12.0 * len(asked & content_words(text)) / max(1, len(asked)) - 8.0 for text in texts]
+
+
+def passage(text: str, *, title: str = "Boiler manual", place: str = "page 3", document: str = "d1") -> Passage:
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return Passage(digest, document, title, place, text, 1.0, sentences(text)[0] if sentences(text) else None)
+
+
+class HashEmbedder:
+    """Eight bytes of a text's digest; counts batches; can be away."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[str]] = []
+        self.away = False
+
+    async def model(self) -> str:
+        return "hash"
+
+    async def embed_query(self, text: str) -> bytes:
+        return (await self.embed_passages([text]))[0]
+
+    async def embed_passages(self, texts: Sequence[str]) -> list[bytes]:
+        await asyncio.sleep(0)
+        if self.away:
+            raise Unavailable("There is no embedder.")
+        self.batches.append(list(texts))
+        return [hashlib.sha256(text.encode("utf-8", "replace")).digest()[:8] for text in texts]
+
+
+class MemoryVectors:
+    """Points by chunk id; can be away."""
+
+    def __init__(self) -> None:
+        self.points: dict[str, VectorPoint] = {}
+        self.away = False
+
+    async def upsert(self, points: Sequence[VectorPoint]) -> None:
+        self._here()
+        self.points.update({point.chunk: point for point in points})
+
+    async def delete_documents(self, documents: Sequence[str]) -> None:
+        self._here()
+        gone = set(documents)
+        self.points = {chunk: point for chunk, point in self.points.items() if point.document not in gone}
+
+    async def search(self, text: str, embedding: bytes | None, *, limit: int) -> SearchLegs:
+        self._here()
+        return SearchLegs({}, {})
+
+    async def counts(self) -> dict[str, int]:
+        self._here()
+        found: dict[str, int] = {}
+        for point in self.points.values():
+            found[point.document] = found.get(point.document, 0) + 1
+        return found
+
+    def _here(self) -> None:
+        if self.away:
+            raise Unavailable("There is no index.")
+
+
+class LineExtractor:
+    """A text file: one coarse chunk, every line a medium and a fine one. A file with 'damaged' in it is refused."""
+
+    async def extract(self, path: Path, name: str) -> Extracted:
+        text = path.read_text("utf-8")
+        if "damaged" in text:
+            raise Unreadable(f"{name} is damaged.")
+        lines = text.splitlines()
+        chunks = [Chunk(Level.COARSE, 0, None, text, 1, "")]
+        for index, line in enumerate(lines):
+            chunks.append(Chunk(Level.MEDIUM, index, 0, line, 1, f"line {index + 1}"))
+            chunks.append(Chunk(Level.FINE, index, index, line, 1, f"line {index + 1}"))
+        return Extracted(name, "text/plain", tuple(chunks))
+
+
+class FolderObjects:
+    """A folder of files named by their digest."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    async def put_file(self, path: Path) -> str:
+        key = hashlib.sha256(path.read_bytes()).hexdigest()
+        path.replace(self.folder / key)
+        return key
+
+    async def path(self, key: str) -> Path:
+        if not (self.folder / key).exists():
+            raise NotFound(f"There is no object {key}.")
+        return self.folder / key
+
+    async def delete(self, key: str) -> None:
+        (self.folder / key).unlink(missing_ok=True)
+
+
+class MemoryCache:
+    def __init__(self) -> None:
+        self.values: dict[str, bytes] = {}
+
+    async def get(self, key: str) -> bytes | None:
+        return self.values.get(key)
+
+    async def set(self, key: str, value: bytes, *, ttl_s: float) -> None:
+        self.values[key] = value
+
+    async def drop(self, prefix: str) -> None:
+        self.values = {key: value for key, value in self.values.items() if not key.startswith(prefix)}

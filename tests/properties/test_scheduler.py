@@ -1,0 +1,149 @@
+"""The scheduler's promises, over generated clusters."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from morgand.scheduler.feasible import DISK_RESERVE_MB, RAM_RESERVE_MB
+from morgand.scheduler.plan import passed_over, plan
+from morgand.state import Duty, Host, HostState, Snapshot
+from tests.fakes.clusters import CARRIED, EMBEDDED, MODELS, applied, host, snapshot
+
+ENGINES = (*EMBEDDED, "sentence-transformers", "ollama", "postgresql", "redis", "prometheus", "qdrant", "seaweedfs")
+HANDLES = sorted({model.handle for model in MODELS})
+
+
+@st.composite
+def hosts(draw: st.DrawFn, low: int = 1, high: int = 8) -> tuple[Host, ...]:
+    count = draw(st.integers(low, high))
+    return tuple(
+        host(
+            f"h{number}",
+            draw(st.sampled_from((0.5, 1, 2, 4, 8, 16, 32, 64))),
+            draw(st.sampled_from(((), (), (4,), (6,), (8,), (12,), (24,), (8, 8)))),
+            engines=draw(st.sampled_from((EMBEDDED, ENGINES, EMBEDDED[:4]))),
+            models=draw(st.sampled_from((CARRIED, HANDLES, ()))),
+            disk_gb=draw(st.sampled_from((1, 5, 100))),
+            duty=draw(st.sampled_from(Duty)),
+            draining=draw(st.sampled_from((False, False, False, True))),
+            state=draw(st.sampled_from((HostState.ALIVE, HostState.ALIVE, HostState.ALIVE, *HostState))),
+        )
+        for number in range(count)
+    )
+
+
+def settled(found: tuple[Host, ...]) -> Snapshot:
+    world = snapshot(*found)
+    return applied(world, plan(world))
+
+
+@given(hosts(), st.randoms())
+def test_the_order_of_hosts_does_not_matter(found: tuple[Host, ...], rng: random.Random) -> None:
+    """The same hosts in any order get the same plan."""
+    shuffled = list(found)
+    rng.shuffle(shuffled)
+    assert plan(snapshot(*found)) == plan(snapshot(*shuffled))
+
+
+@given(hosts(), hosts())
+def test_planning_again_changes_nothing(before: tuple[Host, ...], after: tuple[Host, ...]) -> None:
+    """Once a plan is applied the next one is empty, from any earlier world."""
+    world = replace(settled(before), hosts=after)
+    first = plan(world)
+    assert plan(applied(world, first)).empty
+
+
+@given(hosts(), hosts())
+def test_nothing_is_overcommitted(before: tuple[Host, ...], after: tuple[Host, ...]) -> None:
+    """RAM, VRAM of each GPU, and disk for what was not there before stay within what a host has."""
+    world = replace(settled(before), hosts=after)
+    there = {(one.role, one.host, one.engine) for one in world.assignments}
+    result = plan(world)
+    for one in after:
+        mine = [found for found in result.assignments if found.host == one.id]
+        assert not mine or sum(found.ram_mb for found in mine) <= one.profile.ram_mb - RAM_RESERVE_MB
+        for index, gpu in enumerate(one.profile.gpus):
+            assert sum(found.vram_mb for found in mine if found.gpu == index) <= gpu.vram_mb
+        if not mine:
+            continue
+        needs = {spec.name: spec.disk_mb for spec in snapshot().roles}
+        new = [
+            found
+            for found in result.added
+            if found.host == one.id and (found.role, found.host, found.engine) not in there
+        ]
+        assert not new or sum(needs[found.role] for found in new) <= one.profile.disk.free_mb - DISK_RESERVE_MB
+
+
+@given(hosts())
+def test_only_able_hosts_get_roles(found: tuple[Host, ...]) -> None:
+    """Hosts that are draining, fenced, gone or suspect get nothing new, and nobody an engine it lacks."""
+    by_id = {one.id: one for one in found}
+    for one in plan(snapshot(*found)).assignments:
+        holder = by_id[one.host]
+        assert holder.state is HostState.ALIVE
+        assert not holder.draining
+        assert holder.profile.has_engine(one.engine)
+
+
+@given(hosts(), st.floats(1.0, 1.2))
+def test_nothing_moves_for_a_small_gain(found: tuple[Host, ...], factor: float) -> None:
+    """A host of up to 20 % more RAM and no other difference moves nothing that runs."""
+    world = settled(found)
+    rival = replace(found[0], id="z", name="z", profile=replace(found[0].profile, gpus=()))
+    rival = replace(rival, profile=replace(rival.profile, ram_mb=int(rival.profile.ram_mb * factor)))
+    if any(one.profile.gpus or one.profile.duty is not rival.profile.duty for one in found):
+        return
+    if any(one.profile.ram_mb * 1.25 <= rival.profile.ram_mb for one in found):
+        return
+    disks = {one.profile.disk.free_mb for one in found}
+    if len(disks) > 1:
+        return
+    assert plan(replace(world, hosts=(*found, rival))).removed == ()
+
+
+@given(hosts(low=2), st.data())
+def test_losing_a_host_moves_only_what_it_held(found: tuple[Host, ...], data: st.DataObject) -> None:
+    """On hosts that stay, only parts of roles that the lost host held (or must keep a distance to) are touched,
+    or what lies on a host that took something over."""
+    world = settled(found)
+    lost = data.draw(st.sampled_from([one.id for one in found]))
+    left = tuple(one for one in found if one.id != lost)
+    result = plan(replace(world, hosts=left))
+    held = {one.role for one in world.assignments if one.host == lost}
+    near = {spec.name for spec in world.roles for one in spec.parts for rule in one.apart if rule.role in held}
+    receivers = {one.host for one in result.added}
+    for one in result.removed:
+        assert one.host == lost or one.role in held | near or one.host in receivers
+
+
+@given(hosts())
+def test_what_can_be_placed_is_placed(found: tuple[Host, ...]) -> None:
+    """A role without a single holder was impossible on every host, each for a reason."""
+    world = snapshot(*found)
+    result = plan(world)
+    held = {one.role for one in result.assignments}
+    for refusal in result.refusals:
+        assert refusal.reason
+    reasons = passed_over(world)
+    for spec in world.roles:
+        if spec.name not in held:
+            told = {one.host: one.reason for one in reasons if one.role == spec.name}
+            assert set(told) == {one.id for one in found}
+            assert all(reason and reason != "fits" for reason in told.values())
+
+
+@given(hosts())
+@settings(max_examples=50)
+def test_required_parts_are_refused_or_placed(found: tuple[Host, ...]) -> None:
+    """Nothing is forgotten: every part that is not there in full has a refusal."""
+    result = plan(snapshot(*found))
+    for spec in snapshot().roles:
+        for part in spec.parts:
+            count = sum((one.role, one.part) == (spec.name, part.name) for one in result.assignments)
+            refused = any((one.role, one.part) == (spec.name, part.name) for one in result.refusals)
+            assert count >= part.high or refused

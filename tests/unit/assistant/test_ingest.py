@@ -1,0 +1,203 @@
+"""Documents: durable when accepted, processed in order, resumed after a crash, deleted everywhere."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from morgand.assistant.rag.ingest import SEARCHES, Ingestor
+from morgand.assistant.rag.reconcile import difference
+from morgand.config import Config, LimitsConfig
+from morgand.errors import NotFound, Overloaded, TooLarge, Unreadable
+from morgand.state import Document, DocumentState, Level
+from morgand.storage.library import SqlLibrary
+from tests.fakes.assistant import FolderObjects, HashEmbedder, LineExtractor, MemoryCache, MemoryVectors
+from tests.fakes.storage import HandClock
+
+LIMITS = Config(limits=LimitsConfig(document_mb=1, ingest_queue=50))
+
+
+@dataclass
+class Bench:
+    """An ingestor with everything around it."""
+
+    library: SqlLibrary
+    objects: FolderObjects
+    embedder: HashEmbedder
+    vectors: MemoryVectors
+    cache: MemoryCache
+    spool: Path
+
+    def ingestor(self) -> Ingestor:
+        return Ingestor(
+            library=self.library,
+            objects=self.objects,
+            extractor=LineExtractor(),
+            embedder=self.embedder,
+            vectors=self.vectors,
+            cache=self.cache,
+            settings=lambda: LIMITS,
+            spool_dir=self.spool,
+            clock=HandClock(),  # nobody waits for an engine in a test
+        )
+
+    def file(self, content: str) -> Path:
+        path = self.spool / f"upload-{len(list(self.spool.iterdir()))}-{abs(hash(content))}"
+        path.write_text(content, "utf-8")
+        return path
+
+    async def state(self, document: Document) -> DocumentState:
+        return (await self.library.document(document.id)).state
+
+
+@pytest.fixture
+def bench(library: SqlLibrary, tmp_path: Path) -> Bench:
+    (tmp_path / "spool").mkdir()
+    objects = FolderObjects(tmp_path / "objects")
+    return Bench(library, objects, HashEmbedder(), MemoryVectors(), MemoryCache(), tmp_path / "spool")
+
+
+@asynccontextmanager
+async def running(ingestor: Ingestor) -> AsyncIterator[None]:
+    task = asyncio.create_task(ingestor.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def test_documents_are_extracted_embedded_stored_and_indexed(bench: Bench) -> None:
+    ingestor = bench.ingestor()
+    documents = []
+    async with running(ingestor):
+        for number in range(20):
+            path = bench.file(f"line a of {number}\nline b of {number}")
+            document, new = await ingestor.accept(path, name=f"{number}.txt", source=f"/docs/{number}.txt")
+            assert new
+            assert not path.exists()
+            documents.append(document)
+        await until(lambda: not ingestor.waiting)
+    assert {await bench.state(document) for document in documents} == {DocumentState.COMPLETED}
+    assert await bench.vectors.counts() == await bench.library.live()
+    assert all(point.embedding for point in bench.vectors.points.values())
+    fine = [point for point in bench.vectors.points.values() if point.level is Level.FINE]
+    assert all(bench.vectors.points[point.coarse].level is Level.COARSE for point in fine)
+    texts = [text for batch in bench.embedder.batches for text in batch]
+    assert len(texts) == len(set(texts)) == 60  # a medium chunk and its only fine one are embedded once
+    assert max(len(batch) for batch in bench.embedder.batches) > 3  # small documents share batches
+
+
+async def test_unchanged_content_is_not_taken_twice_and_changed_content_replaces(bench: Bench) -> None:
+    ingestor = bench.ingestor()
+    async with running(ingestor):
+        first, _ = await ingestor.accept(bench.file("old"), name="a.txt", source="/a")
+        await until(lambda: not ingestor.waiting)
+        again, new = await ingestor.accept(bench.file("old"), name="a.txt", source="/a")
+        assert (again.id, new) == (first.id, False)
+        await bench.cache.set(f"{SEARCHES}x", b"1", ttl_s=60)
+        second, new = await ingestor.accept(bench.file("new"), name="a.txt", source="/a")
+        assert new
+        await until(lambda: not ingestor.waiting)
+        await until(lambda: {point.document for point in bench.vectors.points.values()} == {second.id})
+    assert list(await bench.library.live()) == [second.id]
+    assert [path.name for path in bench.objects.folder.iterdir()] == [second.object_key]
+    assert not bench.cache.values
+    assert not list(bench.spool.iterdir())
+
+
+async def test_unfinished_documents_are_processed_after_a_restart(bench: Bench) -> None:
+    """What was accepted before a kill, in whatever state, is completed once by the next daemon."""
+    before = bench.ingestor()
+    documents = [
+        (await before.accept(bench.file(f"text {number}"), name="t", source=f"/{number}"))[0] for number in range(5)
+    ]
+    await bench.library.set_state(documents[2].id, DocumentState.PROCESSING)
+    after = bench.ingestor()
+    async with running(after):
+        await until(lambda: bool(bench.vectors.points) and not after.waiting)
+    assert set(await bench.library.live()) == {document.id for document in documents}
+
+
+async def test_original_that_two_documents_share_is_kept_until_both_are_gone(bench: Bench) -> None:
+    ingestor = bench.ingestor()
+    async with running(ingestor):
+        one, _ = await ingestor.accept(bench.file("same"), name="1", source="/1")
+        two, _ = await ingestor.accept(bench.file("same"), name="2", source="/2")
+        await until(lambda: not ingestor.waiting)
+        await ingestor.delete(one.id)
+        assert await bench.objects.path(two.object_key)
+        await ingestor.delete(two.id)
+    assert not list(bench.objects.folder.iterdir())
+    assert not bench.vectors.points
+    with pytest.raises(NotFound):
+        await ingestor.delete(two.id)
+
+
+async def test_unreadable_document_is_failed_with_its_reason_and_the_others_go_on(bench: Bench) -> None:
+    ingestor = bench.ingestor()
+    async with running(ingestor):
+        bad, _ = await ingestor.accept(bench.file("damaged"), name="bad.txt", source="/bad")
+        good, _ = await ingestor.accept(bench.file("fine"), name="good.txt", source="/good")
+        await until(lambda: not ingestor.waiting)
+        stored = await bench.library.document(bad.id)
+    assert (stored.state, stored.error) == (DocumentState.FAILED, "bad.txt is damaged.")
+    assert await bench.state(good) is DocumentState.COMPLETED
+
+
+async def test_without_embedder_documents_are_stored_and_filled_in_later(bench: Bench) -> None:
+    bench.embedder.away = True
+    ingestor = bench.ingestor()
+    async with running(ingestor):
+        document, _ = await ingestor.accept(bench.file("one\ntwo"), name="a", source="/a")
+        await until(lambda: not ingestor.waiting)
+        assert (await bench.library.document(document.id)).embeddings == 0
+        bench.embedder.away = False
+        ingestor.wake()
+        await until(lambda: bool(bench.vectors.points) and all(p.embedding for p in bench.vectors.points.values()))
+    assert (await bench.library.document(document.id)).embeddings == 5
+
+
+async def test_index_that_was_away_is_made_equal_to_the_library(bench: Bench) -> None:
+    bench.vectors.away = True
+    ingestor = bench.ingestor()
+    async with running(ingestor):
+        document, _ = await ingestor.accept(bench.file("one"), name="a", source="/a")
+        gone, _ = await ingestor.accept(bench.file("two"), name="b", source="/b")
+        await until(lambda: not ingestor.waiting)
+        await ingestor.delete(gone.id)
+        bench.vectors.away = False
+        ingestor.wake()
+        await until(lambda: bool(bench.vectors.points))
+    assert await bench.vectors.counts() == {document.id: 3}
+
+
+async def test_empty_large_and_too_many_are_refused_and_leave_nothing(bench: Bench) -> None:
+    ingestor = bench.ingestor()
+    with pytest.raises(Unreadable, match="empty"):
+        await ingestor.accept(bench.file(""), name="a\nb", source="/a")
+    with pytest.raises(TooLarge):
+        await ingestor.accept(bench.file("x" * 1_100_000), name="a", source="/a")
+    for number in range(50):
+        await ingestor.accept(bench.file(f"text {number}"), name="a", source=f"/{number}")
+    with pytest.raises(Overloaded):
+        await ingestor.accept(bench.file("one more"), name="a", source="/more")
+    assert not list(bench.spool.iterdir())
+    assert len(list(bench.objects.folder.iterdir())) == 50
+
+
+def test_difference_writes_what_lacks_and_removes_what_is_too_much() -> None:
+    found = difference({"a": 3, "b": 3, "c": 3, "e": 1}, {"a": 3, "b": 2, "c": 4, "d": 1, "e": 1}, frozenset("e"))
+    assert found.missing == ("b", "c", "e")
+    assert found.stale == ("c", "d")

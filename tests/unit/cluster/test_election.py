@@ -1,0 +1,145 @@
+"""Leadership, the fence, and the planner's loop over a real local store."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from morgand.clock import SystemClock
+from morgand.cluster import codec, election, keys
+from morgand.cluster.fencing import commit_plan
+from morgand.cluster.local import LocalStore
+from morgand.cluster.store import Put
+from morgand.errors import ConfigError, Fenced, MorganError, NotFound, StoreConflict
+from morgand.planner import Inputs, Planner, preview, snapshot_of, wanted_downloads
+from morgand.roles.catalog import SPECS
+from morgand.scheduler.plan import plan
+from tests.fakes.clusters import MODELS, profile, where
+
+INPUTS = Inputs(SPECS, MODELS, {})
+
+
+async def joined(store: LocalStore, name: str, ram_gb: float = 16) -> None:
+    record = codec.HostRecord(name, name, "192.0.2.1")
+    await store.txn(
+        [], [Put(keys.host(name), codec.encode(record)), Put(keys.profile(name), codec.encode(profile(ram_gb)))]
+    )
+
+
+async def test_every_leadership_has_a_higher_epoch(tmp_path: Path) -> None:
+    """Across elections, across restarts, and when a new host id finds an old one's key."""
+    epochs = []
+    for name in ("a", "a", "b"):
+        store = await LocalStore.open(tmp_path)
+        epochs.append((await election.campaign(store, name)).epoch)
+        await store.close()
+    store = await LocalStore.open(tmp_path)
+    lead = await election.campaign(store, "b")
+    await election.resign(store, lead)
+    assert await election.current(store) is None
+    epochs += [lead.epoch, (await election.campaign(store, "c")).epoch]
+    assert epochs == sorted(set(epochs))
+
+
+async def test_a_plan_of_an_ended_epoch_is_fenced(tmp_path: Path) -> None:
+    store = await LocalStore.open(tmp_path)
+    await joined(store, "a")
+    old = await election.campaign(store, "a")
+    made = plan(await snapshot_of(store, INPUTS, old.epoch))
+    await election.campaign(store, "b")
+    with pytest.raises(Fenced, match="b leads"):
+        await commit_plan(store, old, made)
+    assert (await store.list(keys.ASSIGNMENTS))[0] == []
+
+
+async def test_a_plan_made_from_an_older_world_conflicts(tmp_path: Path) -> None:
+    store = await LocalStore.open(tmp_path)
+    await joined(store, "a")
+    lead = await election.campaign(store, "a")
+    made = plan(await snapshot_of(store, INPUTS, lead.epoch))
+    await joined(store, "b")
+    with pytest.raises(StoreConflict):
+        await commit_plan(store, lead, made)
+
+
+async def test_the_planner_follows_changes_until_it_is_fenced(tmp_path: Path) -> None:
+    """A host that joins gets its roles; a host that is drained loses them; a new leader ends the loop."""
+    store = await LocalStore.open(tmp_path)
+    await joined(store, "a")
+    lead = await election.campaign(store, "a")
+    running = asyncio.ensure_future(Planner(store, lead, lambda: INPUTS, SystemClock()).run())
+    await until(store, lambda placed: placed.get("db/primary") == "a")
+    await joined(store, "b", 64)
+    await until(store, lambda placed: placed.get("db/primary") == "b")
+    drained = codec.HostRecord("b", "b", "192.0.2.1", draining=True)
+    await store.txn([], [Put(keys.host("b"), codec.encode(drained))])
+    await until(store, lambda placed: placed.get("db/primary") == "a")
+    await election.campaign(store, "z")
+    await joined(store, "c", 128)
+    with pytest.raises(Fenced):
+        await asyncio.wait_for(running, 5)
+    await store.close()
+
+
+async def until(store: LocalStore, holds: object) -> None:
+    async with asyncio.timeout(5):
+        while True:
+            snapshot = await snapshot_of(store, INPUTS, 0)
+            if holds(where(replace(plan(snapshot), assignments=snapshot.assignments))):  # type: ignore[operator]
+                return
+            await asyncio.sleep(0.01)
+
+
+async def test_the_planner_can_be_cancelled_while_it_waits(tmp_path: Path) -> None:
+    store = await LocalStore.open(tmp_path)
+    lead = await election.campaign(store, "a")
+    running = asyncio.ensure_future(Planner(store, lead, lambda: INPUTS, SystemClock()).run())
+    await asyncio.sleep(0.05)
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+    assert running.cancelled()
+
+
+async def test_shared_settings_overlay_a_hosts_own(tmp_path: Path) -> None:
+    store = await LocalStore.open(tmp_path)
+    for key, value in (("roles.db.prefer", ["a"]), ("llm.model", "qwen3-4b"), ("limits.queue", 5)):
+        await store.txn([], [Put(keys.config(key), json.dumps(value).encode())])
+    found = (await snapshot_of(store, INPUTS, 0)).preferences
+    assert found["db"].prefer == ("a",)
+    assert found["llm"].model == "qwen3-4b"
+
+
+async def test_a_preview_changes_nothing_and_refuses_nonsense(tmp_path: Path) -> None:
+    store = await LocalStore.open(tmp_path)
+    await joined(store, "a")
+    await joined(store, "b", 64)
+    snapshot = await snapshot_of(store, INPUTS, 0)
+    assert where(preview(snapshot, without=["b"]))["db/primary"] == "a"
+    big = {"name": "big", "ram_mb": 262144, "gpus": [{"name": "RTX 3090", "vram_mb": 24576}]}
+    assert where(preview(snapshot, with_profiles=[big]))["llm/main"] == "preview-1"
+    with pytest.raises(NotFound, match="there are a, b"):
+        preview(snapshot, without=["c"])
+    with pytest.raises(ConfigError, match="did you mean 'ram_mb'"):
+        preview(snapshot, with_profiles=[{"ram": 1}])
+
+
+async def test_models_worth_fetching_are_those_that_would_run(tmp_path: Path) -> None:
+    store = await LocalStore.open(tmp_path)
+    await joined(store, "a")
+    wanted = wanted_downloads(await snapshot_of(store, INPUTS, 0), "a")
+    assert [(one.name, one.engines) for one in wanted] == [("qwen3-4b", ("llama.cpp",))]
+
+
+def test_a_value_of_another_kind_names_its_key() -> None:
+    with pytest.raises(MorganError, match="/hosts/a"):
+        codec.decode(codec.HostRecord, b"[]", key="/hosts/a")
+
+
+def test_no_slash_from_outside_enters_a_key() -> None:
+    assert keys.config("a/../b") == "/config/a%2F..%2Fb"

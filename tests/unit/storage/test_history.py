@@ -1,0 +1,162 @@
+"""Conversations: every turn once, in order, and gone when deleted."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from morgand.errors import Conflict, InvalidInput, NotFound
+from morgand.state import Citation, Speaker
+from morgand.storage.database import Database
+from morgand.storage.history import SqlHistory
+from morgand.storage.purge import purge
+from tests.fakes.storage import HandClock
+
+CITED = Citation(1, "doc", "Boiler manual", "page 3", "1.5 bar", "chunk")
+
+
+async def say(history: SqlHistory, conversation: str, text: str, turn: str | None = None) -> str:
+    turn = turn or str(uuid4())
+    await history.store_message(turn, conversation, text, tokens=3, user="ada")
+    return turn
+
+
+async def test_a_turn_is_read_back_as_it_was_stored(history: SqlHistory) -> None:
+    """Message, answer, citations and notices come back whole."""
+    conversation = str(uuid4())
+    turn = await say(history, conversation, "What pressure?\n")
+    stored = await history.store_answer(turn, "1.5 bar [1]", tokens=4, citations=[CITED], notices=["No reranker."])
+    assert stored == await history.turn(turn)
+    assert stored.message.text == "What pressure?\n"
+    assert stored.answer is not None
+    assert (stored.answer.citations, stored.answer.notices) == ((CITED,), ("No reranker.",))
+    found = await history.conversation(conversation)
+    assert (found.title, found.messages, found.user) == ("What pressure?", 2, "ada")
+
+
+async def test_the_same_turn_again_stores_nothing_twice(history: SqlHistory) -> None:
+    """A retried message and a retried answer return what is stored first."""
+    conversation = str(uuid4())
+    turn = await say(history, conversation, "Hello")
+    await say(history, conversation, "Hello", turn)
+    await history.store_answer(turn, "Hi", tokens=1, citations=[], notices=[])
+    again = await history.store_answer(turn, "Good morning", tokens=2, citations=[], notices=[])
+    assert again.answer is not None
+    assert again.answer.text == "Hi"
+    assert [message.text for message in await history.messages(conversation)] == ["Hello", "Hi"]
+    assert (await history.conversation(conversation)).messages == 2
+
+
+async def test_fifty_concurrent_calls_of_one_turn_store_it_once(history: SqlHistory) -> None:
+    """Whoever comes first stores; all others read."""
+    conversation, turn = str(uuid4()), str(uuid4())
+    stored = await asyncio.gather(
+        *(history.store_message(turn, conversation, "Hello", tokens=1, user=None) for _ in range(50))
+    )
+    assert len({each.message for each in stored}) == 1
+    answers = await asyncio.gather(
+        *(history.store_answer(turn, f"Answer {n}", tokens=1, citations=[], notices=[]) for n in range(50))
+    )
+    assert len({each.answer for each in answers}) == 1
+    assert (await history.conversation(conversation)).messages == 2
+
+
+async def test_the_same_id_with_other_content_is_refused(history: SqlHistory) -> None:
+    """Another text or another conversation under a used id changes nothing."""
+    conversation, other = str(uuid4()), str(uuid4())
+    turn = await say(history, conversation, "Hello")
+    with pytest.raises(Conflict):
+        await say(history, conversation, "Goodbye", turn)
+    with pytest.raises(Conflict):
+        await say(history, other, "Hello", turn)
+    with pytest.raises(NotFound):
+        await history.conversation(other)
+
+
+async def test_a_clock_that_jumps_back_does_not_reorder(history: SqlHistory, clock: HandClock) -> None:
+    """Messages come in the order they were stored, whatever time it was."""
+    conversation = str(uuid4())
+    for number in range(6):
+        await say(history, conversation, str(number))
+        clock.turn(-86_400)
+    assert [message.text for message in await history.messages(conversation)] == list("012345")
+
+
+async def test_messages_are_paged_by_the_last_one_seen(history: SqlHistory) -> None:
+    """``after`` goes on where the page before ended; an unknown one is an error."""
+    conversation = str(uuid4())
+    for number in range(5):
+        await say(history, conversation, str(number))
+    first = await history.messages(conversation, limit=2)
+    rest = await history.messages(conversation, after=first[-1].id)
+    assert [message.text for message in first + rest] == list("01234")
+    with pytest.raises(NotFound):
+        await history.messages(conversation, after=str(uuid4()))
+
+
+async def test_a_deleted_conversation_is_gone_with_all_its_text(
+    history: SqlHistory, database: Database, clock: HandClock, tmp_path: Path
+) -> None:
+    """Messages, title, summary and feedback go at once; after a purge no byte of them is in the files."""
+    conversation = str(uuid4())
+    turn = await say(history, conversation, "My secret zanzibar")
+    await history.set_summary(conversation, "About zanzibar", turn)
+    await history.add_feedback(conversation, turn, rating=2, comment="zanzibar!", kind="rating")
+    await history.delete_conversation(conversation)
+    assert await history.turn(turn) is None
+    assert await history.conversations() == []
+    for gone in (history.conversation, history.messages, history.delete_conversation):
+        with pytest.raises(NotFound):
+            await gone(conversation)
+    with pytest.raises(NotFound):  # a retry that was on its way does not bring it back
+        await say(history, conversation, "My secret zanzibar", turn)
+    assert await purge(database, clock, older_than_days=30) == 0
+    clock.turn(31 * 86_400)
+    assert await purge(database, clock, older_than_days=30) == 3
+    assert not any(b"zanzibar" in file.read_bytes() for file in (tmp_path / "db").iterdir())
+
+
+async def test_the_latest_conversation_is_per_user(history: SqlHistory, clock: HandClock) -> None:
+    """It is the one that was used last, and nobody else's."""
+    first, second = str(uuid4()), str(uuid4())
+    await say(history, first, "one")
+    clock.turn(1)
+    await history.store_message(str(uuid4()), second, "two", tokens=1, user="bob")
+    clock.turn(1)
+    assert [each.id for each in await history.conversations()] == [second, first]
+    latest = await history.latest_conversation("ada")
+    assert latest is not None
+    assert latest.id == first
+    assert await history.latest_conversation("eve") is None
+
+
+async def test_feedback_is_checked(history: SqlHistory) -> None:
+    """It is about a message of that conversation, with a rating from 1 to 5."""
+    conversation, other = str(uuid4()), str(uuid4())
+    turn, elsewhere = await say(history, conversation, "a"), await say(history, other, "b")
+    assert await history.add_feedback(conversation, turn, rating=5, comment=None, kind="rating")
+    with pytest.raises(InvalidInput):
+        await history.add_feedback(conversation, turn, rating=6, comment=None, kind="rating")
+    with pytest.raises(NotFound):
+        await history.add_feedback(conversation, elsewhere, rating=5, comment=None, kind="rating")
+
+
+async def test_ids_that_are_no_uuids_name_nothing(history: SqlHistory) -> None:
+    """Reading says not found, making says invalid."""
+    assert await history.turn("../etc") is None
+    with pytest.raises(NotFound):
+        await history.conversation("nope")
+    with pytest.raises(InvalidInput):
+        await history.store_message("nope", str(uuid4()), "x", tokens=1, user=None)
+
+
+async def test_text_that_no_database_takes_is_stored_readably(history: SqlHistory) -> None:
+    """NUL and lone surrogates are replaced, and the same text again is still the same turn."""
+    conversation = str(uuid4())
+    turn = await say(history, conversation, "a\x00b\ud800c")
+    await say(history, conversation, "a\x00b\ud800c", turn)
+    (message,) = await history.messages(conversation)
+    assert (message.text, message.speaker) == ("a\ufffdb?c", Speaker.USER)
