@@ -1,7 +1,7 @@
 """Extraction against a reference: ``python -m benchmarks.extraction FOLDER``.
 
-FOLDER holds ``docx html md pdf``, each with ``sources/FILE`` and ``groundtruth/FILE.md``. Prints, per format, the mean
-bag-of-words F1 and the time per file (PDF: per page).
+FOLDER holds ``docx html md pdf``, each with ``sources/FILE`` and ``groundtruth/FILE.md`` (or the stem).
+Prints, per format, the mean bag-of-words F1 and the time per file (PDF: per page).
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ def measure(folder: Path) -> None:
     scores: list[float] = []
     spent_ms, units, refused = 0.0, 0, 0
     for source in sorted((folder / "sources").iterdir()):
-        reference = folder / "groundtruth" / f"{source.name}.md"
-        if not reference.exists():
+        names = (f"{source.name}.md", f"{source.stem}.md")
+        reference = next((file for name in names if (file := folder / "groundtruth" / name).exists()), None)
+        if reference is None:
             continue
         wanted = words(reference.read_text(encoding="utf-8"))
         if not wanted:
@@ -54,7 +55,8 @@ def measure(folder: Path) -> None:
             print(f"  {source.name}: F1 {scores[-1]:.3f}", file=sys.stderr)
     unit = "page" if folder.name == "pdf" else "file"
     mean = sum(scores) / max(len(scores), 1)
-    print(f"{folder.name}: F1 {mean:.3f} over {len(scores)} files, {spent_ms / max(units, 1):.1f} ms/{unit}, {refused} refused")
+    speed = f"{spent_ms / max(units, 1):.1f} ms/{unit}"
+    print(f"{folder.name}: F1 {mean:.3f} over {len(scores)} files, {speed}, {refused} refused")
 
 
 def main() -> None:

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from morgand.config import Config
+from morgand.fingerprint.collect import collect
+from morgand.fingerprint.override import read_override
+from morgand.planner import wanted_downloads
+from morgand.roles.catalog import SPECS
+from morgand.roles.models import available, load_models
+from morgand.scheduler.plan import plan as make_plan
 from morgand.scheduler.rank import gigabytes
-from morgand.state import Model, Plan, Profile, RoleSpec
+from morgand.state import Duty, Host, Model, Plan, Profile, RoleSpec, Snapshot
 
 HOW_TO_GET = {
     "llama.cpp": "pip install xllamacpp",
@@ -30,6 +38,32 @@ class Report:
 
     lines: tuple[str, ...]
     data: dict[str, Any]
+
+
+def examine(config: Config) -> Report:
+    """What this host would run as the only one of its cluster. Changes nothing.
+
+    Raises ConfigError for a bad override or catalogue, StorageFull when the data directory's disk cannot be written.
+    """
+    models = load_models(Path(config.catalog.file).expanduser() if config.catalog.file else None)
+    models_dir = (
+        Path(config.catalog.models_dir).expanduser() if config.catalog.models_dir else config.data_dir / "models"
+    )
+    override = config.host.profile_override
+    profile = collect(
+        _existing(config.data_dir), duty=Duty(config.host.duty), address=config.host.address,
+        models=available(models, models_dir), override=read_override(Path(override).expanduser()) if override else None,
+    )  # fmt: skip
+    host = Host("this", config.host_name, profile.network.address, profile, labels=config.host.labels)
+    snapshot = Snapshot(
+        revision=0, epoch=0, hosts=(host,), roles=SPECS, models=models, preferences=config.preferences()
+    )
+    return report(profile, make_plan(snapshot), SPECS, wanted_downloads(snapshot, host.id))
+
+
+def _existing(directory: Path) -> Path:
+    """The directory, or the nearest one above it that exists: the same disk."""
+    return next(path for path in (directory.absolute(), *directory.absolute().parents) if path.is_dir())
 
 
 def report(profile: Profile, plan: Plan, roles: tuple[RoleSpec, ...], wanted: tuple[Model, ...] = ()) -> Report:

@@ -17,10 +17,9 @@ from morgand.api.schema import (
     UsageView,
     VoterView,
 )
-from morgand.state import Assignment, Host, HostState, Plan, Profile, RoleState, RoleStatus, Usage
+from morgand.state import Assignment, Host, HostState, Plan, Profile, Refusal, RoleState, RoleStatus, Usage
 
 LOW_DISK_MB = 1024
-NO_USAGE = Usage(cpu_pct=0.0, ram_mb=0, vram_mb=0)
 NEEDED = ("core", "db", "llm", "embedder", "reranker", "vectors", "objects")
 
 
@@ -103,18 +102,15 @@ def placement_view(one: Assignment) -> PlacementView:
     return PlacementView(role=one.role, part=one.part, host=one.host, engine=one.engine, why=one.why, model=one.model)
 
 
-def refusal_views(plan: Plan, role: str | None = None) -> list[RefusalView]:
-    return [
-        RefusalView(role=one.role, part=one.part, host=one.host, reason=one.reason)
-        for one in plan.refusals
-        if role in (None, one.role)
-    ]
+def refusal_view(one: Refusal) -> RefusalView:
+    return RefusalView(role=one.role, part=one.part, host=one.host, reason=one.reason)
 
 
-def explain_view(plan: Plan, role: str | None) -> ExplainReply:
-    """Why things are where they are, for one role or all."""
+def explain_view(plan: Plan, passed: tuple[Refusal, ...], role: str | None) -> ExplainReply:
+    """Why things are where they are, and why each other host was passed over; for one role or all."""
     placements = [placement_view(one) for one in plan.assignments if role in (None, one.role)]
-    return ExplainReply(placements=placements, refusals=refusal_views(plan, role))
+    refusals = [refusal_view(one) for one in dict.fromkeys((*plan.refusals, *passed)) if role in (None, one.role)]
+    return ExplainReply(placements=placements, refusals=refusals)
 
 
 def plan_view(plan: Plan) -> PlanReply:
@@ -122,5 +118,5 @@ def plan_view(plan: Plan) -> PlanReply:
         added=[placement_view(one) for one in plan.added],
         removed=[placement_view(one) for one in plan.removed],
         placements=[placement_view(one) for one in plan.assignments],
-        refusals=refusal_views(plan),
+        refusals=[refusal_view(one) for one in plan.refusals],
     )

@@ -44,10 +44,10 @@ class Settings:
             await self.load()
             log.info("settings changed", extra={"keys": sorted(self._shared)})
 
-    async def list(self) -> list[SettingView]:
+    def list(self) -> list[SettingView]:
         return [self._view(key) for key, _ in setting_fields()]
 
-    async def get(self, key: str) -> SettingView:
+    def get(self, key: str) -> SettingView:
         """Raises NotFound that names the nearest key."""
         return self._view(self._known(key))
 

@@ -21,16 +21,9 @@ from morgand.api.schema import (
     StatusReply,
 )
 from morgand.assistant.events import QueryEvent, TurnEvent
-from morgand.ports import Chat, ChatDelta, ChatMessage, ChatOptions, Embedder, History, Library, Reranker
+from morgand.ports import Chat, ChatMessage, ChatOptions, Embedder, History, Library, Reranker
 from morgand.security.keys import Keys
-from morgand.state import Citation, Document, Passage
-
-
-@dataclass(frozen=True, slots=True)
-class CitationsFound:
-    """The checked citations of a chat completion; comes once, after the last piece of text."""
-
-    citations: tuple[Citation, ...]
+from morgand.state import Document, Passage
 
 
 class Retrieved(Protocol):
@@ -45,7 +38,7 @@ class Retrieved(Protocol):
 
 class Assistant(Protocol):
     def turn(
-        self, turn_id: str, text: str, *, conversation: str | None, answer: bool, documents: bool, user: str | None
+        self, turn_id: str, /, text: str, *, conversation: str | None, answer: bool, documents: bool, user: str | None
     ) -> AsyncIterator[TurnEvent]: ...
 
     def query(self, text: str, *, documents: bool) -> AsyncIterator[QueryEvent]: ...
@@ -54,7 +47,7 @@ class Assistant(Protocol):
 
     def chat_completion(
         self, messages: Sequence[ChatMessage], options: ChatOptions, *, documents: bool
-    ) -> AsyncIterator[ChatDelta | CitationsFound]: ...
+    ) -> AsyncIterator[QueryEvent]: ...
 
 
 class Ingestor(Protocol):

@@ -31,6 +31,7 @@ class Route:
     open: bool = False  # answers without a key
     stream: bool = False  # answers server-sent events when asked to
     content_type: str = "application/json"
+    also: tuple[tuple[int, type[msgspec.Struct]], ...] = ()  # replies of further statuses that are no errors
     openai: bool = False  # errors in OpenAI's shape
 
     @property

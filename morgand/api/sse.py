@@ -87,4 +87,3 @@ async def _with_pauses(source: AsyncIterator[E], pause_s: float) -> AsyncGenerat
 
 async def _next(source: AsyncIterator[E]) -> E:
     return await anext(source)
-

@@ -18,7 +18,8 @@ from morgand.assistant import history as past
 from morgand.assistant.events import Accepted, Delta, QueryDone, QueryEvent, Replace, TurnDone, TurnEvent
 from morgand.assistant.history import Window
 from morgand.assistant.prompt import estimate_tokens
-from morgand.assistant.turn import Answer, Answerer, Found, Request, Search
+from morgand.assistant.rag.retrieve import Retrieved
+from morgand.assistant.turn import Answer, Answerer, Request, Search
 from morgand.clock import Clock, SystemClock
 from morgand.config import Config
 from morgand.errors import InvalidInput, MorganError, NotFound, Overloaded
@@ -98,7 +99,7 @@ class Assistant:
                 async for event in events:
                     yield _as_query(event)
 
-    async def search(self, text: str, limit: int, *, rerank: bool = True) -> Found:
+    async def search(self, text: str, limit: int, *, rerank: bool = True) -> Retrieved:
         """Ranked passages and what was missing for it; no LLM."""
         return await self._answerer.search(text, limit, rerank=rerank)
 

@@ -16,7 +16,7 @@ from morgand.state import Passage
 RELATED = -3.0
 NEARLY_RELATED = -7.0
 WORDS_SHARED = 0.5  # share of the question's content words that occur in the passage, title and place
-MARGIN = 3.0  # logits below the best sentence at which another one is no longer a candidate
+MARGIN = 1.5  # logits below the best sentence at which another one is no longer a candidate
 MARGIN_WORDS = 0.25  # the same for scores by words
 
 FACT_PASSAGES = 3

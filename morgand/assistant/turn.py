@@ -20,10 +20,11 @@ from morgand.assistant.ground import Fact, quotation, supported_sentences, tidy
 from morgand.assistant.history import Window
 from morgand.assistant.prompt import Sized, estimate_tokens
 from morgand.assistant.rag.cite import citation, cite, without_markers
+from morgand.assistant.rag.retrieve import Retrieved
 from morgand.assistant.text import bare
 from morgand.clock import Clock
 from morgand.config import Config
-from morgand.errors import NotFound, Overloaded, Unavailable
+from morgand.errors import NotRetrieved, Overloaded, Unavailable
 from morgand.ports import Chat, ChatDelta, ChatInfo, ChatOptions, Reranker
 from morgand.state import Citation, Passage, Speaker
 
@@ -36,20 +37,10 @@ COUNTED_FROM_BYTES = 600  # shorter texts are estimated: asking the engine would
 NO_WINDOW = Window()
 
 
-class Found(Protocol):
-    """What the retriever answers: passages, best first, and what was missing."""
-
-    @property
-    def passages(self) -> Sequence[Passage]: ...
-
-    @property
-    def notices(self) -> Sequence[str]: ...
-
-
 class Search(Protocol):
     """The retriever."""
 
-    async def search(self, text: str, limit: int, *, rerank: bool, candidates: int, budget_s: float) -> Found: ...
+    async def search(self, text: str, limit: int, *, rerank: bool, candidates: int, budget_s: float) -> Retrieved: ...
 
 
 class Mode(StrEnum):
@@ -171,7 +162,7 @@ class Answerer:
                 raise prompt.too_long(size, info.context_tokens - reserve)
             return
 
-    async def search(self, text: str, limit: int, *, rerank: bool) -> Found:
+    async def search(self, text: str, limit: int, *, rerank: bool) -> Retrieved:
         """Ranked passages, as configured."""
         settings = self._settings().retrieval
         return await self._retriever.search(
@@ -187,7 +178,7 @@ class Answerer:
             return Evidence(), ()
         try:
             found = await self.search(request.lookup, self._settings().retrieval.passages, rerank=True)
-        except (Unavailable, NotFound) as err:  # a document can be deleted while it is searched
+        except (Unavailable, NotRetrieved) as err:  # a document can be deleted while it is searched
             log.warning("search failed", extra={"reason": err.message})
             return Evidence(), (degrade.NOTICE_SEARCH,)
         evidence = await weigh(self._reranker, request.lookup, found.passages, budget_s=FACT_BUDGET_S)

@@ -191,11 +191,12 @@ def _place(
     room: Room, option: EngineOption, model: Model, incumbent: Assignment | None
 ) -> tuple[int, int, int, int | None] | None:
     """RAM, VRAM, disk and GPU the model would take, or None. What runs already needs no spare room."""
-    spare = 1.0 if incumbent else SPARE
-    if option.gpu is not GpuUse.NEVER and model.vram_mb:
-        gpu = _gpu(room, int(model.vram_mb * spare), incumbent.gpu if incumbent else None)
-        if gpu is not None and room.ram_mb >= min(GPU_HOST_RAM_MB, model.ram_mb or GPU_HOST_RAM_MB):
-            return min(GPU_HOST_RAM_MB, model.ram_mb or GPU_HOST_RAM_MB), model.vram_mb, 0, gpu
+    rest_mb = min(GPU_HOST_RAM_MB, model.ram_mb or GPU_HOST_RAM_MB)
+    if option.gpu is not GpuUse.NEVER and model.vram_mb and room.ram_mb >= rest_mb:
+        gpu = _gpu(room, model.vram_mb, incumbent.gpu if incumbent else None)
+        if gpu is not None:
+            return rest_mb, model.vram_mb, 0, gpu
+    spare = 1.0 if incumbent and incumbent.gpu is None else SPARE
     if option.gpu is not GpuUse.MUST and model.ram_mb and room.ram_mb >= model.ram_mb * spare:
         return model.ram_mb, 0, 0, None
     return None
@@ -205,7 +206,7 @@ def _gpu(room: Room, need_mb: int, current: int | None) -> int | None:
     """The GPU with the least room that suffices (or the one it is on); a model is never split."""
     if current is not None and current < len(room.gpus_mb) and room.gpus_mb[current] >= need_mb:
         return current
-    enough = [(left, index) for index, left in enumerate(room.gpus_mb) if left >= need_mb]
+    enough = [(left, index) for index, left in enumerate(room.gpus_mb) if left >= need_mb * SPARE]
     return min(enough)[1] if enough else None
 
 

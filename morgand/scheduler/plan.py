@@ -100,7 +100,7 @@ class Planning:
             return
         for _ in range(step.count):
             choice = self._choose(demand)
-            if choice is None and demand.only_model:
+            if choice is None and demand.only_model and not self._has(step.spec):
                 choice = self._choose(replace(demand, only_model=None))
             if choice is None:
                 self.refusals.append(self._refusal(step, demand))
@@ -122,6 +122,10 @@ class Planning:
             first_engine=next((one.engine for one in mine if one.part == step.spec.parts[0].name), None),
             only_model=model,
         )  # fmt: skip
+
+    def _has(self, spec: RoleSpec) -> bool:
+        """Whether a part of the role is placed already, with a model that further parts must share."""
+        return any(one.role == spec.name for one in self.placed)
 
     def _in_order(self, spec: RoleSpec) -> list[Assignment]:
         """What holds of a role now, the first part first."""

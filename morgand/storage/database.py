@@ -57,6 +57,7 @@ class Database:
         self._write_deadline_s = write_deadline_s
         self._busy_timeout_ms = busy_timeout_ms
         self._turn = asyncio.Lock()
+        self._held = False
         self._engine = self._make_engine()
         # the same pool; on SQLite the write lock is taken at once instead of at the first change
         self._writer = self._engine.execution_options(begin="BEGIN IMMEDIATE") if self.is_sqlite else self._engine
@@ -70,9 +71,17 @@ class Database:
     async def close(self) -> None:
         await self._engine.dispose()
 
+    def hold(self) -> None:
+        """Refuse to read and write until ``admit``: the schema may not be there yet."""
+        self._held = True
+
+    def admit(self) -> None:
+        self._held = False
+
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
         """One consistent reading."""
+        self._check()
         with translated():
             async with (
                 _connected(self._engine) as connection,
@@ -83,6 +92,7 @@ class Database:
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncSession]:
         """One transaction: durable when the block is left without an error, gone otherwise."""
+        self._check()
         with translated():
             async with (
                 self._one_writer(),
@@ -110,8 +120,9 @@ class Database:
         """Ask something trivial. Raises Unavailable, StorageFull."""
         loop = asyncio.get_running_loop()
         started = loop.time()
-        async with self.read() as session:
-            await session.execute(text("SELECT 1"))
+        with translated():
+            async with _connected(self._engine) as connection:
+                await connection.execute(text("SELECT 1"))
         pool = self._engine.pool
         in_use = pool.checkedout() if isinstance(pool, QueuePool) else 0
         return Health((loop.time() - started) * 1000, in_use, POOL_SIZE + POOL_OVERFLOW)
@@ -119,6 +130,10 @@ class Database:
     def insert(self, model: type[Base]) -> postgresql.Insert | sqlite.Insert:
         """An INSERT that knows ON CONFLICT."""
         return sqlite.insert(model) if self.is_sqlite else postgresql.insert(model)
+
+    def _check(self) -> None:
+        if self._held:
+            raise Unavailable("The database is not ready yet.", remedy="Try again in a moment.")
 
     @asynccontextmanager
     async def _one_writer(self) -> AsyncIterator[None]:

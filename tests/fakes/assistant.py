@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from morgand.assistant.rag.retrieve import Retrieved
 from morgand.assistant.text import content_words, sentences
 from morgand.errors import NotFound, Unavailable, Unreadable
 from morgand.ports import ChatDelta, ChatInfo, ChatMessage, ChatOptions, SearchLegs, VectorPoint
@@ -53,12 +54,6 @@ class ScriptedChat:
         return [len(text) // 4 + 1 for text in texts]
 
 
-@dataclass(frozen=True)
-class Found:
-    passages: tuple[Passage, ...] = ()
-    notices: tuple[str, ...] = ()
-
-
 @dataclass
 class FixedRetriever:
     """Always finds the same passages."""
@@ -67,9 +62,9 @@ class FixedRetriever:
     notices: tuple[str, ...] = ()
     asked: list[str] = field(default_factory=list)
 
-    async def search(self, text: str, limit: int, *, rerank: bool, candidates: int, budget_s: float) -> Found:
+    async def search(self, text: str, limit: int, *, rerank: bool, candidates: int, budget_s: float) -> Retrieved:
         self.asked.append(text)
-        return Found(self.passages[:limit], self.notices)
+        return Retrieved(self.passages[:limit], self.notices)
 
 
 class WordReranker:

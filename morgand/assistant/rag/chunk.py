@@ -2,7 +2,8 @@
 
 Text is split into sentences, those into units that are counted in one call, and units are packed: into fine chunks
 (a sentence, or a few short ones), those into medium ones within a place, those into coarse ones. Tokens of a chunk are
-the sum over its units, which for word-piece tokenisers is exact. Every fine chunk lies in one medium chunk, every medium one in one coarse one.
+the sum over its units, which for word-piece tokenisers is exact. Every fine
+chunk lies in one medium chunk, every medium one in one coarse one.
 """
 
 from __future__ import annotations
@@ -86,8 +87,10 @@ def chunk(blocks: Sequence[BlockLike], count_tokens: CountTokens) -> tuple[Chunk
     mediums: list[_Medium] = []
     for section, (block, units, tokens) in enumerate(zip(blocks, counted, counts, strict=True)):
         heading, heading_tokens = (block.heading, tokens) if 0 < tokens <= HEADING_TOKENS else ("", 0)
-        for fines in _pack_medium(_pack_fine(units), MEDIUM_TOKENS - heading_tokens):
-            mediums.append(_Medium(fines, section, block.place, heading, heading_tokens))
+        mediums += [
+            _Medium(fines, section, block.place, heading, heading_tokens)
+            for fines in _pack_medium(_pack_fine(units), MEDIUM_TOKENS - heading_tokens)
+        ]
     return tuple(_numbered(_pack_coarse(mediums)))
 
 

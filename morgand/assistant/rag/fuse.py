@@ -1,8 +1,9 @@
 """Merging ranked lists (pure).
 
 Every leg's scores are brought to 0..1 (min-max), and keyword and dense legs are mixed at equal weight: the convex
-mix that beats reciprocal rank fusion by half a point to a point (docs/adr/0005-retrieval.md). Within each, the three chunk
-sizes count the same: a medium chunk is judged by itself, by its best fine chunk, and by the coarse chunk around it, which
+mix that beats reciprocal rank fusion by half a point to a point (docs/adr/0005-retrieval.md). Within each, the
+three chunk sizes count the same: a medium chunk is judged by itself, by its best fine chunk, and by the coarse chunk
+around it, which steers: a good passage in a document about something else falls behind.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def fuse_rerank(order: Sequence[str], scores: Mapping[str, float]) -> list[str]:
 
     Those without a score keep their retrieval rank in both lists.
     """
-    scored = sorted((one for one in order if one in scores), key=lambda one: (-scores[one], order.index(one)))
+    scored = sorted((one for one in order if one in scores), key=lambda one: -scores[one])  # stable: ties keep order
     second = iter(scored)
     other = [next(second) if one in scores else one for one in order]
     points: dict[str, float] = {}

@@ -181,8 +181,8 @@ class Ingestor:
             except MorganError as err:
                 await self._fail(work.document, err)
             else:
-                self._done(work.document)
                 await self._publish(work.document, chunks, replaced)
+                self._done(work.document)
 
     async def _publish(self, document: str, chunks: list[StoredChunk], replaced: list[str]) -> None:
         """Bring a completed document into the index and the versions it replaced out of everything.

@@ -5,21 +5,25 @@ Each missing part is replaced by the next best thing and told to the person in a
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from morgand.assistant.rag.fuse import Ranked, fuse_rerank, rank_passages
-from morgand.errors import Unavailable
+from morgand.assistant.text import content_words
+from morgand.errors import NotFound, Unavailable
 from morgand.ports import Embedder, Library, Reranker, SearchLegs, VectorHit, Vectors
 from morgand.state import Level, Passage, StoredChunk
 
-log = logging.getLogger("morgand.retrieve")
+log = logging.getLogger("morgand.assistant")
 
 LEG_LIMIT = 200  # candidates of each leg and level
 PER_COARSE = 3  # passages from one coarse chunk: variety before repetition
+EMBED_S = 2.0  # a question is embedded in milliseconds; longer means something is wrong, and keywords are there
+MAX_QUERY_CHARS = 4000  # of a long message, the beginning is searched for
 SPARE = 2  # more passages than asked for are loaded, because equal texts are dropped
 
 NOTICE_UNRANKED = "The reranker is not available; the passages are in retrieval order."
@@ -51,13 +55,14 @@ class Retriever:
     ) -> Retrieved:
         """At most ``limit`` passages. The cross-encoder sees ``candidates`` of them for at most ``budget_s``."""
         notices: list[str] = []
+        text = text[:MAX_QUERY_CHARS]
         ranked = _varied(rank_passages(await self._legs(text, notices)))
         ranked = ranked[: max(limit, candidates if rerank else 0) + SPARE]
         chunks = await self._library.chunks_by_id([one.medium for one in ranked])
         ranked = _distinct(ranked, chunks)
         if rerank and candidates:
-            ranked = await self._reranked(text, ranked, chunks, candidates, budget_s, notices)
-        return Retrieved(tuple(await self._passages(ranked[:limit], chunks)), tuple(notices))
+            ranked = await self._reranked(text, ranked, chunks, notices, candidates=candidates, budget_s=budget_s)
+        return Retrieved(tuple(await self._passages(text, ranked[:limit], chunks)), tuple(notices))
 
     async def _legs(self, text: str, notices: list[str]) -> SearchLegs:
         embedding = await self._embedding(text)
@@ -77,30 +82,32 @@ class Retriever:
         if self._embedder is None:
             return None
         try:
-            return await self._embedder.embed_query(text)
+            async with asyncio.timeout(EMBED_S):
+                return await self._embedder.embed_query(text)
         except Unavailable as err:
             log.warning("embedder not available", extra={"reason": err.message})
-            return None
+        except TimeoutError:
+            log.warning("embedder not available", extra={"reason": f"no answer within {EMBED_S:g} s"})
+        return None
 
     async def _full_text(self, text: str) -> dict[Level, list[VectorHit]]:
-        """The database's own search, at the medium level: it has no other legs to be steered by."""
-        found = await self._library.keyword_search(text, Level.MEDIUM, limit=LEG_LIMIT)
-        chunks = await self._library.chunks_by_id([chunk for chunk, _ in found])
-        hits = [
-            VectorHit(chunk, chunks[chunk].document, Level.MEDIUM, chunks[chunk].parent_id or chunk, chunk, score)
-            for chunk, score in found
-            if chunk in chunks
-        ]
-        return {Level.MEDIUM: hits}
+        """The database's own search, at each level."""
+        found = {level: await self._library.keyword_search(text, level, limit=LEG_LIMIT) for level in Level}
+        chunks = await self._library.chunks_by_id([chunk for hits in found.values() for chunk, _ in hits])
+        parents = [stored.parent_id for stored in chunks.values() if stored.parent_id]
+        chunks |= await self._library.chunks_by_id([one for one in parents if one not in chunks])
+        return {level: [_hit(chunks[one], score, chunks) for one, score in hits if one in chunks]
+                for level, hits in found.items()}  # fmt: skip
 
     async def _reranked(
         self,
         text: str,
         ranked: list[Ranked],
         chunks: dict[str, StoredChunk],
+        notices: list[str],
+        *,
         candidates: int,
         budget_s: float,
-        notices: list[str],
     ) -> list[Ranked]:
         head, tail = ranked[:candidates], ranked[candidates:]
         if not head:
@@ -121,19 +128,19 @@ class Retriever:
         by_id = {one.medium: one for one in head}
         return [by_id[medium] for medium in fuse_rerank([one.medium for one in head], known)] + tail
 
-    async def _passages(self, ranked: Sequence[Ranked], chunks: dict[str, StoredChunk]) -> list[Passage]:
+    async def _passages(self, text: str, ranked: Sequence[Ranked], chunks: dict[str, StoredChunk]) -> list[Passage]:
         """Scores that fall with the rank: after reranking the retrieval score alone would not."""
-        fine = await self._library.chunks_by_id([one.fine for one in ranked if one.fine is not None])
-        titles: dict[str, str] = {}
-        for document in {one.document for one in ranked}:
-            found = await self._library.document(document)
-            titles[document] = found.title or found.name
+        fine = await self._library.fine_of([one.medium for one in ranked])
+        titles = await self._titles({one.document for one in ranked})
+        words = content_words(text)
         ceiling = 1.0
         passages = []
         for one in ranked:
+            if one.document not in titles:
+                continue
             ceiling = min(ceiling, one.score)
             stored = chunks[one.medium]
-            quote = fine[one.fine].chunk.text if one.fine in fine else None
+            quote = _quote(one.fine, fine.get(one.medium, ()), words)
             passages.append(
                 Passage(
                     chunk=one.medium, document=one.document, title=titles[one.document], place=stored.chunk.place,
@@ -141,6 +148,37 @@ class Retriever:
                 )
             )  # fmt: skip
         return passages
+
+    async def _titles(self, documents: set[str]) -> dict[str, str]:
+        """What people call each document; one deleted since it was found is left out."""
+        titles: dict[str, str] = {}
+        for document in documents:
+            try:
+                found = await self._library.document(document)
+            except NotFound:
+                continue
+            titles[document] = found.title or found.name
+        return titles
+
+
+def _hit(stored: StoredChunk, score: float, chunks: Mapping[str, StoredChunk]) -> VectorHit:
+    """A full-text hit as if the index had found it."""
+    level, parent = stored.chunk.level, stored.parent_id
+    medium, coarse = None, stored.id
+    if level is Level.MEDIUM:
+        medium, coarse = stored.id, parent or stored.id
+    elif level is Level.FINE:
+        above = chunks.get(parent or "")
+        medium, coarse = parent, (above.parent_id if above else None) or parent or stored.id
+    return VectorHit(stored.id, stored.document, level, coarse, medium, score)
+
+
+def _quote(hit: str | None, fine: Sequence[StoredChunk], words: frozenset[str]) -> str | None:
+    """The fine chunk that was found; else the first of those that share most words with the question."""
+    for stored in fine:
+        if stored.id == hit:
+            return stored.chunk.text
+    return max((one.chunk.text for one in fine), key=lambda text: len(words & content_words(text)), default=None)
 
 
 def _varied(ranked: Sequence[Ranked]) -> list[Ranked]:

@@ -1,6 +1,6 @@
-"""The document reader: parsers are other people's C and see other people's files, so they live in a process of their own.
+"""The document reader: parsers are other people's C and see other people's files, so they get a process.
 
-Options: ``tokenizer`` (path of a tokenizer.json), ``time_limit_s`` (120 per file), ``memory_mb`` (4096 of address space).
+Options: ``tokenizer`` (path of a tokenizer.json), ``time_limit_s`` (120 per file), ``memory_mb`` (4096, address space).
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ async def build(options: dict[str, Any]) -> dict[str, Handler]:
         if not done:
             loop.call_later(LAST_WORDS_S, os._exit, 1)  # a thread cannot be ended, a process can
             raise Unreadable(
-                f"'{request.name}' took longer than {limit_s:g} s to read.", remedy="Split it, or save it as plain text."
+                f"'{request.name}' took longer than {limit_s:g} s to read.",
+                remedy="Split it, or save it as plain text.",
             )
         return msgspec.msgpack.encode(ExtractReply(await work))
 
@@ -67,8 +68,10 @@ def _guarded(request: ExtractRequest, count: CountTokens, limit_s: float) -> Ext
 def _counter(file: Path) -> CountTokens:
     try:
         tokenizer = Tokenizer.from_file(str(file))
-    except Exception as err:  # noqa: BLE001 - tokenizers raises bare Exception for missing and damaged files
-        raise EngineError(f"The tokenizer {file} cannot be loaded: {err}", remedy="Install the embedder again.") from err
+    except Exception as err:
+        raise EngineError(
+            f"The tokenizer {file} cannot be loaded: {err}", remedy="Install the embedder again."
+        ) from err
     tokenizer.no_truncation()
     tokenizer.no_padding()
 

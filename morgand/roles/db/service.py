@@ -9,13 +9,19 @@ from morgand.storage.migrate import upgrade
 
 
 def service(database: Database, clock: Clock) -> Service:
-    """Open the file, bring its schema up to date, then check that it answers."""
+    """Open the file, bring its schema up to date, admit its users, then check that it answers."""
+    database.hold()
 
     async def opened() -> None:
         await database.open()
         await upgrade(database, "all")
+        database.admit()
 
     async def check() -> None:
         await database.health()
 
-    return EmbeddedService(opened, check, database.close, clock)
+    async def close() -> None:
+        database.hold()
+        await database.close()
+
+    return EmbeddedService(opened, check, close, clock)

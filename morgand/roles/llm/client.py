@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import codecs
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,9 @@ TOKENIZE_AT_ONCE = 8
 
 
 class LlamaChat:
-    """One LLM engine. ``info`` says which model the engine was started with."""
+    """One LLM engine. ``info`` says which model it was started with; raises Unavailable when there is none."""
 
-    def __init__(self, socket: Path, info: ChatInfo, *, first_token_s: float = FIRST_TOKEN_S) -> None:
+    def __init__(self, socket: Path, info: Callable[[], ChatInfo], *, first_token_s: float = FIRST_TOKEN_S) -> None:
         self._socket = socket
         self._info = info
         self._first_token_s = first_token_s
@@ -33,7 +33,7 @@ class LlamaChat:
         self._tokenizing = asyncio.Semaphore(TOKENIZE_AT_ONCE)
 
     async def info(self) -> ChatInfo:
-        return self._info
+        return self._info()
 
     async def stream(self, messages: Sequence[ChatMessage], options: ChatOptions) -> AsyncIterator[ChatDelta]:
         """Stream an answer. Leaving the iterator early closes the connection, which ends the generation."""

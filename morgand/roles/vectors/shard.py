@@ -45,9 +45,7 @@ class Shard:
         self.level = level
         self._size = size
         self._terms = qdrant.Bm25(
-            qdrant.Bm25Config(
-                k=BM25_K1, b=BM25_B, avg_len=AVERAGE_TERMS[level], language="english", ascii_folding=True
-            )
+            qdrant.Bm25Config(k=BM25_K1, b=BM25_B, avg_len=AVERAGE_TERMS[level], language="english", ascii_folding=True)
         )
         self._writing = threading.Lock()
         self._changed = 0
@@ -91,7 +89,7 @@ class Shard:
         with _translated():
             total = self._shard.info().points_count
             facet = self._shard.facet(qdrant.FacetRequest("document", limit=total + 1, exact=True))
-        return {str(hit.value): hit.count for hit in facet.hits}
+        return {str(hit.value): hit.count for hit in facet.hits if hit.count}
 
     def optimize(self) -> bool:
         """Build the graph for what was added, if it is much. Searches and writes go on meanwhile."""

@@ -137,7 +137,7 @@ async def test_original_that_two_documents_share_is_kept_until_both_are_gone(ben
         two, _ = await ingestor.accept(bench.file("same"), name="2", source="/2")
         await until(lambda: not ingestor.waiting)
         await ingestor.delete(one.id)
-        assert await bench.objects.path(two.object_key)
+        assert (await bench.objects.path(two.object_key)).exists()
         await ingestor.delete(two.id)
     assert not list(bench.objects.folder.iterdir())
     assert not bench.vectors.points

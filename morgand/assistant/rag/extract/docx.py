@@ -30,7 +30,7 @@ def read(data: bytes, name: str) -> Content:
         markup: str = mammoth.convert_to_html(io.BytesIO(data), convert_image=_no_image).value
     except (Unreadable, TooLarge):
         raise
-    except Exception as err:  # noqa: BLE001 - mammoth, expat and zipfile raise whatever damaged content trips over
+    except Exception as err:
         raise Unreadable(
             f"'{name}' is damaged: it is not a readable DOCX ({type(err).__name__}).",
             remedy="Open it in a word processor and save it again.",

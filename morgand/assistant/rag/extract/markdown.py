@@ -61,7 +61,5 @@ def _inline(tokens: Sequence[Token]) -> Iterator[str]:
             yield token.content
         elif token.type == "softbreak":
             yield " "
-        elif token.type == "hardbreak":
-            yield "\n"
-        elif token.type == "html_inline" and token.content.lower().startswith("<br"):
+        elif token.type == "hardbreak" or (token.type == "html_inline" and token.content.lower().startswith("<br")):
             yield "\n"

@@ -27,13 +27,12 @@ _BY_EXTENSION = {
     "html": Kind.HTML, "htm": Kind.HTML, "xhtml": Kind.HTML,
     "md": Kind.MARKDOWN, "markdown": Kind.MARKDOWN, "mkd": Kind.MARKDOWN,
 }  # fmt: skip
-TEXT_EXTENSIONS = frozenset(
-    """txt text log csv tsv rst adoc org tex srt vtt eml
-    py pyi js mjs cjs jsx ts tsx java kt kts scala groovy c h cc cpp cxx hpp hh cs go rs swift m mm rb php pl pm lua r jl
-    hs ml ex exs erl clj lisp el dart zig nim sh bash zsh fish ps1 bat cmd sql graphql proto json jsonl ndjson yaml yml
-    toml ini cfg conf env properties xml xsd xsl css scss sass less vue svelte tf hcl dockerfile makefile mk cmake gradle
-    diff patch ipynb""".split()
-)
+_TEXT_NAMES = """txt text log csv tsv rst adoc org tex srt vtt eml
+py pyi js mjs cjs jsx ts tsx java kt kts scala groovy c h cc cpp cxx hpp hh cs go rs swift m mm rb php pl pm lua r jl
+hs ml ex exs erl clj lisp el dart zig nim sh bash zsh fish ps1 bat cmd sql graphql proto json jsonl ndjson yaml yml
+toml ini cfg conf env properties xml xsd xsl css scss sass less vue svelte tf hcl dockerfile makefile mk cmake gradle
+diff patch ipynb"""
+TEXT_EXTENSIONS = frozenset(_TEXT_NAMES.split())
 
 
 def sniff(data: bytes, name: str) -> Kind:

@@ -62,7 +62,7 @@ def reflowed(text: str) -> str:
 
 
 def _starts_item(line: str) -> bool:
-    return bool(re.match(r"(?:[-*•·–]|\(?\w{1,3}[.)])\s", line))
+    return bool(re.match(r"(?:[-*•·–]|\(?\w{1,3}[.)])\s", line))  # noqa: RUF001 - dashes are list marks
 
 
 def check_size(size: int, name: str) -> None:

@@ -1,0 +1,94 @@
+"""What an administrator asks: status, hosts, roles, settings, keys, logs."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from morgand.api import schema
+from morgand.api.body import read_query, read_struct
+from morgand.api.routes import Route, json
+from morgand.api.service import Service
+from morgand.security.keys import KeyRecord
+
+
+class Admin:
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._backend = service.backend
+
+    def routes(self) -> list[Route]:
+        setting, key, tag = "/v1/settings/{key}", "/v1/keys/{id}", "administration"
+        return [
+            Route("GET", "/v1/status", self.status, "The cluster at a glance", tag, schema.StatusReply),
+            Route("GET", "/v1/hosts", self.hosts, "List hosts", tag, schema.HostsReply),
+            Route("GET", "/v1/roles", self.roles, "List roles", tag, schema.RolesReply),
+            Route("GET", "/v1/roles/explain", self.explain, "Why roles are where they are", tag, schema.ExplainReply,
+                  query=schema.ExplainQuery, errors=(404,)),
+            Route("POST", "/v1/roles/plan", self.plan, "What would happen with other hosts", tag, schema.PlanReply,
+                  schema.PlanRequest, errors=(404,)),
+            Route("GET", "/v1/settings", self.settings, "List settings", tag, schema.SettingsReply),
+            Route("GET", setting, self.setting, "One setting", tag, schema.SettingView, errors=(404,)),
+            Route("PUT", setting, self.set, "Change a setting", tag, schema.SettingView, schema.SettingRequest,
+                  errors=(404, 409, 507)),
+            Route("DELETE", setting, self.reset, "Back to the host's own value", tag, schema.Deleted,
+                  errors=(404, 409, 507)),
+            Route("GET", "/v1/keys", self.keys, "List API keys", tag, schema.KeysReply),
+            Route("POST", "/v1/keys", self.create_key, "Create an API key", tag, schema.KeyView, schema.KeyRequest,
+                  status=201, errors=(409, 507)),
+            Route("DELETE", key, self.revoke, "Revoke an API key", tag, schema.Deleted, errors=(404, 409, 507)),
+            Route("GET", "/v1/logs/{role}", self.logs, "The log of a role's engine", tag, schema.LogReply,
+                  query=schema.LogQuery, errors=(404,)),
+        ]  # fmt: skip
+
+    async def status(self, _: web.Request) -> web.Response:
+        return json(await self._backend.cluster.status())
+
+    async def hosts(self, _: web.Request) -> web.Response:
+        return json(await self._backend.cluster.hosts())
+
+    async def roles(self, _: web.Request) -> web.Response:
+        return json(await self._backend.cluster.roles())
+
+    async def explain(self, request: web.Request) -> web.Response:
+        return json(await self._backend.cluster.explain(read_query(request, schema.ExplainQuery).role))
+
+    async def plan(self, request: web.Request) -> web.Response:
+        asked = await read_struct(request, schema.PlanRequest, body_mb=self._service.limits().body_mb)
+        return json(await self._backend.cluster.plan(asked))
+
+    async def settings(self, _: web.Request) -> web.Response:
+        return json(schema.SettingsReply(self._backend.settings.list()))
+
+    async def setting(self, request: web.Request) -> web.Response:
+        return json(self._backend.settings.get(request.match_info["key"]))
+
+    async def set(self, request: web.Request) -> web.Response:
+        wanted = await read_struct(request, schema.SettingRequest, body_mb=self._service.limits().body_mb)
+        return json(await self._backend.settings.set(request.match_info["key"], wanted.value))
+
+    async def reset(self, request: web.Request) -> web.Response:
+        return json(schema.Deleted((await self._backend.settings.delete(request.match_info["key"])).key))
+
+    async def keys(self, _: web.Request) -> web.Response:
+        return json(schema.KeysReply([_view(record) for record in self._backend.keys.list()]))
+
+    async def create_key(self, request: web.Request) -> web.Response:
+        wanted = await read_struct(request, schema.KeyRequest, body_mb=self._service.limits().body_mb)
+        record, key = await self._backend.keys.create(wanted.owner, expires_days=wanted.expires_days)
+        view = _view(record)
+        view.key = key
+        return json(view, status=201)
+
+    async def revoke(self, request: web.Request) -> web.Response:
+        key_id = request.match_info["id"]
+        await self._backend.keys.revoke(key_id)
+        return json(schema.Deleted(key_id))
+
+    async def logs(self, request: web.Request) -> web.Response:
+        role = request.match_info["role"]
+        lines = read_query(request, schema.LogQuery).lines
+        return json(schema.LogReply(role, await self._backend.logs.tail(role, lines)))
+
+
+def _view(record: KeyRecord) -> schema.KeyView:
+    return schema.KeyView(record.id, record.owner, record.created, record.expires)

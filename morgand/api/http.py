@@ -1,0 +1,160 @@
+"""The application: routes, keys, limits, errors in one shape, one log line per request.
+
+Two applications serve the same ``Service``: the one on the Unix socket is trusted (the file's mode is the
+permission, nothing is counted), the one on TCP wants a key. No CORS header is ever sent and the key is never a
+cookie, so a page in a browser can neither read an answer nor borrow a permission.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Awaitable, Callable
+from uuid import uuid4
+
+import msgspec
+from aiohttp import web
+from aiohttp.typedefs import Middleware
+
+from morgand.api import openai, openapi, schema
+from morgand.api.admin import Admin
+from morgand.api.documents import Documents
+from morgand.api.health import Health
+from morgand.api.routes import Route, json
+from morgand.api.search import Search
+from morgand.api.service import Service
+from morgand.api.turns import Turns
+from morgand.errors import MorganError, NotFound, RateLimited, Unauthorized, Unavailable
+
+log = logging.getLogger("morgand.api")
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+SHUTDOWN_S = 10.0
+REQUEST_ID = "request_id"
+KEY = "key"
+
+
+def make_app(service: Service, *, trusted: bool) -> web.Application:
+    """One site's application. ``trusted``: no key, no rates."""
+    routes = all_routes(service)
+    gate = Gate(service, {(route.method, route.path): route for route in routes}, trusted=trusted)
+    app = web.Application(middlewares=[gate.middleware()])
+    for route in routes:
+        app.router.add_route(route.method, route.path, route.handler)
+    return app
+
+
+def make_runner(app: web.Application) -> web.AppRunner:
+    """A runner that cancels a handler whose client is gone: that stops the generation."""
+    return web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=SHUTDOWN_S)
+
+
+def all_routes(service: Service) -> list[Route]:
+    """Everything that is served, the description included."""
+    description = b""
+
+    async def describe(_: web.Request) -> web.Response:
+        """The description is made once."""
+        return web.Response(body=description, content_type="application/json")
+
+    parts = (Turns(service), Documents(service), Search(service), Admin(service), Health(service))
+    routes = [route for part in parts for route in part.routes()]
+    routes += openai.OpenAI(service).routes()
+    routes.append(Route("GET", openapi.PATH, describe, "This description", "health", open=True))
+    description = msgspec.json.encode(openapi.document(routes))
+    return routes
+
+
+class Gate:
+    """What every request passes: key, rate, errors, log, figures."""
+
+    def __init__(self, service: Service, routes: dict[tuple[str, str], Route], *, trusted: bool) -> None:
+        self._service = service
+        self._routes = routes
+        self._trusted = trusted
+
+    def middleware(self) -> Middleware:
+        @web.middleware
+        async def gate(request: web.Request, handler: Handler) -> web.StreamResponse:
+            return await self._pass(request, handler)
+
+        return gate
+
+    async def _pass(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        began_s = self._service.clock.monotonic()
+        resource = request.match_info.route.resource
+        pattern = resource.canonical if resource is not None else "unknown"
+        route = self._routes.get((request.method, pattern))
+        request[REQUEST_ID] = uuid4().hex
+        status = 499  # what is logged when the client left first
+        try:
+            response = await self._answer(request, handler, route)
+            status = response.status
+        finally:
+            seconds = self._service.clock.monotonic() - began_s
+            self._service.metrics.seen(request.method if route else "other", pattern, status, seconds)
+            self._log(request, pattern, status, seconds)
+        return response
+
+    async def _answer(self, request: web.Request, handler: Handler, route: Route | None) -> web.StreamResponse:
+        try:
+            self._admit(request, route)
+            response = await handler(request)
+        except MorganError as err:
+            if err.status >= 500 and not isinstance(err, Unavailable):
+                log.exception("request failed", extra={"request": request[REQUEST_ID]})
+            response = _refusal(err, openai_shape=route is not None and route.openai)
+        except web.HTTPMethodNotAllowed as err:
+            response = _error(405, "method", f"{request.method} is not possible here.")
+            response.headers["Allow"] = ", ".join(sorted(err.allowed_methods))
+        except web.HTTPException as err:
+            missing = NotFound("There is nothing at this address.", remedy=f"See {openapi.PATH}.")
+            response = _refusal(missing) if err.status == 404 else _error(err.status, "http", err.reason)
+        if not response.prepared:
+            response.headers["X-Request-Id"] = request[REQUEST_ID]
+        return response
+
+    def _admit(self, request: web.Request, route: Route | None) -> None:
+        """Key and rate. Raises Unauthorized, RateLimited."""
+        if self._trusted or (route is not None and route.open):
+            return
+        scheme, _, key = request.headers.get("Authorization", "").partition(" ")
+        record = self._service.backend.keys.check(key.strip()) if scheme.lower() == "bearer" else None
+        if record is None:
+            raise Unauthorized(
+                "An API key is needed, and it must be valid.",
+                remedy="Send 'Authorization: Bearer KEY'; make a key with `morganctl keys create` on the host.",
+            )
+        request[KEY] = record.id
+        if route is not None and route.rate is not None:
+            self._service.rates.admit(record.id, route.rate)
+
+    def _log(self, request: web.Request, pattern: str, status: int, seconds: float) -> None:
+        # Probes and figures come every few seconds; people's requests are what the log is for.
+        quiet = pattern.startswith("/health") or pattern == "/metrics"
+        fields = {
+            "request": request[REQUEST_ID],
+            "method": request.method,
+            "route": pattern,
+            "status": status,
+            "ms": round(seconds * 1000, 1),
+            "key": request.get(KEY, "local" if self._trusted else None),
+        }
+        log.log(logging.DEBUG if quiet else logging.INFO, "request", extra=fields)
+
+
+def _refusal(err: MorganError, *, openai_shape: bool = False) -> web.Response:
+    """The error as a response; how long to wait goes into Retry-After, whole seconds."""
+    if openai_shape:
+        response = json(openai.fault(err), status=err.status)
+    else:
+        response = _error(err.status, err.code, err.message, err.remedy)
+    if isinstance(err, RateLimited | Unavailable):
+        response.headers["Retry-After"] = str(max(1, math.ceil(err.retry_after_s)))
+    if isinstance(err, Unauthorized):
+        response.headers["WWW-Authenticate"] = 'Bearer realm="morgan"'
+    return response
+
+
+def _error(status: int, code: str, message: str, remedy: str | None = None) -> web.Response:
+    return json(schema.ErrorReply(schema.ErrorBody(code, message, remedy)), status=status)

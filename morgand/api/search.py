@@ -1,0 +1,27 @@
+"""Search: ranked passages, no LLM."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from morgand.api import schema, views
+from morgand.api.body import read_struct
+from morgand.api.limits import Rate
+from morgand.api.routes import Route, json
+from morgand.api.service import Service
+
+
+class Search:
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("POST", "/v1/search", self.search, "Search the documents", "documents", schema.SearchReply,
+                  schema.SearchRequest, rate=Rate.SEARCH, errors=(503,)),
+        ]  # fmt: skip
+
+    async def search(self, request: web.Request) -> web.Response:
+        asked = await read_struct(request, schema.SearchRequest, body_mb=self._service.limits().body_mb)
+        found = await self._service.backend.assistant.search(asked.text, limit=asked.limit, rerank=asked.rerank)
+        return json(schema.SearchReply([views.passage(one) for one in found.passages], list(found.notices)))

