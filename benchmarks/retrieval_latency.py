@@ -48,7 +48,8 @@ class Source:
 
     def vector(self) -> bytes:
         near = self._centres[self._chance.integers(CENTRES)] + self._chance.standard_normal(DIMENSION)
-        return (near / np.linalg.norm(near)).astype("<f4").tobytes()
+        unit: bytes = (near / np.linalg.norm(near)).astype("<f4").tobytes()
+        return unit
 
     def points(self, first: int, count: int) -> list[VectorPoint]:
         """Of ten chunks one is coarse, three are medium and six fine; forty are a document."""

@@ -225,7 +225,7 @@ class Apis:
 
     async def start(self, service: Service, socket: Path, listen: tuple[str, int] | None) -> None:
         """Raises ConfigError when the port is taken or the address is not ours."""
-        socket.unlink(missing_ok=True)  # of a daemon that died: the lock says that none is alive
+        await asyncio.to_thread(socket.unlink, missing_ok=True)  # of a daemon that died: we hold the lock
         await web.UnixSite(await self._runner(service, trusted=True), str(socket)).start()
         if listen is None:
             return

@@ -30,8 +30,8 @@ log = logging.getLogger("morgand.api")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 SHUTDOWN_S = 10.0
-REQUEST_ID = "request_id"
-KEY = "key"
+REQUEST_ID = web.RequestKey("request_id", str)
+KEY = web.RequestKey("key", str)
 
 
 def make_app(service: Service, *, trusted: bool) -> web.Application:
@@ -138,7 +138,7 @@ class Gate:
             "route": pattern,
             "status": status,
             "ms": round(seconds * 1000, 1),
-            "key": request.get(KEY, "local" if self._trusted else None),
+            "key": request.get(KEY, "local" if self._trusted else "none"),
         }
         log.log(logging.DEBUG if quiet else logging.INFO, "request", extra=fields)
 

@@ -92,7 +92,8 @@ def _responses(route: Route) -> dict[str, Any]:
         reply = {"type": "object"}
     content = {route.content_type: {"schema": reply}}
     if route.stream:
-        content["text/event-stream"] = {"schema": {"type": "string"}}
+        # Framing and events are in words: each event has a shape of its own, which a schema of one body cannot say.
+        content["text/event-stream"] = {}
     responses: dict[str, Any] = {str(route.status): {"description": _WORDS[route.status], "content": content}}
     for status, kind in route.also:
         responses[str(status)] = {"description": _WORDS[status]} | _content("application/json", _ref(kind))

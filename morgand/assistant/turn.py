@@ -24,7 +24,7 @@ from morgand.assistant.rag.retrieve import Retrieved
 from morgand.assistant.text import bare
 from morgand.clock import Clock
 from morgand.config import Config
-from morgand.errors import NotRetrieved, Overloaded, Unavailable
+from morgand.errors import NotFound, Overloaded, Unavailable
 from morgand.ports import Chat, ChatDelta, ChatInfo, ChatOptions, Reranker
 from morgand.state import Citation, Passage, Speaker
 
@@ -178,7 +178,7 @@ class Answerer:
             return Evidence(), ()
         try:
             found = await self.search(request.lookup, self._settings().retrieval.passages, rerank=True)
-        except (Unavailable, NotRetrieved) as err:  # a document can be deleted while it is searched
+        except (Unavailable, NotFound) as err:  # a document can be deleted while it is searched
             log.warning("search failed", extra={"reason": err.message})
             return Evidence(), (degrade.NOTICE_SEARCH,)
         evidence = await weigh(self._reranker, request.lookup, found.passages, budget_s=FACT_BUDGET_S)

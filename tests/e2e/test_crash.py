@@ -77,7 +77,7 @@ def test_kill_in_the_middle_of_an_answer(daemon: Daemon) -> None:
 
     daemon.start()
     for _ in range(2):
-        status, reply = daemon.turn(body["text"], turn_id=turn, conversation=conversation)
+        status, reply = daemon.turn(text, turn_id=turn, conversation=conversation)
         assert status == 200
         assert reply["answer"]
     status, listed = daemon.request("GET", f"/v1/conversations/{conversation}/messages")

@@ -113,7 +113,7 @@ def test_status_has_the_shape_of_the_contract(filled: Daemon) -> None:
     ready = {one["role"] for one in status["roles"] if one["state"] == "ready"}
     assert ready >= {"core", "db", "cache", "objects", "vectors", "llm", "embedder", "reranker"}
     assert status["database"]["primary"] == host["id"]
-    assert all(one["epoch"] == status["cluster"]["epoch"] for one in status["roles"])
+    assert all(0 < one["epoch"] <= status["cluster"]["epoch"] for one in status["roles"])
 
 
 def test_roles_are_explained(filled: Daemon) -> None:

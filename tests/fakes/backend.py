@@ -110,7 +110,9 @@ class MemoryIngestor:
         now = datetime.now(UTC)
         digest = hashlib.sha256(content).hexdigest()
         return await self._library.add(
-            Document(str(uuid4()), name, source, "text/plain", len(content), digest, digest, DocumentState.PENDING, now, now)
+            Document(
+                str(uuid4()), name, source, "text/plain", len(content), digest, digest, DocumentState.PENDING, now, now
+            )
         )
 
     async def delete(self, document: str) -> Document:

@@ -1,13 +1,11 @@
 """The vector index engine: one shard per level, searched together.
 
-Writes go one after the other and are on disk when they return. Behind them, in a thread of its own, the search
-graphs are built when enough has changed.
+Writes go one after the other and are on disk when they return; searches run beside them.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +14,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from morgand.errors import EngineError, Overloaded
+from morgand.errors import Overloaded
 from morgand.roles.process import Handler, serve
 from morgand.roles.vectors.shard import Shard
 from morgand.roles.vectors.wire import (
@@ -29,8 +27,6 @@ from morgand.roles.vectors.wire import (
     UpsertRequest,
 )
 from morgand.state import Level
-
-log = logging.getLogger("morgand.roles.vectors")
 
 MAX_LIMIT = 1000
 SEARCH_THREADS = 4
@@ -48,10 +44,8 @@ class Engine:
         self._size = size
         self._searchers = ThreadPoolExecutor(SEARCH_THREADS, thread_name_prefix="search")
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="write")
-        self._optimizer = ThreadPoolExecutor(1, thread_name_prefix="optimize")
         self._searching = 0
         self._waiting_writes = 0
-        self._optimizing: asyncio.Future[None] | None = None
 
     async def upsert(self, body: bytes) -> bytes:
         request = msgspec.msgpack.decode(body, type=UpsertRequest)
@@ -60,7 +54,7 @@ class Engine:
 
     async def delete(self, body: bytes) -> bytes:
         documents = msgspec.msgpack.decode(body, type=DeleteRequest).documents
-        await self._write(lambda: [shard.delete(documents) for shard in self._shards.values()])
+        await self._write(lambda: self._delete(documents))
         return msgspec.msgpack.encode(Done())
 
     async def search(self, body: bytes) -> bytes:
@@ -81,12 +75,6 @@ class Engine:
         set_aside = [str(shard.set_aside) for shard in self._shards.values() if shard.set_aside]
         return msgspec.msgpack.encode(InfoReply(self._size, points, set_aside))
 
-    def optimize_soon(self) -> None:
-        """Start building graphs unless that is under way; it ends by itself."""
-        if self._optimizing is None or self._optimizing.done():
-            loop = asyncio.get_running_loop()
-            self._optimizing = loop.run_in_executor(self._optimizer, self._optimize)
-
     async def _write(self, work: Callable[[], object]) -> None:
         if self._waiting_writes >= MAX_WRITES:
             raise Overloaded("The search index has too much to write.")
@@ -95,7 +83,6 @@ class Engine:
             await self._in_order(work)
         finally:
             self._waiting_writes -= 1
-        self.optimize_soon()
 
     async def _in_order(self, work: Callable[[], ResultT]) -> ResultT:
         """In the writer's thread, so that a count never sees half a write."""
@@ -105,6 +92,10 @@ class Engine:
         for level, shard in self._shards.items():
             if points := [point for point in request.points if point.level == level.value]:
                 shard.upsert(points)
+
+    def _delete(self, documents: list[str]) -> None:
+        for shard in self._shards.values():
+            shard.delete(documents)
 
     def _search(self, request: SearchRequest) -> bytes:
         limit = max(1, min(request.limit, MAX_LIMIT))
@@ -120,13 +111,6 @@ class Engine:
             total.update(shard.counts())
         return dict(total)
 
-    def _optimize(self) -> None:
-        try:
-            for shard in self._shards.values():
-                shard.optimize()
-        except EngineError as err:  # searches go on without the graph, only slower
-            log.warning("index not optimised", extra={"reason": err.message})
-
 
 def open_shards(folder: Path, size: int) -> dict[Level, Shard]:
     """Blocking. Raises EngineError or StorageFull."""
@@ -136,7 +120,6 @@ def open_shards(folder: Path, size: int) -> dict[Level, Shard]:
 async def build(options: dict[str, Any]) -> dict[str, Handler]:
     size = int(options["size"])
     engine = Engine(await asyncio.to_thread(open_shards, Path(options["dir"]), size), size)
-    engine.optimize_soon()
     return {
         "upsert": engine.upsert,
         "delete": engine.delete,

@@ -216,12 +216,13 @@ async def test_full_queue_refuses_before_anything_is_stored(history: SqlHistory)
 
 
 async def test_follow_up_is_searched_with_the_message_before_it(history: SqlHistory) -> None:
+    """A message with a single word to look up says too little by itself."""
     retriever, conversation = FixedRetriever((PRESSURE,)), str(uuid4())
     morgan = assistant(history, ScriptedChat("It is 1.2 to 1.5 bar [1]."), retriever=retriever)
     await done(morgan, str(uuid4()), QUESTION, conversation)
-    await done(morgan, str(uuid4()), "And below 0.8?", conversation)
+    await done(morgan, str(uuid4()), "And when not cold?", conversation)
     await morgan.close()
-    assert retriever.asked == [QUESTION, f"{QUESTION} And below 0.8?"] or retriever.asked[1] == "And below 0.8?"
+    assert retriever.asked == [QUESTION, f"{QUESTION} And when not cold?"]
 
 
 @pytest.mark.parametrize("small", [True, False])

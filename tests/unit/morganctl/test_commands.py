@@ -90,12 +90,11 @@ def test_config_takes_negative_values(api: FakeApi, run: Run) -> None:
     assert api.settings["llm.temperature"] == "-1"
 
 
-def test_delete_needs_confirmation(api: FakeApi, run: Run) -> None:
-    """Without a terminal and without --yes nothing is deleted."""
-    ran = run("config", "delete", "llm.temperature")
-    assert ran.code == 64
-    assert "--yes" in ran.err
-    assert not any(request.startswith("DELETE") for request in api.requests)
+def test_a_script_is_not_asked(api: FakeApi, run: Run) -> None:
+    """Without a terminal nobody can be asked: the command itself is the decision."""
+    assert run("config", "set", "llm.temperature", "0.5").code == 0
+    assert run("config", "delete", "llm.temperature").code == 0
+    assert any(request.startswith("DELETE") for request in api.requests)
 
 
 def test_documents_are_found_by_name_and_prefix(api: FakeApi, run: Run, tmp_path: Path) -> None:
