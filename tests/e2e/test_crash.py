@@ -60,12 +60,8 @@ def test_kill_in_the_middle_of_an_answer(daemon: Daemon) -> None:
     status, _ = daemon.turn("Remember the bins.", conversation=conversation, answer=False)
     assert status == 200
     connection = UnixConnection(daemon.data_dir / "morgand.sock", 60)
-    body = {
-        "id": turn,
-        "conversation": conversation,
-        "text": "Tell me a long story about a lighthouse.",
-        "stream": True,
-    }
+    text = "Tell me a long story about a lighthouse."
+    body = {"id": turn, "conversation": conversation, "text": text, "stream": True}
     connection.request("POST", "/v1/turns", json.dumps(body), {"Content-Type": "application/json"})
     seen = events(connection.getresponse())
     name, _ = next(seen)
