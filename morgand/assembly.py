@@ -154,7 +154,7 @@ def services(context: HostContext, assignments: Assignments, parts: Parts) -> Se
             case "cache", "memory":
                 return cache.service(clock)
             case "objects", "folder":
-                return objects.service(context.data_dir / "objects", clock)
+                return objects.service(parts.objects, context.data_dir / "objects", clock)
             case "core", _:
                 return core.service(context, assignments.tokenizer, parts.ingestor.run)
         raise EngineError(f"This version cannot perform {one.role} with {one.engine}.")

@@ -141,6 +141,10 @@ class Objects(Protocol):
 
     async def delete(self, key: str) -> None: ...
 
+    async def keys(self) -> list[str]:
+        """Everything that is stored: what a sweep compares with the database."""
+        ...
+
 
 class Cache(Protocol):
     async def get(self, key: str) -> bytes | None: ...

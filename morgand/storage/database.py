@@ -62,6 +62,11 @@ class Database:
         # the same pool; on SQLite the write lock is taken at once instead of at the first change
         self._writer = self._engine.execution_options(begin="BEGIN IMMEDIATE") if self.is_sqlite else self._engine
 
+    @property
+    def url(self) -> str:
+        """With its password, if it has one: not for logs."""
+        return self._url.render_as_string(hide_password=False)
+
     async def open(self) -> None:
         """Make the file (mode 0600) if there is none, and connect. Raises StorageFull, Unavailable, MorganError."""
         if self.is_sqlite:

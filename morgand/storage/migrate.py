@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from sqlalchemy import Connection, inspect, text
 
-from morgand.errors import Conflict
+from morgand.errors import Conflict, MorganError
 from morgand.storage.database import Database
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 Phase = Literal["pre", "post", "all"]
 LOCK = 0x4D6F7267616E  # "Morgan": the advisory lock of migrations on PostgreSQL
+UPGRADE_S = 3600.0  # a migration of a large database is long; it is one transaction and may be interrupted
 FULLTEXT_TABLES = "chunk_fts_"  # virtual tables, and their shadows, which no model describes
 
 
@@ -35,6 +37,29 @@ async def upgrade(database: Database, phase: Phase = "all") -> None:
             await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
         if await connection.run_sync(_stored) != wanted:  # Alembic costs 10 MB for as long as the daemon lives
             await connection.run_sync(_upgrade, phase)
+
+
+async def upgrade_aside(database: Database) -> None:
+    """``upgrade`` in a process of its own, if there is anything to apply: Alembic would stay in the daemon for life.
+
+    Raises MorganError with the child's words.
+    """
+    async with database.change_schema() as connection:
+        if await connection.run_sync(_stored) == await asyncio.to_thread(newest):
+            return
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "morgand.storage.migrate",
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    try:
+        async with asyncio.timeout(UPGRADE_S):
+            said, _ = await child.communicate(database.url.encode())  # by stdin: a URL may hold a password
+    finally:
+        if child.returncode is None:
+            child.kill()
+    if child.returncode:
+        lines = said.decode(errors="replace").strip().splitlines()
+        raise MorganError(lines[-1] if lines else "The database's schema could not be brought up to date.")
 
 
 def newest() -> set[str]:
@@ -86,3 +111,18 @@ def configuration() -> Config:
 def described(name: str | None, kind: str) -> bool:
     """Whether an object of the database is one that the models describe."""
     return not (kind == "table" and name is not None and name.startswith(FULLTEXT_TABLES))
+
+
+async def _main(url: str) -> None:
+    database = Database(url)
+    try:
+        await upgrade(database)
+    finally:
+        await database.close()
+
+
+if __name__ == "__main__":
+    try:
+        asyncio.run(_main(sys.stdin.read()))
+    except MorganError as error:
+        sys.exit(str(error))

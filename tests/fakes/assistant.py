@@ -171,6 +171,9 @@ class FolderObjects:
     async def delete(self, key: str) -> None:
         (self.folder / key).unlink(missing_ok=True)
 
+    async def keys(self) -> list[str]:
+        return [file.name for file in self.folder.iterdir()]
+
 
 class MemoryCache:
     def __init__(self) -> None:

@@ -12,7 +12,7 @@ import hashlib
 import logging
 import mimetypes
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from uuid import uuid4
 
@@ -135,6 +135,7 @@ class Ingestor:
         self._arrived.set()
         if older:
             log.info("ingestion resumed", extra={"documents": len(older)})
+        await self._sweep()
 
     async def _unfinished(self) -> list[Document]:
         found: list[Document] = []
@@ -210,11 +211,21 @@ class Ingestor:
                 await self._vectors.delete_documents(list(keys))
             except Unavailable:
                 self.reconciler.wake()
-        for key in set(keys.values()):
+        await self._drop_unused(set(keys.values()))
+        await self._cache.drop(SEARCHES)
+
+    async def _drop_unused(self, keys: Iterable[str]) -> None:
+        for key in keys:
             async with self._originals:
                 if not await self._library.object_used(key):
                     await self._objects.delete(key)
-        await self._cache.drop(SEARCHES)
+
+    async def _sweep(self) -> None:
+        """Remove originals that no document has: a daemon that died between two steps of a removal left them."""
+        try:
+            await self._drop_unused(await self._objects.keys())
+        except Unavailable as err:
+            log.warning("originals not swept", extra={"reason": err.message})
 
     async def _retry(self, document: str, err: MorganError) -> None:
         """Not this document's fault: try it again after a pause, up to ATTEMPTS times."""

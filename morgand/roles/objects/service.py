@@ -10,15 +10,16 @@ from pathlib import Path
 from morgand.clock import Clock
 from morgand.errors import StorageFull
 from morgand.roles.base import EmbeddedService, Service
+from morgand.roles.objects.store import FolderObjects
 
 
-def service(folder: Path, clock: Clock) -> Service:
-    """Ready while the folder takes a write."""
+def service(store: FolderObjects, folder: Path, clock: Clock) -> Service:
+    """Ready while ``folder``, where ``store`` keeps its objects, takes a write."""
 
     async def check() -> None:
         await asyncio.to_thread(_probe, folder)
 
-    return EmbeddedService(check, check, _nothing, clock)
+    return EmbeddedService(store.clear_leftovers, check, _nothing, clock)
 
 
 async def _nothing() -> None:

@@ -85,6 +85,13 @@ class FolderObjects:
         except OSError as err:
             raise _translated(err, self._root) from err
 
+    async def keys(self) -> list[str]:
+        return await asyncio.to_thread(self._keys)
+
+    def _keys(self) -> list[str]:
+        found = (file.relative_to(self._root).as_posix() for file in self._root.glob("??/??/*") if file.is_file())
+        return [key for key in found if KEY.fullmatch(key)]
+
     async def clear_leftovers(self) -> None:
         """Remove what an earlier daemon was writing when it died."""
         await asyncio.to_thread(self._clear)

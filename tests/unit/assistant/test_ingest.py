@@ -81,13 +81,13 @@ async def until(condition: Callable[[], bool]) -> None:
 async def test_documents_are_extracted_embedded_stored_and_indexed(bench: Bench) -> None:
     ingestor = bench.ingestor()
     documents = []
+    for number in range(20):
+        path = bench.file(f"line a of {number}\nline b of {number}")
+        document, new = await ingestor.accept(path, name=f"{number}.txt", source=f"/docs/{number}.txt")
+        assert new
+        assert not path.exists()
+        documents.append(document)
     async with running(ingestor):
-        for number in range(20):
-            path = bench.file(f"line a of {number}\nline b of {number}")
-            document, new = await ingestor.accept(path, name=f"{number}.txt", source=f"/docs/{number}.txt")
-            assert new
-            assert not path.exists()
-            documents.append(document)
         await until(lambda: not ingestor.waiting)
     assert {await bench.state(document) for document in documents} == {DocumentState.COMPLETED}
     assert await bench.vectors.counts() == await bench.library.live()
@@ -128,6 +128,16 @@ async def test_unfinished_documents_are_processed_after_a_restart(bench: Bench) 
     async with running(after):
         await until(lambda: bool(bench.vectors.points) and not after.waiting)
     assert set(await bench.library.live()) == {document.id for document in documents}
+
+
+async def test_originals_nobody_has_are_swept_at_start(bench: Bench) -> None:
+    """A daemon that died between storing an original and its row, or in a removal, leaves no private text behind."""
+    before = bench.ingestor()
+    kept, _ = await before.accept(bench.file("kept"), name="k", source="/k")
+    orphan = await bench.objects.put_file(bench.file("orphan"))
+    async with running(bench.ingestor()):
+        await until(lambda: [path.name for path in bench.objects.folder.iterdir()] == [kept.object_key])
+    assert orphan != kept.object_key
 
 
 async def test_original_that_two_documents_share_is_kept_until_both_are_gone(bench: Bench) -> None:

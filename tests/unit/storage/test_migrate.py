@@ -11,9 +11,9 @@ import pytest
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
-from morgand.errors import Conflict
+from morgand.errors import Conflict, MorganError
 from morgand.storage.database import Database, sqlite_url
-from morgand.storage.migrate import configuration, newest, upgrade
+from morgand.storage.migrate import configuration, newest, upgrade, upgrade_aside
 from tests.fakes.schema import differences, heads_without_a_phase
 
 RACER = """
@@ -105,3 +105,17 @@ async def test_a_daemon_with_nothing_to_apply_does_not_keep_alembic(database: Da
     url = sqlite_url(tmp_path / "db" / "morgan.sqlite")
     ran = subprocess.run([sys.executable, "-c", IMPORTS, url], capture_output=True, text=True, check=True)
     assert ran.stdout == "[]\n"
+
+
+async def test_the_daemon_upgrades_in_a_process_of_its_own(tmp_path: Path) -> None:
+    """The schema is there afterwards, a second call finds nothing to do, and a refusal comes with its words."""
+    database = Database(sqlite_url(tmp_path / "morgan.sqlite"))
+    await database.open()
+    for _ in range(2):
+        await upgrade_aside(database)
+    assert await differences(database) == []
+    async with database.write() as session:
+        await session.execute(text("UPDATE alembic_version SET version_num = 'pre_9999'"))
+    with pytest.raises(MorganError, match="newer version of Morgan"):
+        await upgrade_aside(database)
+    await database.close()
