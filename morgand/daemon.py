@@ -28,7 +28,7 @@ from morgand.cluster.local import LocalStore
 from morgand.cluster.store import Item, Put
 from morgand.config import Config
 from morgand.datadir import DataDir
-from morgand.errors import ConfigError, Conflict, Fenced, MorganError, Unavailable
+from morgand.errors import ConfigError, Conflict, Fenced, Unavailable
 from morgand.fingerprint.collect import collect
 from morgand.fingerprint.host_id import HostIdentity, load_or_create
 from morgand.fingerprint.override import read_override
@@ -36,7 +36,7 @@ from morgand.keystore import StoredKeys
 from morgand.observer import EngineLogs, Observer
 from morgand.planner import Inputs, Planner, snapshot_of, wanted_downloads
 from morgand.roles.catalog import SPECS
-from morgand.roles.downloads import download
+from morgand.roles.downloads import Fetcher
 from morgand.roles.models import available, load_models
 from morgand.runner import Runner
 from morgand.security.keys import Keys
@@ -82,6 +82,7 @@ class Daemon:
         self._parts: Parts = build(context, self._assignments)
         self._runner = Runner(services(context, self._assignments, self._parts), clock, self._role_changed)
         self._keys = StoredKeys(store)
+        self._fetcher = Fetcher(self._models_dir)
         self._leadership = election.Leadership("", 0)
         self._stop = asyncio.Event()
 
@@ -188,14 +189,7 @@ class Daemon:
         while self._settings.current().catalog.download:
             snapshot = await snapshot_of(self._store, self._inputs(), self._leadership.epoch)
             wanted = [one for one in wanted_downloads(snapshot, self._identity.id) if one.source.startswith("gguf:")]
-            fetched = False
-            for model in wanted:
-                try:
-                    await download(model, self._models_dir, lambda *_: None)
-                    fetched = True
-                except MorganError as err:
-                    log.info("model not fetched", extra={"model": model.name, "reason": err.message})
-            if fetched:
+            if await self._fetcher.fetch(wanted):
                 await self._refresh(port)
             else:
                 await self._clock.sleep(DOWNLOAD_RETRY_S)
@@ -206,6 +200,7 @@ class Daemon:
         observer = Observer(
             store=self._store, leadership=lambda: self._leadership, inputs=self._inputs, runner=self._runner,
             library=self._parts.library, config=self._settings.current, cluster_id=self._identity.cluster_id,
+            notes=self._fetcher.notes,
         )  # fmt: skip
         backend = Backend(
             assistant=self._parts.assistant, ingestor=self._parts.ingestor, history=self._parts.history,

@@ -42,9 +42,11 @@ class Observer:
     def __init__(
         self, *, store: ClusterStore, leadership: Callable[[], Leadership], inputs: Callable[[], Inputs],
         runner: Runner, library: Library, config: Callable[[], Config], cluster_id: str,
+        notes: Callable[[], list[str]],
     ) -> None:  # fmt: skip
         self._store, self._leadership, self._inputs = store, leadership, inputs
         self._runner, self._library, self._config, self._cluster_id = runner, library, config, cluster_id
+        self._notes = notes
         psutil.cpu_percent()  # the first call only sets the mark that the next one measures from
 
     async def status(self) -> StatusReply:
@@ -64,7 +66,7 @@ class Observer:
             roles=roles,
             database=overview.database_view(snapshot.assignments),
             documents=documents,
-            warnings=overview.warnings(snapshot.hosts, roles, documents.get("failed", 0)),
+            warnings=overview.warnings(snapshot.hosts, roles, documents.get("failed", 0)) + self._notes(),
         )
 
     async def hosts(self) -> HostsReply:

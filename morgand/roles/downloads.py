@@ -8,14 +8,15 @@ import hashlib
 import logging
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO
 
 import aiohttp
 
-from morgand.errors import EngineError, StorageFull, Unavailable
+from morgand.errors import EngineError, MorganError, StorageFull, Unavailable
 from morgand.roles.models import target
 from morgand.state import Model
 
@@ -182,3 +183,36 @@ def _check_room(model: Model, models_dir: Path, part: Path) -> None:
             f"{model.name} needs {model.size_mb} MB on the disk of {models_dir}, which has {free_mb} MB free.",
             remedy="Free disk space or set catalog.models_dir.",
         )
+
+
+class Fetcher:
+    """Fetches models one after the other in the background, and says how far it is."""
+
+    def __init__(self, models_dir: Path) -> None:
+        self._models_dir = models_dir
+        self._under_way: tuple[str, int, int] | None = None
+
+    async def fetch(self, models: Sequence[Model]) -> bool:
+        """Whether at least one came. What cannot be fetched is logged once and left for another time."""
+        came = False
+        for model in models:
+            try:
+                await download(model, self._models_dir, partial(self._note, model.name))
+                came = True
+                log.info("model fetched", extra={"model": model.name})
+            except MorganError as err:
+                log.info("model not fetched", extra={"model": model.name, "reason": err.message})
+            finally:
+                self._under_way = None
+        return came
+
+    def notes(self) -> list[str]:
+        """What a person should know about it: at most one sentence."""
+        if self._under_way is None:
+            return []
+        name, done, total = self._under_way
+        share = f" ({done * 100 // total} %)" if total else ""
+        return [f"The model {name} is being fetched{share}; until then a smaller one answers."]
+
+    def _note(self, name: str, done: int, total: int) -> None:
+        self._under_way = (name, done, total)

@@ -13,7 +13,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from morgand.errors import ConfigError, EngineError, StorageFull, Unavailable
-from morgand.roles.downloads import Patience, download
+from morgand.roles.downloads import Fetcher, Patience, download
 from morgand.roles.models import available, find_model, load_models, locate
 from morgand.state import Model
 
@@ -157,3 +157,28 @@ async def test_without_a_network_it_gives_up_after_its_attempts(tmp_path: Path) 
 async def test_a_full_disk_is_told_before_the_first_byte(tmp_path: Path) -> None:
     with pytest.raises(StorageFull, match="MB free"):
         await download(model("http://127.0.0.1:9/x", size_mb=10**9), tmp_path, silent, QUICK)
+
+
+async def test_fetching_is_told_while_it_goes_on_and_only_then(tmp_path: Path) -> None:
+    """``status`` shows the share that has come; afterwards nothing, and the file is there."""
+    fetcher = Fetcher(tmp_path)
+    half_way = asyncio.Event()
+    told: list[list[str]] = []
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Length": str(len(CONTENT))})
+        await response.prepare(request)
+        await response.write(CONTENT[: len(CONTENT) // 2])
+        while not fetcher.notes():
+            await asyncio.sleep(0.01)
+        told.append(fetcher.notes())
+        half_way.set()
+        await response.write(CONTENT[len(CONTENT) // 2 :])
+        return response
+
+    async with serving(handler) as url:
+        assert await fetcher.fetch([model(url)])
+    assert half_way.is_set()
+    assert "tiny is being fetched (" in told[0][0]
+    assert fetcher.notes() == []
+    assert (tmp_path / "tiny.gguf").read_bytes() == CONTENT
