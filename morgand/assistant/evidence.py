@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from morgand.assistant.ground import Fact
-from morgand.assistant.text import bare, content_words, sentences
+from morgand.assistant.text import bare, content_words, is_finished, sentences
 from morgand.errors import Unavailable
 from morgand.ports import Reranker
 from morgand.state import Passage
@@ -19,15 +20,20 @@ WORDS_SHARED = 0.5  # share of the question's content words that occur in the pa
 MARGIN = 1.5  # logits below the best sentence at which another one is no longer a candidate
 MARGIN_WORDS = 0.25  # the same for scores by words
 
+RANK_STEP = 0.5  # logits per rank of the passage: the cross-encoder's order is mixed with retrieval's, as for passages
+CODE_BONUS = 4.0  # a sign the question names outweighs fluent likeness: ``E3`` is not ``the display blinks``
+
 FACT_PASSAGES = 3
 FACTS_SCORED = 24
 FACTS_GIVEN = 4
 FACT_CHARS = 500
+LABEL_WORDS = 2  # ``E3``, ``Error codes``: says nothing by itself
 
 SMALL_TALK = content_words(
     "hello hi hey thanks thank thx cheers good nice great cool fine okay ok morning afternoon evening night day bye "
     "goodbye welcome morgan please sorry today going well much lot really very there"
 )
+_CODE = re.compile(r"\b(?=[\w.-]*\d)\w[\w.-]*\w\b|\b\d\b")
 _ASKING = frozenset(
     """tell show list give explain describe find name summarise summarize look what when where which who whom whose why
     how is are was were do does did can could should may must will would has have""".split()  # noqa: SIM905 - a list
@@ -115,12 +121,26 @@ async def weigh(reranker: Reranker | None, question: str, passages: Sequence[Pas
     scores = await _scores(reranker, question, facts, budget_s)
     if scores is None:
         return Evidence(tuple(passages), nearest_facts(facts, MARGIN_WORDS), is_relevant(None, shared))
+    scored = [(fact, score) for fact, score in zip(facts, scores, strict=True) if score is not None]
+    named = codes(question)
     ranked = sorted(
-        (replace(fact, score=score) for fact, score in zip(facts, scores, strict=True) if score is not None),
+        (replace(fact, score=adjusted(fact, score, named)) for fact, score in scored),
         key=lambda fact: fact.score,
         reverse=True,
     )
-    return Evidence(tuple(passages), nearest_facts(ranked, MARGIN), is_relevant(ranked[0].score, shared))
+    best = max(score for _, score in scored)
+    return Evidence(tuple(passages), nearest_facts(ranked, MARGIN), is_relevant(best, shared))
+
+
+def codes(text: str) -> frozenset[str]:
+    """What a text calls by a sign with a digit in it: ``E3``, ``6021``, ``192.168.10.30``."""
+    return frozenset(word.lower() for word in _CODE.findall(text))
+
+
+def adjusted(fact: Fact, score: float, named: frozenset[str]) -> float:
+    """A cross-encoder's score with what it does not see: the passage's rank in retrieval, and signs that must match."""
+    bonus = CODE_BONUS if named & codes(fact.text) else 0.0
+    return score + bonus - RANK_STEP * (fact.passage - 1)
 
 
 async def _scores(
@@ -136,16 +156,26 @@ async def _scores(
 
 
 def _pieces(text: str) -> list[str]:
-    """Sentences; a lead-in that ends in a colon goes with what follows it."""
+    """Sentences that say something: a label, or a lead-in that ends in a colon, goes with what follows it; a line that
+    only goes on where the one before broke off (in tables and on pages of print) goes with that one."""
     found: list[str] = []
     lead = ""
+    broken = False
     for sentence in sentences(text):
         piece = bare(sentence)
         if not piece:
             continue
-        if piece.endswith(":") and not lead:
-            lead = piece
+        if broken and sentence[0].islower():
+            found[-1] = f"{found[-1]} {piece}"[:FACT_CHARS]
+        elif _is_lead(piece):
+            lead = f"{lead} {piece}".strip()
             continue
-        found.append(f"{lead} {piece}".strip()[:FACT_CHARS])
-        lead = ""
+        else:
+            found.append(f"{lead} {piece}".strip()[:FACT_CHARS])
+            lead = ""
+        broken = not is_finished(piece)
     return [*found, lead] if lead else found
+
+
+def _is_lead(piece: str) -> bool:
+    return piece.endswith(":") or (len(piece.split()) <= LABEL_WORDS and not is_finished(piece))

@@ -246,7 +246,7 @@ class Answerer:
         own = tidy(without_markers(said), cut_off=finish == "length")
         kept = supported_sentences(own, request.lookup, facts)
         notices: tuple[str, ...] = ()
-        if not kept:
+        if not any(fact is facts[0] for _, fact in kept):  # a model this small picks worse than the cross-encoder
             kept = [(bare(fact.text), fact) for fact in quotation(facts, request.lookup)]
             notices = (degrade.NOTICE_QUOTED,)
         text, citations = _numbered(kept, evidence.passages)
