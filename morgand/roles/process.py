@@ -15,7 +15,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,12 +23,38 @@ import aiohttp
 import msgspec
 from aiohttp import web
 
-from morgand.errors import EngineError, MorganError, Unavailable
+from morgand.errors import (
+    EngineError,
+    InvalidInput,
+    MorganError,
+    NotFound,
+    Overloaded,
+    StorageFull,
+    TooLarge,
+    Unavailable,
+    Unreadable,
+    Unsupported,
+)
 
 Handler = Callable[[bytes], Awaitable[bytes]]
 Build = Callable[[dict[str, Any]], Awaitable[dict[str, Handler]]]
 ReplyT = TypeVar("ReplyT")
 
+# what an engine may say is wrong; anything else is its own failure
+RAISED: dict[str, type[MorganError]] = {
+    cls.code: cls
+    for cls in (
+        EngineError,
+        InvalidInput,
+        NotFound,
+        Overloaded,
+        StorageFull,
+        TooLarge,
+        Unavailable,
+        Unreadable,
+        Unsupported,
+    )
+}
 MAX_BODY_BYTES = 512 * 1024 * 1024
 _PR_SET_PDEATHSIG = 1
 
@@ -169,27 +195,15 @@ class EngineClient:
             async with self._session.request(method, f"http://engine/{name}", data=body, timeout=timeout) as response:
                 return response.status, await response.read()
         except TimeoutError as err:
-            raise EngineError(f"The {self._name} did not answer within {deadline_s:g} s.") from err
+            raise EngineError(f"The {self._name} engine did not answer within {deadline_s:g} s.") from err
         except (aiohttp.ClientError, OSError) as err:
-            raise EngineError(f"The {self._name} is not running.") from err
+            raise EngineError(f"The {self._name} engine is not running.") from err
 
 
 def _raised(body: bytes, name: str) -> MorganError:
     try:
         failure = msgspec.msgpack.decode(body, type=Failure)
     except msgspec.MsgspecError:
-        return EngineError(f"The {name} answered something that is not an answer.")
-    for cls in _error_classes(MorganError):
-        if cls.code == failure.code:
-            err = cls.__new__(cls)
-            MorganError.__init__(err, failure.message, remedy=failure.remedy)
-            if hasattr(cls, "retry_after_s") or issubclass(cls, Unavailable):
-                err.retry_after_s = 1.0  # type: ignore[attr-defined]
-            return err
-    return EngineError(failure.message, remedy=failure.remedy)
-
-
-def _error_classes(base: type[MorganError]) -> Iterator[type[MorganError]]:
-    yield base
-    for cls in base.__subclasses__():
-        yield from _error_classes(cls)
+        return EngineError(f"The {name} engine answered something that is not an answer.")
+    cls = RAISED.get(failure.code, EngineError)
+    return cls(failure.message, remedy=failure.remedy)

@@ -127,7 +127,17 @@ async def _events(content: aiohttp.StreamReader, first_s: float) -> AsyncIterato
         for line in lines:
             data = line.removeprefix("data:").strip()
             if line.startswith("data:") and data and data != "[DONE]":
-                yield json.loads(data)
+                yield _decoded(data)
+
+
+def _decoded(data: str) -> dict[str, Any]:
+    try:
+        event = json.loads(data)
+    except json.JSONDecodeError as err:
+        raise EngineError("The LLM answered something that is not an answer.") from err
+    if not isinstance(event, dict):
+        raise EngineError("The LLM answered something that is not an answer.")
+    return event
 
 
 def _refusal(status: int, body: bytes) -> MorganError:
