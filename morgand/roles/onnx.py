@@ -17,7 +17,7 @@ from tokenizers import Encoding, Tokenizer
 from morgand.errors import EngineError
 
 MAX_TOKENS = 512
-BATCH_TOKENS = 4096  # padded tokens of a mini-batch: beyond this a CPU gains nothing and other requests wait longer
+BATCH_TOKENS = 1024  # padded tokens of a mini-batch: more gains nothing on a CPU, and costs memory and waiting
 BATCH_TEXTS = 32
 
 
