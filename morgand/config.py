@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import socket
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -166,7 +167,7 @@ def parse_listen(text: str) -> tuple[str, int] | None:
     if text == "off":
         return None
     host, separator, port = text.rpartition(":")
-    if not separator or not port.isdigit() or int(port) > 65535 or not host:
+    if not separator or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535 or not host:
         raise ConfigError(f"api.listen: '{text}' is not an address and a port, such as 127.0.0.1:7470.")
     return host.strip("[]"), int(port)
 
@@ -221,12 +222,17 @@ def build(values: Values, faults: list[str], sources: Mapping[str, str] | None =
         elif section in SECTIONS:
             parts[section] = _section(section, SECTIONS[section], keys, faults)
         else:
-            faults.append(f"{section}: unknown section{nearest(section, [*SECTIONS, 'roles'])}")
+            known = [*SECTIONS, *(f"roles.{role}" for role in ROLE_NAMES)]
+            faults.append(f"{section}: unknown section{nearest(section, known)}")
     config = Config(**parts, roles=roles, sources=dict(sources or {}))
     try:
         parse_listen(config.api.listen)
     except ConfigError as err:
         faults.append(err.message)
+    try:
+        _ = config.data_dir
+    except RuntimeError:  # ~somebody, and there is no such account
+        faults.append(f"host.data_dir: {config.host.data_dir}: there is no such home directory.")
     return config
 
 
@@ -281,7 +287,7 @@ def _typed(key: str, raw: Any, hint: Any) -> Any:
         if isinstance(items, list) and all(isinstance(item, get_args(hint)[0]) for item in items):
             return tuple(items)
         raise ConfigError(f"{key}: {raw!r} is not a list of texts.")
-    if hint is str and isinstance(raw, str):
+    if hint is str and isinstance(raw, str) and "\0" not in raw:  # no path and no name holds one
         return raw
     if hint is bool:
         return _boolean(key, raw)
@@ -325,7 +331,7 @@ def _read_file(file: Path | None, faults: list[str], *, must_exist: bool) -> Val
     except OSError as err:
         faults.append(f"{file}: cannot be read: {err.strerror}.")
         return {}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as err:
+    except (ValueError, RecursionError) as err:  # ValueError: no TOML, no UTF-8, or a number of thousands of digits
         faults.append(f"{file}: is not valid TOML: {err}.")
         return {}
     values: Values = {}

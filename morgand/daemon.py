@@ -222,6 +222,7 @@ class Apis:
         """Raises ConfigError when the port is taken or the address is not ours."""
         await asyncio.to_thread(socket.unlink, missing_ok=True)  # of a daemon that died: we hold the lock
         await web.UnixSite(await self._runner(service, trusted=True), str(socket)).start()
+        await asyncio.to_thread(socket.chmod, 0o600)
         if listen is None:
             return
         host, port = listen

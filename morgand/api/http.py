@@ -32,6 +32,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 SHUTDOWN_S = 10.0
 REQUEST_ID = web.RequestKey("request_id", str)
 KEY = web.RequestKey("key", str)
+GUARDS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}  # answers are private and are what they say
+UNFORESEEN = "Something went wrong here; the log has the details under this request's X-Request-Id."
 
 
 def make_app(service: Service, *, trusted: bool) -> web.Application:
@@ -110,7 +112,13 @@ class Gate:
         except web.HTTPException as err:
             missing = NotFound("There is nothing at this address.", remedy=f"See {openapi.PATH}.")
             response = _refusal(missing) if err.status == 404 else _error(err.status, "http", err.reason)
+        except Exception:  # supervisor of all handlers: a fault of ours costs one request, with a trace
+            log.exception("request failed", extra={"request": request[REQUEST_ID]})
+            if request.writer.output_size > 0:
+                raise  # part of an answer is out: only cutting the connection says that it is not whole
+            response = _refusal(MorganError(UNFORESEEN), openai_shape=route is not None and route.openai)
         if not response.prepared:
+            response.headers.update(GUARDS)
             response.headers["X-Request-Id"] = request[REQUEST_ID]
         return response
 

@@ -85,10 +85,14 @@ class Queue:
     def waiting(self) -> int:
         return self._waiting
 
+    @property
+    def full(self) -> bool:
+        return self._waiting >= self._limits().queue
+
     @contextmanager
     def place(self) -> Iterator[None]:
         """Hold a place for the time of the block. Raises Overloaded."""
-        if self._waiting >= self._limits().queue:
+        if self.full:
             # A queue of requests through one engine drains at one answer per typical duration per place in line.
             wait_s = max(1.0, self._typical_s)
             whole_s = math.ceil(self._typical_s * self._waiting)

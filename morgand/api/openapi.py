@@ -51,9 +51,16 @@ def document(routes: Sequence[Route]) -> dict[str, Any]:
     }
 
 
+_EVENTS = (
+    'event: delta\ndata: {"text":"The pressure "}\n\n: keep-alive\n\n'
+    'event: error\ndata: {"error":{"code":"unavailable","message":"The LLM stopped."}}\n\n'
+)
+_OPENAI_EVENTS = 'data: {"object":"chat.completion.chunk"}\n\n: keep-alive\n\ndata: [DONE]\n\n'
+
+
 def statuses(route: Route) -> list[int]:
     """Every error status this route can answer."""
-    found = set(route.errors)
+    found = {500, *route.errors}
     if not route.open:
         found.add(401)
     if route.body is not None:
@@ -90,10 +97,10 @@ def _responses(route: Route) -> dict[str, Any]:
         reply = _ref(route.reply)
     elif route.content_type == "application/json":
         reply = {"type": "object"}
-    content = {route.content_type: {"schema": reply}}
+    content: dict[str, Any] = {route.content_type: {"schema": reply}}
     if route.stream:
         # Framing and events are in words: each event has a shape of its own, which a schema of one body cannot say.
-        content["text/event-stream"] = {}
+        content["text/event-stream"] = {"example": _OPENAI_EVENTS if route.openai else _EVENTS}
     responses: dict[str, Any] = {str(route.status): {"description": _WORDS[route.status], "content": content}}
     for status, kind in route.also:
         responses[str(status)] = {"description": _WORDS[status]} | _content("application/json", _ref(kind))

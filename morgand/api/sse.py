@@ -16,7 +16,12 @@ E = TypeVar("E")
 
 KEEPALIVE_S = 15.0
 KEEPALIVE = b": keep-alive\n\n"
-HEADERS = {"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+HEADERS = {
+    "Content-Type": "text/event-stream; charset=utf-8",
+    "Cache-Control": "no-store",
+    "X-Accel-Buffering": "no",
+    "X-Content-Type-Options": "nosniff",
+}
 
 
 def event(name: str, data: msgspec.Struct) -> bytes:

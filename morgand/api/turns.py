@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
 
 import msgspec
@@ -58,7 +59,7 @@ class Turns:
 
     async def turn(self, request: web.Request) -> web.StreamResponse:
         asked = await self._read(request, schema.TurnRequest)
-        with self._service.queue.place():
+        with await self._place(asked):
             events = self._backend.assistant.turn(
                 str(asked.id),
                 asked.text,
@@ -71,6 +72,14 @@ class Turns:
                 return await sse.respond(request, events, frame, failure)
             done = await _last(events, TurnDone)
         return json(views.turn(done.turn))
+
+    async def _place(self, asked: schema.TurnRequest) -> AbstractContextManager[None]:
+        """A place in the line for the LLM; a note, and a turn that has its answer, need none."""
+        queue = self._service.queue
+        if not asked.answer:
+            return nullcontext()
+        stored = await self._backend.history.turn(str(asked.id)) if queue.full else None
+        return nullcontext() if stored is not None and stored.answer is not None else queue.place()
 
     async def query(self, request: web.Request) -> web.StreamResponse:
         asked = await self._read(request, schema.QueryRequest)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from uuid import uuid4
 
@@ -22,14 +22,13 @@ from morgand.assistant.rag.retrieve import Retrieved
 from morgand.assistant.turn import Answer, Answerer, Request, Search
 from morgand.clock import Clock, SystemClock
 from morgand.config import Config
-from morgand.errors import InvalidInput, MorganError, NotFound, Overloaded
+from morgand.errors import InvalidInput, MorganError, NotFound
 from morgand.ports import Chat, ChatMessage, ChatOptions, History, Reranker
 from morgand.state import Message, Speaker, Turn
 
 log = logging.getLogger("morgand.assistant")
 
 SUMMARY_TOKENS = 200
-SECONDS_PER_ANSWER = 5.0  # what one waiting answer takes, for the Retry-After of a full queue
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +63,6 @@ class Assistant:
             chat=chat, fast=fast, retriever=retriever, reranker=reranker, settings=settings, clock=self._clock
         )
         self._flights: dict[str, asyncio.Event] = {}  # turns being answered right now
-        self._answering = 0
         self._summaries: dict[str, asyncio.Task[None]] = {}  # by conversation
 
     async def turn(
@@ -79,7 +77,7 @@ class Assistant:
     ) -> AsyncGenerator[TurnEvent, None]:
         """Store a message, answer it, store the answer. The same ``id`` again gives the stored result.
 
-        Raises Conflict (same id, other content), InvalidInput (too long), Overloaded, StorageFull, Unavailable.
+        Raises Conflict (same id, other content), InvalidInput (too long), StorageFull, Unavailable.
         """
         while (flight := self._flights.get(id)) is not None:
             await flight.wait()
@@ -94,10 +92,9 @@ class Assistant:
 
     async def query(self, text: str, *, documents: bool = True) -> AsyncGenerator[QueryEvent, None]:
         """Answer one question without history; nothing is stored."""
-        with self._admitted():
-            async with aclosing(self._events(Request(text, documents=documents), uuid4().hex)) as events:
-                async for event in events:
-                    yield _as_query(event)
+        async with aclosing(self._events(Request(text, documents=documents), uuid4().hex)) as events:
+            async for event in events:
+                yield _as_query(event)
 
     async def search(self, text: str, limit: int, *, rerank: bool = True) -> Retrieved:
         """Ranked passages and what was missing for it; no LLM."""
@@ -108,10 +105,9 @@ class Assistant:
     ) -> AsyncGenerator[QueryEvent, None]:
         """Answer the last message of a conversation the client keeps. Nothing is stored."""
         request = conversation_request(messages, options, documents=documents, clock=self._clock)
-        with self._admitted():
-            async with aclosing(self._events(request, uuid4().hex)) as events:
-                async for event in events:
-                    yield _as_query(event)
+        async with aclosing(self._events(request, uuid4().hex)) as events:
+            async for event in events:
+                yield _as_query(event)
 
     @property
     def summarising(self) -> int:
@@ -131,24 +127,23 @@ class Assistant:
         known = await self._history.turn(asked.id)
         conversation = asked.conversation or (known.conversation if known is not None else str(uuid4()))
         done = not asked.answer or (known is not None and known.answer is not None)
-        with self._admitted(free=done):
-            if not done:
-                await self._answerer.check_length(asked.text)  # before it is stored: it could never be answered
-            turn = await self._history.store_message(
-                asked.id, conversation, asked.text, tokens=estimate_tokens(asked.text), user=asked.user
-            )
-            yield Accepted(turn.id, turn.conversation)
-            if turn.answer is not None or not asked.answer:
-                yield TurnDone(turn)
-                return
-            window = await past.read_window(self._history, turn.conversation, before=turn.message.id)
-            request = Request(turn.message.text, window, asked.documents)
-            async with aclosing(self._events(request, turn.id, turn.conversation)) as events:
-                async for event in events:
-                    if isinstance(event, Answer):
-                        yield TurnDone(await self._store(turn, event, window))
-                    else:
-                        yield event
+        if not done:
+            await self._answerer.check_length(asked.text)  # before it is stored: it could never be answered
+        turn = await self._history.store_message(
+            asked.id, conversation, asked.text, tokens=estimate_tokens(asked.text), user=asked.user
+        )
+        yield Accepted(turn.id, turn.conversation)
+        if turn.answer is not None or not asked.answer:
+            yield TurnDone(turn)
+            return
+        window = await past.read_window(self._history, turn.conversation, before=turn.message.id)
+        request = Request(turn.message.text, window, asked.documents)
+        async with aclosing(self._events(request, turn.id, turn.conversation)) as events:
+            async for event in events:
+                if isinstance(event, Answer):
+                    yield TurnDone(await self._store(turn, event, window))
+                else:
+                    yield event
 
     async def _store(self, turn: Turn, answer: Answer, window: Window) -> Turn:
         stored = await self._history.store_answer(
@@ -188,20 +183,6 @@ class Assistant:
                         },
                     )
                 yield event
-
-    @contextmanager
-    def _admitted(self, *, free: bool = False) -> Iterator[None]:
-        """Count an answer against limits.queue. Raises Overloaded before anything is stored."""
-        if not free and self._answering >= self._settings().limits.queue:
-            raise Overloaded(
-                f"{self._answering} answers are being made or waited for already.",
-                retry_after_s=self._answering * SECONDS_PER_ANSWER / 2,
-            )
-        self._answering += 0 if free else 1
-        try:
-            yield
-        finally:
-            self._answering -= 0 if free else 1
 
     # --- summaries ---------------------------------------------------------------------------------
 

@@ -64,6 +64,23 @@ def test_unreadable_documents_fail_by_name_and_others_go_on(running: Daemon) -> 
     assert any("façade" in one["text"] for one in found["passages"])
 
 
+def test_document_over_the_limit_refuses_only_itself(daemon: Daemon) -> None:
+    """The limit and its key are named, the good file beside it is taken, and the spool is left empty."""
+    daemon.settings = ("limits.document_mb=1",)
+    daemon.start(ready=("core", "db"))
+    status, body = daemon.upload({"huge.txt": b"word " * 300_000, "small.txt": b"The gate code is 4711."})
+    assert status == 202
+    huge, small = body["results"]
+    assert huge["result"] == "refused"
+    assert huge["error"]["code"] == "too_large"
+    assert "1 MiB" in huge["error"]["message"]
+    assert "limits.document_mb" in huge["error"]["remedy"]
+    assert small["result"] != "refused"
+    daemon.until(daemon.settled, 60, "document settled")
+    assert [one["name"] for one in daemon.documents()] == ["small.txt"]
+    assert not list((daemon.data_dir / "spool").iterdir())
+
+
 def test_names_are_only_names(running: Daemon) -> None:
     """Path parts and control characters in a file name reach neither the file system nor a terminal."""
     status, body = running.upload({"../../../etc/evil.txt": b"The gate code of the allotment is 4711, says Ada."})
@@ -164,8 +181,14 @@ def test_missing_model_file_fails_its_role_with_the_remedy(tmp_path: Path) -> No
         status, body = one.request("GET", "/v1/status")
         assert status == 200
         assert any("reranker" in warning for warning in body["warnings"])
-        status, body = one.request("POST", "/v1/search", {"text": "anything", "limit": 3})
+        status, body = one.upload(
+            {"gate.txt": b"The gate code of the allotment is 4711.\n\nThe shed key hangs in the cellar."}
+        )
+        assert status == 202, body
+        one.until(one.settled, 60, "document settled")
+        status, body = one.request("POST", "/v1/search", {"text": "gate code", "limit": 3})
         assert status == 200
+        assert any("4711" in found["text"] for found in body["passages"]), (one.documents(), body)
         assert body["notices"]
     finally:
         one.stop()
@@ -198,13 +221,15 @@ def fill(file: Path) -> None:
 
 def test_full_disk(small_disk: Path) -> None:
     """With the disk full nothing acknowledged is lost, errors say so, and service returns with the space."""
-    one = Daemon(small_disk / "data", ("log.level=warning",))
+    roomy = small_disk.parent / "facts.json"  # what the roles ask for is more than this test should have to fill
+    roomy.write_text(json.dumps({"disk": {"free_mb": 50_000, "total_mb": 50_000}}))
+    one = Daemon(small_disk / "data", ("log.level=warning", f"host.profile_override={roomy}"))
     one.log = small_disk.parent / "daemon.log"
     one.start(ready=("core", "db", "llm"))
     try:
         conversation = str(uuid.uuid4())
-        status, _ = one.turn("Before the disk was full.", conversation=conversation, answer=False)
-        assert status == 200
+        status, body = one.turn("Before the disk was full.", conversation=conversation, answer=False)
+        assert status == 200, body
         filler = small_disk / "filler"
         fill(filler)
         acknowledged = ["Before the disk was full."]

@@ -134,9 +134,11 @@ def test_no_child_survives_a_killed_parent(tmp_path: Path) -> None:
         [
             sys.executable,
             "-c",
-            "import subprocess, sys, time\n"
-            f"p = subprocess.Popen([sys.executable, {str(program)!r}, '--socket', {str(tmp_path / 's')!r}], stdin=-1)\n"
-            "p.stdin.write(b'{}\\n'); p.stdin.flush(); print(p.pid, flush=True); time.sleep(60)",
+            (
+                "import subprocess, sys, time\n"
+                f"p = subprocess.Popen([sys.executable, {str(program)!r}, '--socket', {str(tmp_path / 's')!r}], stdin=-1)\n"
+                "p.stdin.write(b'{}\\n'); p.stdin.flush(); print(p.pid, flush=True); time.sleep(60)"
+            ),
         ],
         stdout=subprocess.PIPE,
         text=True,

@@ -89,6 +89,7 @@ async def test_a_full_queue_answers_503_with_the_wait(api: Served) -> None:
     status, body, response = await send(api, "POST", "/v1/query", json={"text": "second"})
     assert (status, body["error"]["code"]) == (503, "overloaded")
     assert int(response.headers["Retry-After"]) >= 1
+    assert api.service.queue.full
     assistant.hold.set()
     assert (await waiting)[0] == 200
 

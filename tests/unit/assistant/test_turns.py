@@ -11,8 +11,8 @@ import pytest
 from morgand.assistant import degrade
 from morgand.assistant.assistant import Assistant
 from morgand.assistant.events import Accepted, Delta, QueryDone, Replace, TurnDone
-from morgand.config import Config, LimitsConfig
-from morgand.errors import Conflict, InvalidInput, Overloaded, Unavailable
+from morgand.config import Config
+from morgand.errors import Conflict, InvalidInput, Unavailable
 from morgand.ports import ChatMessage
 from morgand.state import Turn
 from morgand.storage.history import SqlHistory
@@ -199,20 +199,6 @@ async def test_message_beyond_the_context_is_refused_and_not_stored(history: Sql
     with pytest.raises(InvalidInput, match="too long"):
         await done(assistant(history, ScriptedChat("x")), turn, "word " * 20_000)
     assert await history.turn(turn) is None
-
-
-async def test_full_queue_refuses_before_anything_is_stored(history: SqlHistory) -> None:
-    chat, first, second = ScriptedChat("A b c."), str(uuid4()), str(uuid4())
-    chat.gate.clear()
-    morgan = assistant(history, chat, config=Config(limits=LimitsConfig(queue=1)))
-    task = asyncio.create_task(done(morgan, first, "Hello!"))
-    while not chat.asked:
-        await asyncio.sleep(0.01)
-    with pytest.raises(Overloaded):
-        await done(morgan, second, "Hello!")
-    assert await history.turn(second) is None
-    chat.gate.set()
-    assert (await task).answer is not None
 
 
 async def test_follow_up_is_searched_with_the_message_before_it(history: SqlHistory) -> None:

@@ -101,6 +101,12 @@ def test_text_in_any_encoding(tmp_path: Path, encoding: str) -> None:
     assert "größere" in content.blocks[0].text
 
 
+def test_a_few_accents_are_western(tmp_path: Path) -> None:
+    """One short line in Latin-1 is too little to guess from: it is read as the commonest encoding."""
+    line = "Latin-1 café: the naïve façade was painted in 1987 by the neighbours."
+    assert extracted(tmp_path, "a.txt", line.encode("latin-1")).blocks[0].text == line
+
+
 def test_mixed_bad_bytes_cost_only_themselves(tmp_path: Path) -> None:
     """One broken byte in UTF-8 does not turn the rest into another encoding."""
     text = extracted(tmp_path, "a.txt", "Größe, Höhe, Länge ".encode() + b"\xff end").blocks[0].text

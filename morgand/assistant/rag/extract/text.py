@@ -11,6 +11,7 @@ from charset_normalizer import from_bytes
 from morgand.assistant.rag.extract.types import Block, Content, check_size, normalised, reflowed
 
 SAMPLE_BYTES = 64 * 1024
+WIDE_ENOUGH = 24  # bytes over 127 from which a guess by statistics is better than the commonest encoding
 MIN_LINES = 20  # a stretch may end at an empty line from here on
 MAX_LINES = 40
 _BOMS = (
@@ -42,8 +43,7 @@ def decoded(data: bytes) -> str:
     valid_wide = sum(1 for char in replaced[:SAMPLE_BYTES] if char > "\x7f" and char != "\ufffd")
     if valid_wide > replaced[:SAMPLE_BYTES].count("\ufffd"):
         return replaced
-    best = from_bytes(data[:SAMPLE_BYTES]).best()
-    return data.decode(best.encoding if best else "cp1252", errors="replace")
+    return data.decode(_guessed(data[:SAMPLE_BYTES]), errors="replace")
 
 
 def is_binary(data: bytes) -> bool:
@@ -52,6 +52,15 @@ def is_binary(data: bytes) -> bool:
         return False
     sample = data[:SAMPLE_BYTES]
     return b"\x00" in sample or len(_CONTROL.findall(sample)) > len(sample) // 50
+
+
+def _guessed(sample: bytes) -> str:
+    """A handful of accents says too little for statistics: then the commonest encoding is the best guess."""
+    wide = sum(byte > 0x7F for byte in sample)
+    if wide < WIDE_ENOUGH and wide < len(sample) // 5:
+        return "cp1252"
+    best = from_bytes(sample).best()
+    return best.encoding if best else "cp1252"
 
 
 def _marked(data: bytes) -> str | None:
