@@ -130,23 +130,21 @@ def test_no_child_survives_a_killed_parent(tmp_path: Path) -> None:
     """SIGKILL of the parent, which can clean up nothing, still ends the engine."""
     program = tmp_path / "engine.py"
     program.write_text(ENGINE.format(path=str(Path(__file__).parents[2])))
+    socket = tmp_path / "s"
+    script = (
+        "import subprocess, sys, time\n"
+        f"p = subprocess.Popen([sys.executable, {str(program)!r}, '--socket', {str(socket)!r}], stdin=-1)\n"
+        "p.stdin.write(b'{}\\n'); p.stdin.flush(); print(p.pid, flush=True); time.sleep(60)"
+    )
     parent = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            (
-                "import subprocess, sys, time\n"
-                f"p = subprocess.Popen([sys.executable, {str(program)!r}, '--socket', {str(tmp_path / 's')!r}], stdin=-1)\n"
-                "p.stdin.write(b'{}\\n'); p.stdin.flush(); print(p.pid, flush=True); time.sleep(60)"
-            ),
-        ],
+        [sys.executable, "-c", script],
         stdout=subprocess.PIPE,
         text=True,
     )
     assert parent.stdout is not None
     engine = psutil.Process(int(parent.stdout.readline()))
     deadline = time.monotonic() + 20
-    while not (tmp_path / "s").exists() and time.monotonic() < deadline:
+    while not socket.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     parent.kill()
     parent.wait()
