@@ -175,6 +175,9 @@ class Planner:
         tick = asyncio.ensure_future(self._clock.sleep(TICK_S))
         try:
             await asyncio.wait({pending, tick}, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            pending.cancel()
+            raise
         finally:
             tick.cancel()
         if not pending.done():

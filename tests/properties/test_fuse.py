@@ -42,12 +42,14 @@ def test_every_candidate_once_in_order(
 @given(st.permutations(IDS), st.dictionaries(st.sampled_from(IDS), st.floats(-20, 20, allow_nan=False)))
 def test_reranking_loses_nothing(order: list[str], scores: dict[str, float]) -> None:
     """Reranking only reorders; a cross-encoder that agrees changes nothing."""
-    assert sorted(fuse_rerank(order, scores)) == sorted(order)
-    assert fuse_rerank(order, {one: -float(place) for place, one in enumerate(order)}) == order
+    retrieved = {one: -float(place) for place, one in enumerate(order)}
+    assert sorted(fuse_rerank(retrieved, scores)) == sorted(order)
+    assert fuse_rerank(retrieved, retrieved) == order
 
 
 @given(st.permutations(IDS), st.integers(0, len(IDS)), st.permutations(range(len(IDS))))
 def test_unreached_stay_behind(order: list[str], reached: int, marks: list[int]) -> None:
     """When the budget reached only the head, the tail stays in its place behind it."""
     scores = {one: float(mark) for one, mark in zip(order[:reached], marks, strict=False)}
-    assert fuse_rerank(order, scores)[reached:] == order[reached:]
+    retrieved = {one: -float(place) for place, one in enumerate(order)}
+    assert fuse_rerank(retrieved, scores)[reached:] == order[reached:]

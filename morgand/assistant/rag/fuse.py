@@ -16,7 +16,7 @@ from morgand.state import Level
 
 DENSE_WEIGHT = 0.5
 LEVEL_WEIGHTS = {Level.COARSE: 1 / 3, Level.MEDIUM: 1 / 3, Level.FINE: 1 / 3}
-RRF_K = 60  # Cormack, Clarke, Buettcher: Reciprocal rank fusion (SIGIR 2009)
+RERANK_WEIGHT = 0.25  # of the cross-encoder: it is right about short questions and wrong about long abstracts
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +32,15 @@ class Ranked:
 
 def minmax(hits: Sequence[VectorHit]) -> dict[str, float]:
     """Scores by chunk, scaled so that the best is 1 and the worst 0; equal scores are all 1."""
-    if not hits:
+    return _scaled({hit.chunk: hit.score for hit in hits})
+
+
+def _scaled(scores: Mapping[str, float]) -> dict[str, float]:
+    if not scores:
         return {}
-    low, high = min(hit.score for hit in hits), max(hit.score for hit in hits)
+    low, high = min(scores.values()), max(scores.values())
     width = high - low
-    return {hit.chunk: (hit.score - low) / width if width > 0 else 1.0 for hit in hits}
+    return {one: (score - low) / width if width > 0 else 1.0 for one, score in scores.items()}
 
 
 def rank_passages(legs: SearchLegs) -> list[Ranked]:
@@ -57,20 +61,17 @@ def rank_passages(legs: SearchLegs) -> list[Ranked]:
     return sorted(ranked, key=lambda one: (-one.score, one.medium))
 
 
-def fuse_rerank(order: Sequence[str], scores: Mapping[str, float]) -> list[str]:
-    """Fuse the retrieval order with a cross-encoder's by reciprocal rank; never put the one in the other's place.
+def fuse_rerank(retrieved: Mapping[str, float], scores: Mapping[str, float]) -> list[str]:
+    """Mix retrieval's scores with a cross-encoder's, each scaled to 0..1; never put the one in the other's place.
 
-    Those without a score keep their retrieval rank in both lists.
+    ``retrieved`` is in retrieval order, best first. What the cross-encoder did not score keeps its place.
     """
-    scored = sorted((one for one in order if one in scores), key=lambda one: -scores[one])  # stable: ties keep order
-    second = iter(scored)
-    other = [next(second) if one in scores else one for one in order]
-    points: dict[str, float] = {}
-    for ranking in (order, other):
-        for rank, one in enumerate(ranking):
-            points[one] = points.get(one, 0.0) + 1 / (RRF_K + rank + 1)
-    position = {one: rank for rank, one in enumerate(other)}
-    return sorted(order, key=lambda one: (-points[one], position[one]))
+    scored = [one for one in retrieved if one in scores]
+    first = _scaled({one: retrieved[one] for one in scored})
+    second = _scaled({one: scores[one] for one in scored})
+    mixed = {one: (1 - RERANK_WEIGHT) * first[one] + RERANK_WEIGHT * second[one] for one in scored}
+    best = iter(sorted(scored, key=lambda one: -mixed[one]))  # stable: ties stay in retrieval order
+    return [next(best) if one in mixed else one for one in retrieved]
 
 
 def _candidates(sides: Sequence[Mapping[Level, Sequence[VectorHit]]]) -> dict[str, VectorHit]:

@@ -126,7 +126,7 @@ class Retriever:
         log.debug("reranked", extra={"passages": len(head), "ms": round((time.monotonic() - started) * 1000)})
         known = {one.medium: score for one, score in zip(head, scores, strict=True) if score is not None}
         by_id = {one.medium: one for one in head}
-        return [by_id[medium] for medium in fuse_rerank([one.medium for one in head], known)] + tail
+        return [by_id[medium] for medium in fuse_rerank({one.medium: one.score for one in head}, known)] + tail
 
     async def _passages(self, text: str, ranked: Sequence[Ranked], chunks: dict[str, StoredChunk]) -> list[Passage]:
         """Scores that fall with the rank: after reranking the retrieval score alone would not."""

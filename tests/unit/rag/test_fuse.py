@@ -57,12 +57,16 @@ def test_found_by_a_sentence() -> None:
     assert [(one.medium, one.fine) for one in ranked] == [("m", "s")]
 
 
-def test_rerank_is_fused() -> None:
-    """The cross-encoder moves passages, but its last favourite does not outdo both lists' leaders."""
-    assert fuse_rerank(["a", "b", "c"], {"a": 0.1, "b": 0.9, "c": 0.5}) == ["b", "a", "c"]
-    assert fuse_rerank(["a", "b"], {}) == ["a", "b"]
+def test_rerank_is_mixed_in() -> None:
+    """The cross-encoder decides between near equals, and does not outdo a clear lead of retrieval."""
+    near = {"a": 0.80, "b": 0.79, "c": 0.10}
+    assert fuse_rerank(near, {"a": 0.1, "b": 0.9, "c": 0.5}) == ["b", "a", "c"]
+    clear = {"a": 0.9, "b": 0.3, "c": 0.1}
+    assert fuse_rerank(clear, {"a": -5.0, "b": 1.0, "c": 9.0}) == ["a", "b", "c"]
+    assert fuse_rerank({"a": 0.9, "b": 0.3}, {}) == ["a", "b"]
 
 
 def test_unscored_keep_their_place() -> None:
     """Passages the time budget did not reach stay where retrieval had them."""
-    assert fuse_rerank(["a", "b", "c", "d"], {"a": 0.0, "b": 1.0})[2:] == ["c", "d"]
+    ranked = {"a": 0.5, "b": 0.5, "c": 0.4, "d": 0.3}
+    assert fuse_rerank(ranked, {"a": 0.0, "b": 1.0}) == ["b", "a", "c", "d"]
