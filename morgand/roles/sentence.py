@@ -20,6 +20,8 @@ def _missing() -> EngineError:
 class SentenceModel:
     """A bi-encoder from a local directory."""
 
+    side_by_side = 1
+
     def __init__(self, model_dir: Path) -> None:
         try:
             from sentence_transformers import SentenceTransformer

@@ -13,6 +13,7 @@ import logging
 import mimetypes
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
@@ -30,9 +31,19 @@ log = logging.getLogger("morgand.assistant")
 
 SEARCHES = "search:"  # prefix of cached search results: any change of the library makes them old
 EXTRACTED_AHEAD = 4  # documents extracted and waiting for the embedder
+PUBLISHED_TOGETHER = 32  # documents in one write of the index
 ATTEMPTS = 10  # per document while storage or an engine fails; then it is FAILED, its original is kept
 PAUSE_S = 2.0
 PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A document the library has completed, and the versions that are gone with that."""
+
+    document: str
+    chunks: list[StoredChunk]
+    replaced: list[str]
 
 
 class Ingestor:
@@ -110,13 +121,15 @@ class Ingestor:
         """Process documents until cancelled: extract, embed, complete, each stage ahead of the next by a few."""
         extracted: asyncio.Queue[Work] = asyncio.Queue(maxsize=EXTRACTED_AHEAD)
         finishing: asyncio.Queue[Work] = asyncio.Queue(maxsize=2 * BATCH)
+        publishing: asyncio.Queue[Finished] = asyncio.Queue(maxsize=PUBLISHED_TOGETHER)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._resume())
             group.create_task(self._extract(extracted))
             group.create_task(self._stage.batch(extracted, finishing))
             for _ in range(IN_FLIGHT):
                 group.create_task(self._stage.embed())
-            group.create_task(self._finish(finishing))
+            group.create_task(self._finish(finishing, publishing))
+            group.create_task(self._publish(publishing))
             group.create_task(self._backfill.run())
             group.create_task(self.reconciler.run())
 
@@ -169,7 +182,7 @@ class Ingestor:
             await self._fail(document_id, err)
         return None
 
-    async def _finish(self, finishing: asyncio.Queue[Work]) -> None:
+    async def _finish(self, finishing: asyncio.Queue[Work], publishing: asyncio.Queue[Finished]) -> None:
         """Complete documents in the order they were accepted: a newer version always replaces an older one."""
         while True:
             work = await finishing.get()
@@ -182,24 +195,35 @@ class Ingestor:
             except MorganError as err:
                 await self._fail(work.document, err)
             else:
-                await self._publish(work.document, chunks, replaced)
-                self._done(work.document)
+                await publishing.put(Finished(work.document, chunks, replaced))
 
-    async def _publish(self, document: str, chunks: list[StoredChunk], replaced: list[str]) -> None:
-        """Bring a completed document into the index and the versions it replaced out of everything.
+    async def _publish(self, publishing: asyncio.Queue[Finished]) -> None:
+        """Bring completed documents into the index, and the versions they replaced out of everything.
 
-        The library has the truth by now: what fails here is repaired by reconciliation, never by doing it again.
+        The library has the truth by now: what fails here is repaired by reconciliation, never by doing it again. A
+        write of the index is on disk when it returns, which takes as long for many documents as for one: those that
+        completed meanwhile go together.
         """
-        if any(chunk.embedding is None for chunk in chunks):
-            self._backfill.wake()
-        try:
-            if document not in replaced:
-                await self._vectors.upsert(index_points(chunks))
-            await self._forget(await self._library.object_keys(replaced))
-        except MorganError as err:
-            log.warning("index not written", extra={"document": document, "reason": err.message})
-            self.reconciler.wake(document)
-        log.info("ingested", extra={"document": document, "chunks": len(chunks), "replaced": len(replaced)})
+        while True:
+            ready = [await publishing.get()]
+            while not publishing.empty():
+                ready.append(publishing.get_nowait())
+            gone = {document for one in ready for document in one.replaced}
+            kept = [chunk for one in ready if one.document not in gone for chunk in one.chunks]
+            if any(chunk.embedding is None for chunk in kept):
+                self._backfill.wake()
+            try:
+                await self._vectors.upsert(index_points(kept))
+                await self._forget(await self._library.object_keys(sorted(gone)))
+            except MorganError as err:
+                log.warning("index not written", extra={"documents": len(ready), "reason": err.message})
+                self.reconciler.wake(*(one.document for one in ready))
+            for one in ready:
+                log.info(
+                    "ingested",
+                    extra={"document": one.document, "chunks": len(one.chunks), "replaced": len(one.replaced)},
+                )
+                self._done(one.document)
 
     async def _forget(self, keys: Mapping[str, str]) -> None:
         """Remove deleted documents (id to object key) from index, originals and cache.

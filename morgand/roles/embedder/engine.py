@@ -1,7 +1,8 @@
 """The embedder engine: ONNX Runtime on a CPU, sentence-transformers where there is a GPU.
 
-One inference runs at a time. Questions go before passages: passages are computed in mini-batches, and between
-two of them a waiting question is served.
+Mini-batches run side by side, each on one core: cores that work on one mini-batch together wait for each other whenever
+another process takes one of them, which halved the speed of ingestion. Questions go before passages: as soon as a
+mini-batch ends, a waiting question is served.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from morgand.roles.embedder.wire import EmbedReply, EmbedRequest, InfoReply
 from morgand.roles.onnx import MAX_TOKENS, OnnxEncoder, mini_batches
 from morgand.roles.process import Handler, serve
 
-# BGE's model card: an instruction before questions, none before passages
-QUERY_PREFIX = "Represent this sentence for searching relevant passages: "
+# by the beginning of a model's name; BGE's model card wants an instruction before questions, none before passages
+QUERY_PREFIXES = {"bge-": "Represent this sentence for searching relevant passages: "}
 MAX_WAITING = 256
 PRIORITY = {"query": 0, "passage": 1}
 
@@ -32,6 +33,7 @@ class Model(Protocol):
     """Blocking; ``cut`` says which texts to compute together."""
 
     dimension: int
+    side_by_side: int  # how many calls of ``embed`` may run at once
 
     def cut(self, texts: Sequence[str]) -> list[list[int]]: ...
 
@@ -42,11 +44,12 @@ class OnnxModel:
     """CLS pooling and unit length, as BGE wants it."""
 
     def __init__(self, model_dir: Path, threads: int) -> None:
-        self._encoder = OnnxEncoder(model_dir, threads)
+        self._encoder = OnnxEncoder(model_dir, threads=1)
+        self.side_by_side = threads
         self.dimension = int(self.embed(["dimension"]).shape[1])
 
     def cut(self, texts: Sequence[str]) -> list[list[int]]:
-        return list(mini_batches([min(len(text) // 4 + 2, MAX_TOKENS) for text in texts]))
+        return list(mini_batches([min(len(text.encode()) // 4 + 2, MAX_TOKENS) for text in texts]))
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         cls = self._encoder.run(self._encoder.encode(texts))[:, 0]
@@ -55,17 +58,17 @@ class OnnxModel:
 
 
 class Line:
-    """Who is computed next: by priority, then by arrival; at most one at a time, at most MAX_WAITING in line."""
+    """Who is computed next: by priority, then by arrival; ``places`` at a time, at most MAX_WAITING in line."""
 
-    def __init__(self) -> None:
+    def __init__(self, places: int = 1) -> None:
         self._waiting: asyncio.PriorityQueue[tuple[int, int, asyncio.Future[None]]] = asyncio.PriorityQueue(MAX_WAITING)
         self._ticket = itertools.count()
-        self._busy = False
+        self._free = places
 
     async def enter(self, priority: int) -> None:
         """Wait for one's turn. Raises Overloaded when the line is full."""
-        if not self._busy:
-            self._busy = True
+        if self._free:
+            self._free -= 1
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         try:
@@ -85,7 +88,7 @@ class Line:
             if not turn.done():
                 turn.set_result(None)
                 return
-        self._busy = False
+        self._free += 1
 
 
 class Engine:
@@ -94,22 +97,31 @@ class Engine:
     def __init__(self, model: Model, name: str) -> None:
         self._model = model
         self._name = name
-        self._line = Line()
+        self._line = Line(model.side_by_side)
+        self._prefix = next((text for begin, text in QUERY_PREFIXES.items() if name.startswith(begin)), "")
 
     async def embed(self, body: bytes) -> bytes:
         request = msgspec.msgpack.decode(body, type=EmbedRequest)
-        prefix = QUERY_PREFIX if request.kind == "query" else ""
+        prefix = self._prefix if request.kind == "query" else ""
         texts = [prefix + text for text in request.texts]
         vectors: list[bytes] = [b""] * len(texts)
-        for batch in self._model.cut(texts):
-            await self._line.enter(PRIORITY[request.kind])
-            try:
-                rows = await asyncio.to_thread(self._model.embed, [texts[index] for index in batch])
-            finally:
-                self._line.leave()
-            for index, row in zip(batch, rows.astype("<f4", copy=False), strict=True):
-                vectors[index] = row.tobytes()
+        batches = iter(self._model.cut(texts))
+
+        async def work() -> None:
+            for batch in batches:
+                rows = await self._in_line([texts[index] for index in batch], PRIORITY[request.kind])
+                for index, row in zip(batch, rows.astype("<f4", copy=False), strict=True):
+                    vectors[index] = row.tobytes()
+
+        await asyncio.gather(*(work() for _ in range(self._model.side_by_side)))
         return msgspec.msgpack.encode(EmbedReply(self._model.dimension, vectors))
+
+    async def _in_line(self, texts: list[str], priority: int) -> NDArray[np.float32]:
+        await self._line.enter(priority)
+        try:
+            return await asyncio.to_thread(self._model.embed, texts)
+        finally:
+            self._line.leave()
 
     async def info(self, _body: bytes) -> bytes:
         return msgspec.msgpack.encode(InfoReply(self._name, self._model.dimension, MAX_TOKENS))

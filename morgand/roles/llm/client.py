@@ -55,7 +55,8 @@ class LlamaChat:
         finish: str | None = None
         async for event in _events(response.content, self._first_token_s):
             if error := event.get("error"):
-                raise _refusal(int(error.get("code", 500)), json.dumps(event).encode())
+                code = error.get("code") if isinstance(error, dict) else None
+                raise _refusal(code if isinstance(code, int) else 500, json.dumps(event).encode())
             if usage := event.get("usage"):
                 yield ChatDelta("", finish or "stop", usage["prompt_tokens"], usage["completion_tokens"])
                 return
@@ -95,9 +96,15 @@ class LlamaChat:
         return self._session
 
 
+def harmless(text: str) -> str:
+    """Without control tokens: llama.cpp reads ``<|im_end|>`` in a message as the end of it, so that a document or a
+    person could speak for somebody else."""
+    return text.replace("<|", "< |")
+
+
 def _request(messages: Sequence[ChatMessage], options: ChatOptions) -> dict[str, Any]:
     body: dict[str, Any] = {
-        "messages": [{"role": one.role, "content": one.content} for one in messages],
+        "messages": [{"role": one.role, "content": harmless(one.content)} for one in messages],
         "temperature": options.temperature,
         "top_p": options.top_p,
         "max_tokens": options.max_tokens,
@@ -143,7 +150,8 @@ def _decoded(data: str) -> dict[str, Any]:
 def _refusal(status: int, body: bytes) -> MorganError:
     """llama.cpp's error in our words."""
     try:
-        error = json.loads(body).get("error", {})
+        said = json.loads(body).get("error", {})
+        error = said if isinstance(said, dict) else {"message": said}
     except (json.JSONDecodeError, AttributeError):
         error = {}
     if error.get("type") == "exceed_context_size_error":
