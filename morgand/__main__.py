@@ -5,9 +5,11 @@ Exit codes: 0 success, 1 error, 64 usage, 78 faulty configuration.
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -59,7 +61,7 @@ def run(file: Path | None, settings: tuple[str, ...]) -> None:
 @_config
 @_set
 def start(file: Path | None, settings: tuple[str, ...]) -> None:
-    """Run the daemon in the background; returns when it answers. Its log is DATA_DIR/logs/morgand.log."""
+    """Run the daemon in the background; returns when it can answer questions. Its log is DATA_DIR/logs/morgand.log."""
     config = read_config(file, settings)
     if (pid := holder(config.data_dir)) is not None:
         click.echo(f"morgand runs already (process {pid}).")
@@ -73,7 +75,7 @@ def start(file: Path | None, settings: tuple[str, ...]) -> None:
             argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
         )
     deadline = time.monotonic() + START_DEADLINE_S
-    while not (config.data_dir / "morgand.sock").is_socket() or holder(config.data_dir) != child.pid:
+    while holder(config.data_dir) != child.pid or not _ready(config.data_dir / "morgand.sock"):
         if child.poll() is not None:
             raise MorganError(f"morgand ended at once: {_last_line(log)}", remedy=f"The whole log is {log}.")
         if time.monotonic() > deadline:
@@ -119,6 +121,21 @@ def read_config(file: Path | None, settings: tuple[str, ...]) -> Config:
         return load(file, os.environ, settings, must_exist=True)
     found = next((path for path in default_config_paths() if path.is_file()), None)
     return load(found, os.environ, settings)
+
+
+def _ready(path: Path) -> bool:
+    """Whether the daemon behind the socket can answer questions."""
+    connection = http.client.HTTPConnection("localhost", timeout=5)
+    try:
+        connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.sock.settimeout(5)
+        connection.sock.connect(str(path))
+        connection.request("GET", "/health/ready")
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
 
 
 def _last_line(log: Path) -> str:
