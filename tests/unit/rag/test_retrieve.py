@@ -134,5 +134,9 @@ async def test_scores_fall(house: House) -> None:
 async def test_nothing_to_find(house: House) -> None:
     """A question without words finds what it finds and fails never."""
     for text in ("", "   ", "???", '"AND" NEAR(', "x" * 100_000):
-        await Retriever(house.vectors, HashEmbedder(), WordReranker(), house.library).search(text, 3)
-        await Retriever(None, None, None, house.library).search(text, 3)
+        found = await Retriever(house.vectors, HashEmbedder(), WordReranker(), house.library).search(text, 3)
+        assert len(found.passages) <= 3
+        assert found.notices == ()
+        bare = await Retriever(None, None, None, house.library).search(text, 3)
+        assert bare.passages == ()
+        assert bare.notices
