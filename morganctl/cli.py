@@ -15,6 +15,7 @@ from morganctl import errors, record
 from morganctl.app import App, Group
 from morganctl.commands import (
     chat,
+    cluster,
     completion,
     config,
     conversations,
@@ -35,7 +36,7 @@ from morgand import __version__
 
 COMMANDS = (
     chat.chat, query.query, search.search, ingest.ingest, documents.documents, conversations.conversations,
-    status.status, hosts.hosts, roles.roles, config.config, feedback.feedback, keys.keys, logs.logs,
+    status.status, hosts.hosts, roles.roles, cluster.cluster, config.config, feedback.feedback, keys.keys, logs.logs,
     completion.completion,
 )  # fmt: skip
 

@@ -59,6 +59,12 @@ class ApiConfig:
 class ClusterConfig:
     name: str = _key("home", "Name of the cluster, for people.")
     seeds: tuple[str, ...] = _key((), "Addresses of hosts to join through when multicast does not reach them.")
+    port: int = _key(
+        7471,
+        "First of four ports other hosts reach this one by: API of hosts, gossip, etcd's clients, etcd's peers.",
+        low=1,
+        high=65_532,
+    )
 
 
 @dataclass(frozen=True, slots=True)

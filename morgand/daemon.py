@@ -7,7 +7,6 @@ settings, the profile's upkeep and the APIs. A task that ends by itself ends the
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import os
 import signal
@@ -15,33 +14,38 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from aiohttp import web
-
+from morgand import __version__
 from morgand import log as logs
 from morgand.api.backend import Backend
-from morgand.api.http import make_app, make_runner
+from morgand.api.schema import InvitationReply
 from morgand.api.service import Service
 from morgand.assembly import PERFORMED, Assignments, Parts, build, context_for, services
 from morgand.clock import Clock, SystemClock
-from morgand.cluster import codec, election, keys
+from morgand.cluster import codec, keys
 from morgand.cluster.local import LocalStore
-from morgand.cluster.store import Item, Put
+from morgand.cluster.mirror import Mirror
+from morgand.cluster.store import ClusterStore, Item, Put, Unchanged
 from morgand.config import Config
 from morgand.datadir import DataDir
-from morgand.errors import ConfigError, Conflict, Fenced, Unavailable
+from morgand.errors import ConfigError, StoreConflict, Unavailable
 from morgand.fingerprint.collect import collect
 from morgand.fingerprint.host_id import HostIdentity, load_or_create
 from morgand.fingerprint.override import read_override
 from morgand.keystore import StoredKeys
+from morgand.leader import Leader
+from morgand.members import Members
 from morgand.observer import EngineLogs, Observer
-from morgand.planner import Inputs, Planner, snapshot_of, wanted_downloads
+from morgand.planner import Inputs, read_snapshot, wanted_downloads
+from morgand.reporter import Reporter
 from morgand.roles.catalog import SPECS
 from morgand.roles.downloads import Fetcher
 from morgand.roles.models import available, load_models
 from morgand.runner import Runner
 from morgand.security.keys import Keys
 from morgand.settings import Settings
-from morgand.state import Assignment, Duty, Profile, RoleState, RoleStatus
+from morgand.sights import Sights
+from morgand.sites import Sites
+from morgand.state import Assignment, Duty, HostState, Profile, RoleState, RoleStatus
 
 log = logging.getLogger("morgand.daemon")
 
@@ -72,18 +76,24 @@ async def _main(config: Config, data: DataDir) -> None:
 class Daemon:
     """One run of morgand on one host."""
 
-    def __init__(self, config: Config, data: DataDir, identity: HostIdentity, store: LocalStore, clock: Clock) -> None:
+    def __init__(
+        self, config: Config, data: DataDir, identity: HostIdentity, store: ClusterStore, clock: Clock
+    ) -> None:
         self._config, self._data, self._identity, self._store, self._clock = config, data, identity, store, clock
         self._models = load_models(Path(config.catalog.file) if config.catalog.file else None)
         self._models_dir = Path(config.catalog.models_dir or data.root / "models")
-        self._settings = Settings(store, config)
+        self._mirror = Mirror(store, clock)
+        self._settings = Settings(store, self._mirror, config)
         self._assignments = Assignments(self._models, self._models_dir)
         context = context_for(self._settings.current, data.root, data.run_dir(), clock, self._assignments)
         self._parts: Parts = build(context, self._assignments)
         self._runner = Runner(services(context, self._assignments, self._parts), clock, self._role_changed)
-        self._keys = StoredKeys(store)
+        self._reporter = Reporter(identity.id, store, self._runner.statuses, clock)
+        self._sights = Sights(lambda: (), dict, self._alive, clock)
+        self._leader = Leader(
+            identity.id, store=store, mirror=self._mirror, sights=self._sights, inputs=self._inputs, clock=clock
+        )
         self._fetcher = Fetcher(self._models_dir)
-        self._leadership = election.Leadership("", 0)
         self._stop = asyncio.Event()
 
     async def main(self) -> None:
@@ -91,41 +101,45 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        await self._settings.load()
-        await self._keys.refresh()
-        apis = Apis()
+        await self._mirror.load()
+        sites = Sites()
         try:
-            await apis.start(self._service(), self._data.socket, self._config.listen)
-            await self._publish(await self._profile(), apis.port)
-            self._leadership = await election.campaign(self._store, self._identity.id)
-            await self._until_stopped(apis.port)
+            await sites.start(self._service(), self._data.socket, self._config.listen)
+            await self._publish(await self._profile(), sites.port)
+            await self._until_stopped(sites.port)
         finally:
             log.info("stopping")
-            await apis.close()
+            await sites.close()
             await self._runner.stop()
             await self._parts.close()
             self._data.socket.unlink(missing_ok=True)
 
     async def _until_stopped(self, port: int | None) -> None:
-        planner = Planner(self._store, self._leadership, self._inputs, self._clock)
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [
-                    group.create_task(planner.run(), name="planner"),
-                    group.create_task(self._follow_assignments(), name="runner"),
-                    group.create_task(self._settings.run(), name="settings"),
-                    group.create_task(self._keys.run(), name="keys"),
-                    group.create_task(self._keep_profile(port), name="profile"),
-                    group.create_task(self._fetch_models(port), name="downloads"),
-                ]
-                log.info("running", extra={"host_id": self._identity.id, "epoch": self._leadership.epoch})
-                await self._stop.wait()
-                for task in tasks:
-                    task.cancel()
-        except* Fenced as group_error:
-            raise group_error.exceptions[0] from None
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(self._mirror.run(), name="mirror"),
+                group.create_task(self._leader.run(), name="leader"),
+                group.create_task(self._sights.run(), name="sights"),
+                group.create_task(self._reporter.run(), name="reporter"),
+                group.create_task(self._follow_assignments(), name="runner"),
+                group.create_task(self._keep_profile(port), name="profile"),
+                group.create_task(self._fetch_models(port), name="downloads"),
+            ]
+            log.info("running", extra={"host_id": self._identity.id})
+            await self._stop.wait()
+            for task in tasks:
+                task.cancel()
 
     # --- the host's part of the cluster ----------------------------------------------------------
+
+    async def _alive(self, _host: str) -> bool:
+        return False
+
+    async def _invite(self) -> InvitationReply:
+        raise Unavailable("not yet")
+
+    async def _revoke(self, _host: str) -> None:
+        raise Unavailable("not yet")
 
     def _inputs(self) -> Inputs:
         return Inputs(SPECS, self._models, self._settings.current().preferences())
@@ -142,15 +156,18 @@ class Daemon:
         return replace(profile, engines=tuple(one for one in profile.engines if one.name in PERFORMED))
 
     async def _publish(self, profile: Profile, port: int | None) -> None:
+        """Write what this host is. What others decide about it (fenced, draining) is kept; that it left is over."""
         address = profile.network.address if port is None else f"{profile.network.address}:{port}"
-        record = codec.HostRecord(self._identity.id, self._config.host_name, address, labels=self._config.host.labels)
-        await self._store.txn(
-            [],
-            [
-                Put(keys.host(record.id), codec.encode(record)),
-                Put(keys.profile(record.id), codec.encode(profile)),
-            ],
-        )
+        key = keys.host(self._identity.id)
+        item = await self._store.get(key)
+        old = codec.decode(codec.HostRecord, item.value, key=key) if item else None
+        record = codec.HostRecord(
+            self._identity.id, self._config.host_name, address, labels=self._config.host.labels, version=__version__,
+            draining=old.draining if old else False,
+            state=HostState.FENCED if old and old.state is HostState.FENCED else HostState.ALIVE,
+        )  # fmt: skip
+        puts = [Put(key, codec.encode(record)), Put(keys.profile(record.id), codec.encode(profile))]
+        await self._store.txn([Unchanged(key, item.mod_revision if item else 0)], puts)
         self._published = profile
 
     async def _keep_profile(self, port: int | None) -> None:
@@ -164,15 +181,14 @@ class Daemon:
             found = await self._profile()
             if differs(found, self._published):
                 await self._publish(found, port)
-        except (Unavailable, ConfigError) as err:
+        except (Unavailable, ConfigError, StoreConflict) as err:
             log.warning("profile not refreshed", extra={"reason": err.message})
 
     async def _follow_assignments(self) -> None:
-        items, revision = await self._store.list(keys.ASSIGNMENTS)
-        await self._runner.apply(self._mine(items))
-        async for _ in self._store.watch(keys.ASSIGNMENTS, revision):
-            items, _revision = await self._store.list(keys.ASSIGNMENTS)
-            await self._runner.apply(self._mine(items))
+        while True:
+            changed = self._mirror.next()
+            await self._runner.apply(self._mine(self._mirror.list(keys.ASSIGNMENTS)))
+            await changed.wait()
 
     def _mine(self, items: Sequence[Item]) -> list[Assignment]:
         every = [codec.decode(Assignment, item.value, key=item.key) for item in items]
@@ -181,13 +197,14 @@ class Daemon:
         return mine
 
     def _role_changed(self, status: RoleStatus) -> None:
+        self._reporter.tell()
         if status.state is RoleState.READY and status.role in ENGINES_THAT_HELP_INGEST:
             self._parts.ingestor.wake()
 
     async def _fetch_models(self, port: int | None) -> None:
         """Fetch what this host would run if it had it; the plan upgrades itself once the profile lists it."""
         while self._settings.current().catalog.download:
-            snapshot = await snapshot_of(self._store, self._inputs(), self._leadership.epoch)
+            snapshot = read_snapshot(self._mirror.list("/"), self._mirror.revision, self._inputs(), 0)
             wanted = [one for one in wanted_downloads(snapshot, self._identity.id) if one.source.startswith("gguf:")]
             if await self._fetcher.fetch(wanted):
                 await self._refresh(port)
@@ -198,51 +215,22 @@ class Daemon:
 
     def _service(self) -> Service:
         observer = Observer(
-            store=self._store, leadership=lambda: self._leadership, inputs=self._inputs, runner=self._runner,
-            library=self._parts.library, config=self._settings.current, cluster_id=self._identity.cluster_id,
+            mirror=self._mirror, inputs=self._inputs, runner=self._runner, library=self._parts.library,
+            config=self._settings.current, cluster_id=lambda: self._identity.cluster_id, me=self._identity.id,
             notes=self._fetcher.notes,
+        )  # fmt: skip
+        members = Members(
+            store=self._store, mirror=self._mirror, observer=observer, me=self._identity.id, invite=self._invite,
+            revoke=self._revoke,
         )  # fmt: skip
         backend = Backend(
             assistant=self._parts.assistant, ingestor=self._parts.ingestor, history=self._parts.history,
             library=self._parts.library, chat=self._parts.chat, embedder=self._parts.embedder,
-            reranker=self._parts.reranker, cluster=observer, settings=self._settings,
-            keys=Keys(self._keys, self._clock), logs=EngineLogs(self._data.logs), spool=self._data.root / "spool",
+            reranker=self._parts.reranker, cluster=observer, members=members, settings=self._settings,
+            keys=Keys(StoredKeys(self._store, self._mirror), self._clock), logs=EngineLogs(self._data.logs),
+            spool=self._data.root / "spool",
         )  # fmt: skip
         return Service(backend, lambda: self._settings.current().limits, self._clock)
-
-
-class Apis:
-    """The local API on the Unix socket, and the one on TCP unless it is off. ``port`` is the one really bound."""
-
-    def __init__(self) -> None:
-        self._runners: list[web.AppRunner] = []
-        self.port: int | None = None
-
-    async def start(self, service: Service, socket: Path, listen: tuple[str, int] | None) -> None:
-        """Raises ConfigError when the port is taken or the address is not ours."""
-        await asyncio.to_thread(socket.unlink, missing_ok=True)  # of a daemon that died: we hold the lock
-        await web.UnixSite(await self._runner(service, trusted=True), str(socket)).start()
-        await asyncio.to_thread(socket.chmod, 0o600)
-        if listen is None:
-            return
-        host, port = listen
-        runner = await self._runner(service, trusted=False)
-        try:
-            await web.TCPSite(runner, host, port).start()
-        except OSError as err:
-            why = "is taken by another program" if err.errno == errno.EADDRINUSE else f"cannot be used: {err.strerror}"
-            raise Conflict(f"{host}:{port} {why}.", remedy="Set api.listen to another address, or to off.") from err
-        self.port = runner.addresses[0][1]
-
-    async def close(self) -> None:
-        for runner in reversed(self._runners):
-            await runner.cleanup()
-
-    async def _runner(self, service: Service, *, trusted: bool) -> web.AppRunner:
-        runner = make_runner(make_app(service, trusted=trusted))
-        await runner.setup()
-        self._runners.append(runner)
-        return runner
 
 
 def differs(found: Profile, published: Profile) -> bool:

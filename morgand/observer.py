@@ -7,8 +7,6 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
-
 from morgand import __version__, overview
 from morgand.api.schema import (
     ExplainReply,
@@ -18,21 +16,24 @@ from morgand.api.schema import (
     PlanReply,
     PlanRequest,
     RolesReply,
+    RoleView,
     StatusReply,
 )
+from morgand.cluster import codec, election, keys
 from morgand.cluster.election import Leadership
-from morgand.cluster.store import ClusterStore
+from morgand.cluster.mirror import Mirror
 from morgand.config import ROLE_NAMES, Config, nearest
 from morgand.errors import MorganError, NotFound
-from morgand.planner import Inputs, preview, snapshot_of
+from morgand.planner import Inputs, preview, read_snapshot
 from morgand.ports import Library
 from morgand.runner import Runner
 from morgand.scheduler.plan import passed_over, plan
-from morgand.state import RoleState, Snapshot, Usage
+from morgand.state import Host, RoleState, Snapshot, Usage
 
 ANSWERING = ("core", "db")  # without these nothing can be answered; without the others less well
 LOG_TAIL_BYTES = 1024 * 1024
-VRAM_UNKNOWN = 0
+NO_USAGE = Usage(0.0, 0, 0)
+DOCUMENTS_S = 1.0  # status must not wait for a database that is moving
 EXTRA_LOGS = ("extractor",)
 
 
@@ -40,51 +41,52 @@ class Observer:
     """Implements the API's view of the cluster."""
 
     def __init__(
-        self, *, store: ClusterStore, leadership: Callable[[], Leadership], inputs: Callable[[], Inputs],
-        runner: Runner, library: Library, config: Callable[[], Config], cluster_id: str,
-        notes: Callable[[], list[str]],
+        self, *, mirror: Mirror, inputs: Callable[[], Inputs], runner: Runner, library: Library,
+        config: Callable[[], Config], cluster_id: Callable[[], str], me: str, notes: Callable[[], list[str]],
     ) -> None:  # fmt: skip
-        self._store, self._leadership, self._inputs = store, leadership, inputs
-        self._runner, self._library, self._config, self._cluster_id = runner, library, config, cluster_id
-        self._notes = notes
-        psutil.cpu_percent()  # the first call only sets the mark that the next one measures from
+        self._mirror, self._inputs, self._runner, self._library = mirror, inputs, runner, library
+        self._config, self._cluster_id, self._me, self._notes = config, cluster_id, me, notes
 
     async def status(self) -> StatusReply:
-        snapshot = await self._snapshot()
-        roles = overview.role_views(snapshot.assignments, self._runner.statuses())
+        snapshot = self._snapshot()
+        voters = self._voters(snapshot)
+        roles = self._role_views(snapshot)
         try:
-            documents = await self._library.states()
-        except MorganError:
+            async with asyncio.timeout(DOCUMENTS_S):
+                documents = await self._library.states()
+        except (MorganError, TimeoutError):
             documents = {}
-        leadership = self._leadership()
+        held = self._leadership()
+        warnings = overview.warnings(snapshot.hosts, voters, roles, documents.get("failed", 0)) + self._notes()
+        if not self._mirror.current:
+            warnings.insert(0, "There is no quorum: this is what was last known, and nothing can be decided.")
         return StatusReply(
             version=__version__,
             cluster=overview.cluster_view(
-                self._cluster_id, self._config().cluster.name, leadership.host, leadership.epoch, snapshot.hosts
+                self._cluster_id(), self._config().cluster.name, held.host if held else None, snapshot.epoch, voters
             ),
             hosts=self._hosts(snapshot),
             roles=roles,
             database=overview.database_view(snapshot.assignments),
             documents=documents,
-            warnings=overview.warnings(snapshot.hosts, roles, documents.get("failed", 0)) + self._notes(),
+            warnings=warnings,
         )
 
     async def hosts(self) -> HostsReply:
-        return HostsReply(self._hosts(await self._snapshot()))
+        return HostsReply(self._hosts(self._snapshot()))
 
     async def roles(self) -> RolesReply:
-        snapshot = await self._snapshot()
-        return RolesReply(overview.role_views(snapshot.assignments, self._runner.statuses()))
+        return RolesReply(self._role_views(self._snapshot()))
 
     async def explain(self, role: str | None) -> ExplainReply:
         """Raises NotFound for an unknown role, naming the nearest."""
         if role is not None and role not in ROLE_NAMES:
             raise NotFound(f"There is no role '{role}'{nearest(role, ROLE_NAMES)}")
-        snapshot = await self._snapshot()
+        snapshot = self._snapshot()
         return overview.explain_view(plan(snapshot), passed_over(snapshot), role)
 
     async def plan(self, request: PlanRequest) -> PlanReply:
-        return overview.plan_view(preview(await self._snapshot(), request.without, request.with_profiles))
+        return overview.plan_view(preview(self._snapshot(), request.without, request.with_profiles))
 
     def health(self) -> HealthReply:
         states = {one.role: one.state for one in self._runner.statuses()}
@@ -95,12 +97,36 @@ class Observer:
             return HealthReply(status="starting", roles=roles)
         return HealthReply(status="ok" if every else "degraded", roles=roles)
 
-    async def _snapshot(self) -> Snapshot:
-        return await snapshot_of(self._store, self._inputs(), self._leadership().epoch)
+    def _snapshot(self) -> Snapshot:
+        item = self._mirror.get(keys.ELECTION)
+        epoch = election.office(item).epoch if item else 0
+        return read_snapshot(self._mirror.list("/"), self._mirror.revision, self._inputs(), epoch)
+
+    def _leadership(self) -> Leadership | None:
+        item = self._mirror.get(keys.ELECTION)
+        return election.leadership(item) if item else None
+
+    def _said(self) -> dict[str, codec.HostStatus]:
+        """What every host last said of itself."""
+        return {
+            item.key.removeprefix(keys.STATUS): codec.decode(codec.HostStatus, item.value, key=item.key)
+            for item in self._mirror.list(keys.STATUS)
+        }
+
+    def _role_views(self, snapshot: Snapshot) -> list[RoleView]:
+        said = [one for host, status in self._said().items() if host != self._me for one in status.roles]
+        return overview.role_views(snapshot.assignments, [*said, *self._runner.statuses()], snapshot.hosts)
+
+    def _voters(self, snapshot: Snapshot) -> tuple[Host, ...]:
+        voters = {item.key.removeprefix(keys.VOTERS) for item in self._mirror.list(keys.VOTERS)} or {self._me}
+        return tuple(host for host in snapshot.hosts if host.id in voters)
 
     def _hosts(self, snapshot: Snapshot) -> list[HostView]:
-        usage = Usage(psutil.cpu_percent(), psutil.virtual_memory().used // (1 << 20), VRAM_UNKNOWN)
-        return [overview.host_view(host, snapshot.assignments, usage) for host in snapshot.hosts]
+        said = self._said()
+        return [
+            overview.host_view(host, snapshot.assignments, said[host.id].usage if host.id in said else NO_USAGE)
+            for host in snapshot.hosts
+        ]
 
 
 class EngineLogs:

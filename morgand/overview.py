@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from morgand.api.schema import (
@@ -52,25 +54,35 @@ def role_view(status: RoleStatus) -> RoleView:
     )  # fmt: skip
 
 
-def role_views(assignments: tuple[Assignment, ...], statuses: list[RoleStatus]) -> list[RoleView]:
-    """Every assignment with what its host says of it; one that is not yet acted on is starting."""
-    said = {(one.role, one.part, one.host): one for one in statuses}
-    views = [role_view(said.pop(one.slot)) if one.slot in said else _silent(one) for one in assignments]
+def role_views(
+    assignments: tuple[Assignment, ...], statuses: list[RoleStatus], hosts: tuple[Host, ...]
+) -> list[RoleView]:
+    """Every assignment with what its host says of it; one that is not yet acted on is starting, and what is assigned
+    to a host that is not there (its data is on it alone) has failed."""
+    away = {host.id: host for host in hosts if host.state in (HostState.FENCED, HostState.LEFT)}
+    said = {(one.role, one.part, one.host): one for one in statuses if one.host not in away}
+    views = []
+    for one in assignments:
+        if one.host in away:
+            views.append(_silent(one, "failed", f"{away[one.host].name} is {away[one.host].state.value}"))
+        else:
+            views.append(role_view(said.pop(one.slot)) if one.slot in said else _silent(one, "starting", None))
     return views + [role_view(one) for one in said.values()]
 
 
-def _silent(one: Assignment) -> RoleView:
+def _silent(one: Assignment, state: Literal["starting", "failed"], detail: str | None) -> RoleView:
     return RoleView(
-        role=one.role, part=one.part, host=one.host, state="starting", epoch=one.epoch, why=one.why, model=one.model
-    )
+        role=one.role, part=one.part, host=one.host, state=state, epoch=one.epoch, why=one.why, model=one.model,
+        detail=detail,
+    )  # fmt: skip
 
 
-def cluster_view(cluster_id: str, name: str, leader: str | None, epoch: int, hosts: tuple[Host, ...]) -> ClusterView:
-    """A cluster of one: its host is the only voter, so the loss of it stops everything, and ``tolerates`` says so."""
-    voters = [VoterView(id=one.id, name=one.name, healthy=one.state is HostState.ALIVE) for one in hosts[:1]]
-    needed = len(voters) // 2 + 1
-    healthy = sum(voter.healthy for voter in voters)
-    quorum = QuorumView(voters=voters, needed=needed, healthy=healthy, tolerates=max(healthy - needed, 0))
+def cluster_view(cluster_id: str, name: str, leader: str | None, epoch: int, voters: tuple[Host, ...]) -> ClusterView:
+    """``tolerates``: how many further voters may be lost before nothing can be decided."""
+    views = [VoterView(id=one.id, name=one.name, healthy=one.state is HostState.ALIVE) for one in voters]
+    needed = len(views) // 2 + 1
+    healthy = sum(view.healthy for view in views)
+    quorum = QuorumView(voters=views, needed=needed, healthy=healthy, tolerates=max(healthy - needed, 0))
     return ClusterView(id=cluster_id, name=name, leader=leader, epoch=epoch, quorum=quorum)
 
 
@@ -79,9 +91,21 @@ def database_view(assignments: tuple[Assignment, ...]) -> DatabaseView:
     return DatabaseView(primary=primary, standbys=[])
 
 
-def warnings(hosts: tuple[Host, ...], roles: list[RoleView], failed_documents: int) -> list[str]:
+def warnings(
+    hosts: tuple[Host, ...], voters: tuple[Host, ...], roles: list[RoleView], failed_documents: int
+) -> list[str]:
     """What a person should know, in sentences with the next step."""
     found = [
+        f"{host.name} is {host.state.value}: switch it on, or remove it with `morganctl hosts remove {host.name}`."
+        for host in hosts
+        if host.state in (HostState.FENCED, HostState.LEFT)
+    ]
+    if len(hosts) == 2:
+        found.append(
+            f"With two hosts, the loss of {' or '.join(one.name for one in voters)} stops every decision. Any third "
+            "always-on box that joins ends that."
+        )
+    found += [
         f"{host.name}: only {host.profile.disk.free_mb} MB are free on {host.profile.disk.path}."
         for host in hosts
         if host.profile.disk.free_mb < LOW_DISK_MB

@@ -19,7 +19,7 @@ from morgand.state import Assignment, RoleState, RoleStatus
 
 log = logging.getLogger("morgand.runner")
 
-Key = tuple[str, str]  # role, part
+Key = str  # the role: a host holds at most one part of it, and a standby becomes the main one without a restart
 RETRY_S = 10.0
 
 
@@ -29,13 +29,13 @@ class Work:
 
     start: tuple[Assignment, ...] = ()
     stop: tuple[Key, ...] = ()
-    keep: tuple[Assignment, ...] = ()  # runs as it should; only epoch or reason may be new
+    keep: tuple[Assignment, ...] = ()  # runs as it should; only part, epoch or reason may be new
     refused: tuple[Assignment, ...] = ()  # older than what runs
 
 
 def reconcile(wanted: Iterable[Assignment], running: Mapping[Key, Assignment]) -> Work:
     """The difference between what should run here and what does."""
-    by_key = {(one.role, one.part): one for one in wanted}
+    by_key = {one.role: one for one in wanted}
     refused = tuple(one for key, one in by_key.items() if key in running and one.epoch < running[key].epoch)
     fresh = {key: one for key, one in by_key.items() if one not in refused}
     same = {key for key, one in fresh.items() if key in running and _same_engine(one, running[key])}
@@ -78,9 +78,15 @@ class Runner:
             log.warning("assignment refused", extra={"role": one.role, "epoch": one.epoch, "reason": "older epoch"})
         await asyncio.gather(*(self._withdraw(key) for key in work.stop))
         for one in work.keep:
-            self._running[one.role, one.part].assignment = one
+            self._keep(one)
         for one in work.start:
             self._start(one)
+
+    def _keep(self, assignment: Assignment) -> None:
+        running = self._running[assignment.role]
+        told, running.assignment = running.assignment, assignment
+        if told.slot != assignment.slot or told.epoch != assignment.epoch:
+            self._on_change(self._status(running))
 
     async def stop(self) -> None:
         """Withdraw everything, in reverse order of starting."""
@@ -88,7 +94,7 @@ class Runner:
             await self._withdraw(key)
 
     def _start(self, assignment: Assignment) -> None:
-        key = (assignment.role, assignment.part)
+        key = assignment.role
         task = asyncio.create_task(self._perform(key, assignment), name=f"role-{assignment.role}")
         task.add_done_callback(lambda ended: self._ended(key, ended))
         self._running[key] = _Running(assignment, Phase.STARTING, None, task)
@@ -112,7 +118,7 @@ class Runner:
     def _ended(self, key: Key, task: asyncio.Task[None]) -> None:
         """A service must not end by itself: a defect fails its role, loudly, and nothing else."""
         if not task.cancelled() and (defect := task.exception()) is not None:
-            log.error("role defect", exc_info=defect, extra={"role": key[0]})
+            log.error("role defect", exc_info=defect, extra={"role": key})
             self._step(key, Event.DOWN, f"A defect ended it: {defect!r}. The log has the details.")
 
     async def _withdraw(self, key: Key) -> None:

@@ -10,6 +10,7 @@ import msgspec
 
 from morgand.api.schema import SettingView
 from morgand.cluster import keys
+from morgand.cluster.mirror import Mirror
 from morgand.cluster.store import ClusterStore, Put
 from morgand.config import Config, check_value, field_default, nearest, setting_fields, with_shared
 from morgand.errors import ConfigError, InvalidInput, NotFound
@@ -18,31 +19,31 @@ log = logging.getLogger("morgand.settings")
 
 
 class Settings:
-    """``current`` is the configuration in force; ``run`` keeps it in step with the store."""
+    """``current`` is the configuration in force, computed anew whenever the shared settings have changed."""
 
-    def __init__(self, store: ClusterStore, own: Config) -> None:
+    def __init__(self, store: ClusterStore, mirror: Mirror, own: Config) -> None:
         self._store = store
+        self._mirror = mirror
         self._own = own
+        self._seen: dict[str, bytes] = {}
         self._shared: dict[str, Any] = {}
         self._config = own
+        self._revision = -1
 
     def current(self) -> Config:
+        if self._revision != self._mirror.revision:
+            self._revision = self._mirror.revision
+            self._read({item.key.removeprefix(keys.CONFIG): item.value for item in self._mirror.list(keys.CONFIG)})
         return self._config
 
-    async def load(self) -> int:
-        """Read the shared settings; returns the revision they were read at."""
-        items, revision = await self._store.list(keys.CONFIG)
-        found = {item.key.removeprefix(keys.CONFIG): msgspec.json.decode(item.value) for item in items}
-        self._shared = {key: value for key, value in found.items() if _usable(key, value)}
+    def _read(self, found: dict[str, bytes]) -> None:
+        if found == self._seen:
+            return
+        self._seen = found
+        values = {key: msgspec.json.decode(value) for key, value in found.items()}
+        self._shared = {key: value for key, value in values.items() if _usable(key, value)}
         self._config = with_shared(self._own, self._shared)
-        return revision
-
-    async def run(self) -> None:
-        """Follow changes until cancelled."""
-        revision = await self.load()
-        async for _ in self._store.watch(keys.CONFIG, revision):
-            await self.load()
-            log.info("settings changed", extra={"keys": sorted(self._shared)})
+        log.info("shared settings in force", extra={"keys": sorted(self._shared)})
 
     def list(self) -> list[SettingView]:
         return [self._view(key) for key, _ in setting_fields()]
@@ -60,16 +61,15 @@ class Settings:
             checked = check_value(key, value)
         except ConfigError as err:
             raise InvalidInput(err.message) from err
-        await self._store.txn([], [Put(keys.config(key), msgspec.json.encode(checked))])
-        await self.load()
+        await self._mirror.until(await self._store.txn([], [Put(keys.config(key), msgspec.json.encode(checked))]))
         return self._view(key)
 
     async def delete(self, key: str) -> SettingView:
         """Return to the host's own value or the default. Raises NotFound when it is not set for the cluster."""
+        self.current()
         if self._known(key) not in self._shared:
             raise NotFound(f"{key} is not set for the cluster.")
-        await self._store.txn([], [], [keys.config(key)])
-        await self.load()
+        await self._mirror.until(await self._store.txn([], [], [keys.config(key)]))
         return self._view(key)
 
     def _known(self, key: str) -> str:
@@ -80,7 +80,7 @@ class Settings:
 
     def _view(self, key: str) -> SettingView:
         section, _, name = key.rpartition(".")
-        field = next(one for one in fields(getattr(self._config, section)) if one.name == name)
+        field = next(one for one in fields(getattr(self.current(), section)) if one.name == name)
         source: Any = self._config.sources.get(key, "default")
         return SettingView(
             key=key, value=_plain(getattr(getattr(self._config, section), name)), default=_plain(field_default(field)),

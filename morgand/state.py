@@ -105,6 +105,25 @@ class Host:
     draining: bool = False
 
 
+class MemberStatus(StrEnum):
+    """What gossip says of a member: a hint, never the truth."""
+
+    ALIVE = "alive"
+    LEAVING = "leaving"
+    LEFT = "left"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A host as gossip sees it."""
+
+    host: str
+    address: str
+    status: MemberStatus
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True)
 class Usage:
     cpu_pct: float
@@ -161,6 +180,7 @@ class EngineOption:
 
     name: str
     gpu: GpuUse = GpuUse.NEVER
+    bound: bool = False  # what it stores is on its host alone: the role stays there, even while the host is away
 
 
 class Rank(StrEnum):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
+from urllib.parse import quote
 
 import click
 
 from morganctl.app import App, Group
 from morganctl.errors import CliError
-from morgand.api.schema import HostsReply, HostView
+from morganctl.output import one_line
+from morgand.api.schema import Deleted, HostsReply, HostView
 
 HOST_COLUMNS = ("host", "state", "duty", "address", "cpu %", "ram MB", "vram MB", "roles")
 
@@ -39,7 +41,7 @@ def _vram_mb(profile: dict[str, Any]) -> int:
 
 @click.group(cls=Group, examples=("morganctl hosts list", "morganctl hosts show attic"))
 def hosts() -> None:
-    """See the hosts and what they have."""
+    """See the hosts and what they have; drain, resume and remove them."""
 
 
 @hosts.command("list", examples=("morganctl hosts list", "morganctl hosts list --json"))
@@ -74,6 +76,51 @@ def show_host(app: App, host: str) -> None:
         ("duty", found.duty), ("labels", found.labels), ("roles", found.roles),
     ]  # fmt: skip
     app.out.table(("what", "value"), facts + list(_flat("", found.profile)))
+
+
+@hosts.command("drain", examples=("morganctl hosts drain atlas",))
+@click.argument("host")
+@click.pass_obj
+def drain_host(app: App, host: str) -> None:
+    """Move every role off a host that can be elsewhere, before it is switched off for long."""
+    reply = app.call(lambda client: client.ask("POST", _path(host, "/drain"), HostView, repeatable=True))
+    if app.out.json:
+        app.out.document(reply)
+        return
+    app.out.say(f"{one_line(reply.name)} is being drained and gets nothing new.")
+    if reply.roles:
+        app.out.note(f"It still holds {', '.join(reply.roles)}: `morganctl status --watch` shows them move.")
+    app.out.note(f"`morganctl hosts resume {one_line(reply.name)}` takes it back.")
+
+
+@hosts.command("resume", examples=("morganctl hosts resume atlas",))
+@click.argument("host")
+@click.pass_obj
+def resume_host(app: App, host: str) -> None:
+    """Let a drained host have roles again."""
+    reply = app.call(lambda client: client.ask("POST", _path(host, "/resume"), HostView, repeatable=True))
+    if app.out.json:
+        app.out.document(reply)
+    else:
+        app.out.say(f"{one_line(reply.name)} takes part again.")
+
+
+@hosts.command("remove", examples=("morganctl hosts remove attic", "morganctl hosts remove attic --force"))
+@click.argument("host")
+@click.option("--force", is_flag=True, help="Although it is there, or the only one that has some of the data.")
+@click.pass_obj
+def remove_host(app: App, host: str, *, force: bool) -> None:
+    """End a host's membership for good: its certificate is refused from now on, and keys it knew are changed."""
+    params = {"force": "true"} if force else None
+    reply = app.call(lambda client: client.ask("DELETE", _path(host), Deleted, params=params, repeatable=False))
+    if app.out.json:
+        app.out.document(reply)
+    else:
+        app.out.say(f"Removed {one_line(host)}. To have it again, invite it with `morganctl cluster invite`.")
+
+
+def _path(host: str, action: str = "") -> str:
+    return f"/v1/hosts/{quote(host, safe='', errors='backslashreplace')}{action}"
 
 
 def _flat(prefix: str, value: object) -> Iterable[tuple[str, object]]:

@@ -17,10 +17,19 @@ class Admin:
         self._backend = service.backend
 
     def routes(self) -> list[Route]:
+        host = "/v1/hosts/{host}"
         setting, key, tag = "/v1/settings/{key}", "/v1/keys/{id}", "administration"
         return [
             Route("GET", "/v1/status", self.status, "The cluster at a glance", tag, schema.StatusReply),
             Route("GET", "/v1/hosts", self.hosts, "List hosts", tag, schema.HostsReply),
+            Route("DELETE", host, self.remove, "Remove a host for good", tag, schema.Deleted, query=schema.RemoveQuery,
+                  errors=(404, 409, 507)),
+            Route("POST", f"{host}/drain", self.drain, "Move everything off a host", tag, schema.HostView,
+                  errors=(404, 409, 507)),
+            Route("POST", f"{host}/resume", self.resume, "Let a host have roles again", tag, schema.HostView,
+                  errors=(404, 409, 507)),
+            Route("POST", "/v1/cluster/invitations", self.invite, "Let another machine join", tag,
+                  schema.InvitationReply, status=201, errors=(409, 507)),
             Route("GET", "/v1/roles", self.roles, "List roles", tag, schema.RolesReply),
             Route("GET", "/v1/roles/explain", self.explain, "Why roles are where they are", tag, schema.ExplainReply,
                   query=schema.ExplainQuery, errors=(404,)),
@@ -45,6 +54,19 @@ class Admin:
 
     async def hosts(self, _: web.Request) -> web.Response:
         return json(await self._backend.cluster.hosts())
+
+    async def drain(self, request: web.Request) -> web.Response:
+        return json(await self._backend.members.drain(request.match_info["host"], on=True))
+
+    async def resume(self, request: web.Request) -> web.Response:
+        return json(await self._backend.members.drain(request.match_info["host"], on=False))
+
+    async def remove(self, request: web.Request) -> web.Response:
+        force = read_query(request, schema.RemoveQuery).force
+        return json(schema.Deleted(await self._backend.members.remove(request.match_info["host"], force=force)))
+
+    async def invite(self, _: web.Request) -> web.Response:
+        return json(await self._backend.members.invite(), status=201)
 
     async def roles(self, _: web.Request) -> web.Response:
         return json(await self._backend.cluster.roles())

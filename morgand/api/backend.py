@@ -14,6 +14,8 @@ from morgand.api.schema import (
     ExplainReply,
     HealthReply,
     HostsReply,
+    HostView,
+    InvitationReply,
     PlanReply,
     PlanRequest,
     RolesReply,
@@ -75,6 +77,22 @@ class Cluster(Protocol):
     def health(self) -> HealthReply: ...
 
 
+class Members(Protocol):
+    """What changes who belongs to the cluster. A host is named by its name or id; NotFound names those there are."""
+
+    async def invite(self) -> InvitationReply:
+        """Found the cluster if this host is still alone, and make an invitation."""
+        ...
+
+    async def drain(self, host: str, *, on: bool) -> HostView:
+        """Move everything off a host that can be elsewhere (or let it have roles again)."""
+        ...
+
+    async def remove(self, host: str, *, force: bool) -> str:
+        """End a host's membership for good and return its id. Raises Conflict, with the remedy."""
+        ...
+
+
 class Settings(Protocol):
     def list(self) -> list[SettingView]: ...
 
@@ -107,6 +125,7 @@ class Backend:
     embedder: Embedder
     reranker: Reranker
     cluster: Cluster
+    members: Members
     settings: Settings
     keys: Keys
     logs: Logs

@@ -264,6 +264,20 @@ class HostsReply(Reply):
     hosts: list[HostView]
 
 
+class RemoveQuery(Request):
+    force: bool = False  # although it is there, or the only one that has some data
+
+
+class InvitationReply(Reply):
+    """How another machine joins: the command for a terminal, or the code for a person. Shown once."""
+
+    token: str
+    code: str
+    address: str
+    command: str
+    expires: datetime
+
+
 class RoleView(Reply):
     role: str
     part: str

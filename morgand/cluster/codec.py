@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from morgand.errors import MorganError
-from morgand.state import HostState
+from morgand.state import HostState, RoleStatus, Usage
 
 T = TypeVar("T")
 
@@ -24,13 +24,24 @@ class HostRecord:
     state: HostState = HostState.ALIVE
     labels: tuple[str, ...] = ()
     draining: bool = False
+    peer: str = ""  # address and port of its API for other hosts; empty on a lone host
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HostStatus:
+    """What stands under ``/status/ID``: what a host says of itself."""
+
+    roles: tuple[RoleStatus, ...]
+    usage: Usage
 
 
 @dataclass(frozen=True, slots=True)
 class Office:
-    """What stands under ``/election``: who leads. The epoch is the key's revision."""
+    """What stands under ``/election``: who leads (None: nobody since the last leader resigned), and the epoch."""
 
-    host: str
+    host: str | None
+    epoch: int = 0
 
 
 def encode(value: Any) -> bytes:

@@ -1,12 +1,15 @@
-"""Who leads: the host whose name stands under the election key. The epoch is the revision that wrote it.
+"""Who leads: the host named under the election key, in an epoch that is one higher with every new leadership.
 
-Revisions only grow and survive restarts, so a later leader always has the higher epoch.
+The epoch is part of the value and the value is never deleted, so epochs only grow, also when the cluster's truth moves
+to another store or is restored from a copy. What fences a leader is the key's ``mod_revision``: nobody else wrote it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from morgand.cluster import codec, keys
@@ -18,49 +21,84 @@ log = logging.getLogger("morgand.election")
 
 @dataclass(frozen=True, slots=True)
 class Leadership:
-    """Held while the election key's ``mod_revision`` is ``epoch``."""
+    """Held while the election key was last written at ``revision``."""
 
     host: str
     epoch: int
+    revision: int
 
     def fence(self) -> Unchanged:
         """The compare that every write of a leader carries."""
-        return Unchanged(keys.ELECTION, self.epoch)
+        return Unchanged(keys.ELECTION, self.revision)
 
 
-async def campaign(store: ClusterStore, host: str) -> Leadership:
-    """Wait until this host leads. Its own key from before a restart, or any key where nobody else can write,
-    is stale and taken over under a higher epoch."""
+Lost = Callable[[str], Awaitable[None]]
+
+
+async def trust(_leader: str) -> None:
+    """A ``Lost`` that never doubts a leader."""
+    await asyncio.Event().wait()
+
+
+async def campaign(store: ClusterStore, host: str, lost: Lost = trust) -> Leadership:
+    """Wait until this host leads.
+
+    It takes over from nobody, from itself before a restart, from anybody where nobody else can write, and from a
+    leader for whom ``lost(leader)`` returns: whoever is wrong about that only costs a change of leaders, since the
+    old one's next write is refused.
+    """
     while True:
         item = await store.get(keys.ELECTION)
-        if item is None or store.alone or holder(item) == host:
+        holder = (office(item).host if item else None) or host
+        if item is None or holder == host or store.alone or await _lost(store, item, lost(holder)):
             with contextlib.suppress(StoreConflict):  # another was faster: look again
                 return await _take(store, host, item)
-            continue
-        await _until_changed(store, item)
 
 
 async def current(store: ClusterStore) -> Leadership | None:
     """Who leads now, or None."""
     item = await store.get(keys.ELECTION)
-    return Leadership(holder(item), item.mod_revision) if item else None
+    return leadership(item) if item else None
 
 
-async def resign(store: ClusterStore, leadership: Leadership) -> None:
+def leadership(item: Item) -> Leadership | None:
+    """What stands under the election key; None when its last holder has resigned."""
+    found = office(item)
+    return Leadership(found.host, found.epoch, item.mod_revision) if found.host is not None else None
+
+
+async def resign(store: ClusterStore, held: Leadership) -> None:
     """Let another lead; does nothing when this leadership has ended already."""
     with contextlib.suppress(StoreConflict):
-        await store.txn([leadership.fence()], [], [keys.ELECTION])
+        await store.txn([held.fence()], [Put(keys.ELECTION, codec.encode(codec.Office(None, held.epoch)))])
 
 
-def holder(item: Item) -> str:
-    return codec.decode(codec.Office, item.value, key=keys.ELECTION).host
+def office(item: Item) -> codec.Office:
+    return codec.decode(codec.Office, item.value, key=keys.ELECTION)
 
 
 async def _take(store: ClusterStore, host: str, stale: Item | None) -> Leadership:
+    epoch = 1
+    if stale is not None:
+        epoch = (office(stale).epoch or stale.mod_revision) + 1  # 0.1 had no epoch in the value, it was the revision
     compare = Unchanged(keys.ELECTION, stale.mod_revision if stale else 0)
-    epoch = await store.txn([compare], [Put(keys.ELECTION, codec.encode(codec.Office(host)))])
-    log.info("leadership won", extra={"host": host, "epoch": epoch, "took_over": stale is not None})
-    return Leadership(host, epoch)
+    revision = await store.txn([compare], [Put(keys.ELECTION, codec.encode(codec.Office(host, epoch)))])
+    log.info("leadership won", extra={"host": host, "epoch": epoch, "from": office(stale).host if stale else None})
+    return Leadership(host, epoch, revision)
+
+
+async def _lost(store: ClusterStore, item: Item, lost: Awaitable[None]) -> bool:
+    """Wait until the key changes (False) or its holder is lost (True)."""
+    changed, gone = asyncio.ensure_future(_until_changed(store, item)), asyncio.ensure_future(lost)
+    try:
+        done, _ = await asyncio.wait((changed, gone), return_when=asyncio.FIRST_COMPLETED)
+        for one in done:
+            one.result()
+        return changed not in done
+    finally:
+        changed.cancel()
+        gone.cancel()
+        await asyncio.gather(changed, gone, return_exceptions=True)
 
 
 async def _until_changed(store: ClusterStore, item: Item) -> None:

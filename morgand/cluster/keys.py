@@ -11,6 +11,11 @@ PROFILES = "/profiles/"
 ASSIGNMENTS = "/assignments/"
 CONFIG = "/config/"
 API_KEYS = "/keys/"
+AUTHORITY = "/ca"
+STATUS = "/status/"
+VOTERS = "/voters/"
+INVITATIONS = "/invitations/"
+REVOKED = "/revoked/"
 
 
 def host(host_id: str) -> str:
@@ -19,6 +24,18 @@ def host(host_id: str) -> str:
 
 def profile(host_id: str) -> str:
     return PROFILES + _part(host_id)
+
+
+def status(host_id: str) -> str:
+    return STATUS + _part(host_id)
+
+
+def voter(host_id: str) -> str:
+    return VOTERS + _part(host_id)
+
+
+def revoked(serial: str) -> str:
+    return REVOKED + _part(serial)
 
 
 def assignment(role: str, part: str, host_id: str) -> str:

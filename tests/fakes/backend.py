@@ -147,6 +147,26 @@ class OneHost:
         return self.health_status
 
 
+class FewMembers:
+    """Two hosts, one of which may go."""
+
+    async def invite(self) -> s.InvitationReply:
+        return s.InvitationReply("MRGN1-A-B", "7-coral-walnut", "192.0.2.1:7471", "morgand join ...", datetime.now(UTC))
+
+    async def drain(self, host: str, *, on: bool) -> s.HostView:
+        if host != "atlas":
+            raise NotFound(f"There is no host '{host}'; there are atlas.")
+        found = (await OneHost().hosts()).hosts[0]
+        found.draining = on
+        return found
+
+    async def remove(self, host: str, *, force: bool) -> str:
+        await self.drain(host, on=True)
+        if not force:
+            raise Conflict("atlas is there.", remedy="Drain it first.")
+        return "h1"
+
+
 class MemorySettings:
     def __init__(self) -> None:
         self._views = {
@@ -193,6 +213,7 @@ def make_backend(history: History, library: Library, spool: Path) -> Backend:
         embedder=HashEmbedder(),
         reranker=WordReranker(),
         cluster=OneHost(),
+        members=FewMembers(),
         settings=MemorySettings(),
         keys=Keys(MemoryKeys(), SystemClock()),
         logs=MemoryLogs(),

@@ -12,13 +12,23 @@ from morgand.cluster.local import LocalStore
 from morgand.cluster.store import Put
 from morgand.config import load
 from morgand.errors import InvalidInput, NotFound
+from morgand.clock import SystemClock
+from morgand.cluster.mirror import Mirror
+from morgand.config import Config
 from morgand.settings import Settings
+
+
+async def over(store: LocalStore, own: Config) -> Settings:
+    """Settings of a host that has read the store."""
+    mirror = Mirror(store, SystemClock())
+    await mirror.load()
+    return Settings(store, mirror, own)
 
 
 async def test_set_and_delete_a_shared_setting(tmp_path: Path) -> None:
     """A set value is in force at once and says where it comes from; deleted, the host's own is back."""
     store = await LocalStore.open(tmp_path)
-    settings = Settings(store, load(None, {}, ["llm.max_tokens=100"]))
+    settings = await over(store, load(None, {}, ["llm.max_tokens=100"]))
     view = await settings.set("llm.max_tokens", "200")
     assert (view.value, view.default, view.source, view.shared) == (200, 256, "cluster", True)
     assert settings.current().llm.max_tokens == 200
@@ -30,9 +40,8 @@ async def test_set_and_delete_a_shared_setting(tmp_path: Path) -> None:
 
 async def test_a_shared_setting_survives_a_restart(tmp_path: Path) -> None:
     """Another process that opens the store reads it."""
-    await Settings(await LocalStore.open(tmp_path), load(None, {})).set("limits.queue", 7)
-    again = Settings(await LocalStore.open(tmp_path), load(None, {}))
-    await again.load()
+    await (await over(await LocalStore.open(tmp_path), load(None, {}))).set("limits.queue", 7)
+    again = await over(await LocalStore.open(tmp_path), load(None, {}))
     assert again.current().limits.queue == 7
 
 
@@ -53,7 +62,7 @@ async def test_a_bad_setting_changes_nothing(
 ) -> None:
     """Unknown keys, keys of one host and wrong values are refused in words; the store stays as it was."""
     store = await LocalStore.open(tmp_path)
-    settings = Settings(store, load(None, {}))
+    settings = await over(store, load(None, {}))
     with pytest.raises(error, match=words):
         await settings.set(key, value)
     assert (await store.list(keys.CONFIG))[0] == []
@@ -64,8 +73,7 @@ async def test_settings_of_another_version_are_passed_over(tmp_path: Path) -> No
     store = await LocalStore.open(tmp_path)
     for key, value in (("llm.colour", b'"red"'), ("limits.queue", b"-1"), ("llm.max_tokens", b"9")):
         await store.txn([], [Put(keys.config(key), value)])
-    settings = Settings(store, load(None, {}))
-    await settings.load()
+    settings = await over(store, load(None, {}))
     assert settings.current().llm.max_tokens == 9
     assert settings.current().limits.queue == 50
 
@@ -73,8 +81,9 @@ async def test_settings_of_another_version_are_passed_over(tmp_path: Path) -> No
 async def test_changes_of_others_are_followed(tmp_path: Path) -> None:
     """What another writer puts into the store comes into force without a restart."""
     store = await LocalStore.open(tmp_path)
-    settings = Settings(store, load(None, {}))
-    following = asyncio.create_task(settings.run())
+    mirror = Mirror(store, SystemClock())
+    settings = Settings(store, mirror, load(None, {}))
+    following = asyncio.create_task(mirror.run())
     try:
         await asyncio.sleep(0)
         await store.txn([], [Put(keys.config("limits.queue"), b"9")])
@@ -87,7 +96,7 @@ async def test_changes_of_others_are_followed(tmp_path: Path) -> None:
 
 async def test_every_key_is_listed_with_its_help(tmp_path: Path) -> None:
     """What `morganctl config` shows: key, value, default, source, and a sentence."""
-    settings = Settings(await LocalStore.open(tmp_path), load(None, {}, ["host.labels=a,b"]))
+    settings = await over(await LocalStore.open(tmp_path), load(None, {}, ["host.labels=a,b"]))
     views = {view.key: view for view in settings.list()}
     assert views["host.labels"].value == ["a", "b"]
     assert views["host.labels"].source == "command line"

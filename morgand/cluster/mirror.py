@@ -1,0 +1,82 @@
+"""A copy of the cluster's truth in memory: what reads that may be a moment old are answered from.
+
+Every host follows the whole store with one watch. When the store cannot be reached (no quorum), the copy stays what was
+last known and says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from morgand.clock import Clock
+from morgand.cluster.store import Changes, ClusterStore, Item
+from morgand.errors import Unavailable
+
+log = logging.getLogger("morgand.mirror")
+
+PAUSE_S = 0.5
+
+
+class Mirror:
+    """``run`` keeps it in step; everything else is answered at once."""
+
+    def __init__(self, store: ClusterStore, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._items: dict[str, Item] = {}
+        self._changed = asyncio.Event()
+        self.revision = 0
+        self.current = False  # whether the store could be followed when it was last heard
+
+    def get(self, key: str) -> Item | None:
+        return self._items.get(key)
+
+    def list(self, prefix: str) -> list[Item]:
+        """In order of their keys."""
+        return [self._items[key] for key in sorted(self._items) if key.startswith(prefix)]
+
+    def next(self) -> asyncio.Event:
+        """Set when anything has changed since this call: take it, read, then wait for it."""
+        return self._changed
+
+    async def until(self, revision: int) -> None:
+        """Wait until a write that returned ``revision`` is seen here. Raises Unavailable when the store is gone."""
+        if self.revision < revision:
+            await self.load()
+
+    async def load(self) -> None:
+        """Read everything anew. Raises Unavailable."""
+        items, self.revision = await self._store.list("/")
+        self._items = {item.key: item for item in items}
+        self.current = True
+        self._tell()
+
+    async def run(self) -> None:
+        """Follow until cancelled."""
+        while True:
+            try:
+                await self.load()
+                async for changes in self._store.watch("/", self.revision):
+                    self._apply(changes)
+            except Unavailable as err:
+                if self.current:
+                    log.warning("the cluster store cannot be followed", extra={"reason": err.message})
+                self.current = False
+            await self._clock.sleep(PAUSE_S)
+
+    def _apply(self, changes: Changes) -> None:
+        if changes.resync:
+            self._items = {}
+        for change in changes.changes:
+            if change.item is None:
+                self._items.pop(change.key, None)
+            else:
+                self._items[change.key] = change.item
+        self.revision = changes.revision
+        self.current = True
+        self._tell()
+
+    def _tell(self) -> None:
+        told, self._changed = self._changed, asyncio.Event()
+        told.set()

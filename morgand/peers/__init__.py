@@ -1,0 +1,1 @@
+"""Other hosts: speak to them, answer them, choose among them."""
