@@ -1,10 +1,11 @@
-"""Entry point of the daemon: ``morgand run|start|stop|check``.
+"""Entry point of the daemon: ``morgand run|start|stop|join|check``.
 
 Exit codes: 0 success, 1 error, 64 usage, 78 faulty configuration.
 """
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import os
@@ -44,6 +45,7 @@ def cli() -> None:
       morgand run                        run in the foreground, log to stderr
       morgand run --set api.listen=off   without the TCP API
       morgand start; morganctl status    run in the background
+      morgand join 192.168.1.10 TOKEN    become part of the cluster that invited this host
     """
 
 
@@ -101,6 +103,30 @@ def stop(file: Path | None, settings: tuple[str, ...]) -> None:
             raise MorganError(f"morgand (process {pid}) does not stop.", remedy="Look at its log; end it by hand.")
         time.sleep(0.1)
     click.echo("morgand stopped.")
+
+
+@cli.command()
+@click.argument("words", nargs=-1, required=True, metavar="[ADDRESS] TOKEN")
+@_config
+@_set
+def join(words: tuple[str, ...], file: Path | None, settings: tuple[str, ...]) -> None:
+    """Become part of a cluster, with the token or the spoken code of `morganctl cluster invite`.
+
+    Without ADDRESS the local network is searched. A TOKEN of - is read from standard input.
+
+    \b
+    Examples:
+      morgand join 192.168.1.10 MRGN1-...
+      morgand join 7-coral-walnut
+    """
+    from morgand.joining import join as become_member
+
+    if len(words) > 2:
+        raise click.UsageError("Write: morgand join [ADDRESS] TOKEN")
+    address, token = words if len(words) == 2 else (None, words[0])
+    config = read_config(file, settings)
+    os.umask(0o077)
+    asyncio.run(become_member(config, address, sys.stdin.readline() if token == "-" else token, say=click.echo))  # noqa: S105
 
 
 @cli.command()

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from morgand.api.peer import Export
 from morgand.assistant.assistant import Assistant
 from morgand.assistant.rag.ingest import Ingestor
+from morgand.assistant.rag.reconcile import Reconciler
 from morgand.assistant.rag.retrieve import Retriever
 from morgand.clock import Clock
 from morgand.config import Config
 from morgand.errors import EngineError, Unavailable
-from morgand.ports import ChatInfo
+from morgand.peers.client import PeerClient
+from morgand.peers.objects import RoutedObjects
+from morgand.peers.route import Directory, Route, routed
+from morgand.ports import Chat, ChatInfo, Embedder, History, Library, Objects, Reranker, Vectors
 from morgand.roles.base import HostContext, Service, ServiceFactory
 from morgand.roles.cache import service as cache
 from morgand.roles.cache.memory import MemoryCache
@@ -35,7 +42,11 @@ from morgand.state import Assignment, Model
 from morgand.storage.database import Database, sqlite_url
 from morgand.storage.history import SqlHistory
 from morgand.storage.library import SqlLibrary
+from morgand.supervisor import Report
 
+# how long a call waits for a role that is moving to another host, seconds; what can be done without is not waited for
+PATIENCE_S = {"db": 25.0, "objects": 25.0, "llm": 10.0, "vectors": 2.0, "embedder": 2.0}
+LOOK_EVERY_S = 0.5
 SMALL_MODEL_MB = 1000  # a model of less is not trusted to phrase freely: its answers are checked sentence by sentence
 
 
@@ -49,6 +60,10 @@ class Assignments:
 
     def hold(self, mine: Sequence[Assignment]) -> None:
         self._mine = tuple(mine)
+
+    def part(self, role: str) -> str | None:
+        """Which part of a role is this host's."""
+        return next((one.part for one in self._mine if one.role == role), None)
 
     def model(self, assignment: Assignment) -> Model | None:
         """The catalogue's entry for an assignment."""
@@ -85,81 +100,182 @@ class Assignments:
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
-    """Everything the daemon built; closed in reverse by ``close``."""
+class Neighbours:
+    """The other hosts, as ports are routed to them."""
+
+    directory: Directory
+    client: Callable[[], PeerClient | None]
+    clock: Clock
+
+    def route(self, role: str, port: str | None = None) -> Route:
+        return Route(role, port or role, self.directory, self.client, self.clock, PATIENCE_S.get(role, 0.0))
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """This host's own engines, whether they run or not."""
 
     database: Database
     history: SqlHistory
     library: SqlLibrary
     objects: FolderObjects
     chat: LlamaChat
+    fast: LlamaChat
     embedder: EngineEmbedder
     reranker: EngineReranker
-    assistant: Assistant
-    ingestor: Ingestor
+    vectors: EngineVectors
+    extractor: EngineExtractor
     clients: tuple[EngineClient, ...]
 
+    def exports(self) -> dict[str, Export]:
+        """What other hosts may call, by the name of the port."""
+        return {
+            "history": Export("db", History, self.history), "library": Export("db", Library, self.library),
+            "objects": Export("objects", Objects, self.objects), "llm": Export("llm", Chat, self.chat),
+            "llm-fast": Export("llm-fast", Chat, self.fast), "embedder": Export("embedder", Embedder, self.embedder),
+            "reranker": Export("reranker", Reranker, self.reranker),
+            "vectors": Export("vectors", Vectors, self.vectors),
+        }  # fmt: skip
+
     async def close(self) -> None:
-        await self.assistant.close()
         await self.chat.close()
+        await self.fast.close()
         for client in self.clients:
             await client.close()
 
 
-def build(context: HostContext, assignments: Assignments) -> Parts:
-    """Fill the ports with this host's engines. Nothing is opened or started yet."""
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The assistant, and the ports it stands on: each answered by whoever holds the role."""
+
+    history: History
+    library: Library
+    objects: Objects
+    chat: Chat
+    embedder: Embedder
+    reranker: Reranker
+    assistant: Assistant
+    ingestor: Ingestor
+
+
+def build_local(context: HostContext, assignments: Assignments) -> Local:
+    """Ports over this host's engines. Nothing is opened or started yet."""
     database = Database(sqlite_url(context.data_dir / "db" / "morgan.db"))
     database.hold()  # until the db role has brought its schema up to date
-    history, library = SqlHistory(database, context.clock), SqlLibrary(database, context.clock)
     clients = {
         role: EngineClient(context.socket(role), role) for role in ("embedder", "reranker", "vectors", core.EXTRACTOR)
     }
-    chat = LlamaChat(context.socket("llm"), assignments.chat_info("llm"))
-    embeddings = EngineEmbedder(clients["embedder"])
-    ranking = EngineReranker(clients["reranker"])
-    index = EngineVectors(clients["vectors"])
-    folder = FolderObjects(context.data_dir / "objects")
+    return Local(
+        database=database, history=SqlHistory(database, context.clock), library=SqlLibrary(database, context.clock),
+        objects=FolderObjects(context.data_dir / "objects"),
+        chat=LlamaChat(context.socket("llm"), assignments.chat_info("llm")),
+        fast=LlamaChat(context.socket("llm-fast"), assignments.chat_info("llm-fast")),
+        embedder=EngineEmbedder(clients["embedder"]), reranker=EngineReranker(clients["reranker"]),
+        vectors=EngineVectors(clients["vectors"]), extractor=EngineExtractor(clients[core.EXTRACTOR], context.clock),
+        clients=tuple(clients.values()),
+    )  # fmt: skip
+
+
+def build(context: HostContext, local: Local, others: Neighbours) -> Parts:
+    """The assistant on ports that are routed to whoever holds their role."""
+
+    def port(protocol: Any, role: str, engine: Any, name: str | None = None) -> Any:
+        return routed(protocol, others.route(role, name), engine)
+
+    history: History = port(History, "db", local.history, "history")
+    library: Library = port(Library, "db", local.library, "library")
+    chat: Chat = port(Chat, "llm", local.chat)
+    embeddings: Embedder = port(Embedder, "embedder", local.embedder)
+    ranking: Reranker = port(Reranker, "reranker", local.reranker)
+    index: Vectors = port(Vectors, "vectors", local.vectors)
+    originals = RoutedObjects(others.route("objects"), local.objects, context.data_dir / "spool")
     assistant = Assistant(
-        chat=chat, fast=None, retriever=Retriever(index, embeddings, ranking, library), reranker=ranking,
-        history=history, settings=context.config, clock=context.clock,
+        chat=chat, fast=port(Chat, "llm-fast", local.fast), retriever=Retriever(index, embeddings, ranking, library),
+        reranker=ranking, history=history, settings=context.config, clock=context.clock,
     )  # fmt: skip
     ingestor = Ingestor(
-        library=library, objects=folder, extractor=EngineExtractor(clients[core.EXTRACTOR], context.clock),
-        embedder=embeddings, vectors=index, cache=MemoryCache(context.clock), settings=context.config,
-        spool_dir=context.data_dir / "spool", clock=context.clock,
+        library=library, objects=originals, extractor=local.extractor, embedder=embeddings, vectors=index,
+        cache=MemoryCache(context.clock), settings=context.config, spool_dir=context.data_dir / "spool",
+        clock=context.clock, shared=lambda: not others.directory.alone,
     )  # fmt: skip
     return Parts(
-        database=database, history=history, library=library, objects=folder, chat=chat, embedder=embeddings,
-        reranker=ranking, assistant=assistant, ingestor=ingestor, clients=tuple(clients.values()),
+        history=history, library=library, objects=originals, chat=chat, embedder=embeddings, reranker=ranking,
+        assistant=assistant, ingestor=ingestor,
     )  # fmt: skip
 
 
-def services(context: HostContext, assignments: Assignments, parts: Parts) -> ServiceFactory:
+def services(context: HostContext, assignments: Assignments, local: Local, parts: Parts) -> ServiceFactory:
     """How each role is performed on this host."""
     clock: Clock = context.clock
 
     def make(one: Assignment) -> Service:
         model = assignments.model(one)
         match one.role, one.engine:
-            case "llm", "llama.cpp":
+            case "llm" | "llm-fast", "llama.cpp":
                 return llm.service(context, one, model)
             case "embedder", _:
                 return embedder.service(context, one, model)
             case "reranker", _:
                 return reranker.service(context, one, model)
             case "vectors", "qdrant-edge":
-                return vectors.service(context, one, model)
+                standby = Reconciler(parts.library, local.vectors)
+                return Beside(vectors.service(context, one, model), lambda: _as_standby(assignments, standby))
             case "db", "sqlite":
-                return db.service(parts.database, clock)
+                return db.service(local.database, clock)
             case "cache", "memory":
                 return cache.service(clock)
             case "objects", "folder":
-                return objects.service(parts.objects, context.data_dir / "objects", clock)
+                return objects.service(local.objects, context.data_dir / "objects", clock)
             case "core", _:
-                return core.service(context, assignments.tokenizer, parts.ingestor.run)
+                return core.service(context, assignments.tokenizer, lambda: _as_main(assignments, parts.ingestor))
         raise EngineError(f"This version cannot perform {one.role} with {one.engine}.")
 
     return make
+
+
+class Beside:
+    """A service with further work that goes on for as long as the role is performed here."""
+
+    def __init__(self, service: Service, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._service, self._work = service, work
+
+    async def run(self, report: Report) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._service.run(report))
+            group.create_task(self._work())
+
+
+async def _as_standby(assignments: Assignments, reconciler: Reconciler) -> None:
+    """An index that is not written to by ingestion keeps up by itself with the library."""
+    await while_part(assignments, "vectors", "standby", reconciler.run)
+
+
+async def _as_main(assignments: Assignments, ingestor: Ingestor) -> None:
+    """Documents are processed on one host of the cluster."""
+    await while_part(assignments, "core", "main", ingestor.run)
+
+
+async def while_part(
+    assignments: Assignments, role: str, part: str, work: Callable[[], Coroutine[Any, Any, None]]
+) -> None:
+    """Do ``work`` whenever, and only while, this host holds that part of the role."""
+    doing: asyncio.Task[None] | None = None
+    try:
+        while True:
+            wanted = assignments.part(role) == part
+            if wanted and doing is None:
+                doing = asyncio.create_task(work())
+            elif doing is not None and (doing.done() or not wanted):
+                doing.cancel()
+                await asyncio.wait((doing,))
+                if not doing.cancelled():
+                    doing.result()
+                doing = None
+            await asyncio.sleep(LOOK_EVERY_S)
+    finally:
+        if doing is not None:
+            doing.cancel()
+            await asyncio.gather(doing, return_exceptions=True)
 
 
 # engines that ``services`` knows: a profile lists no other, so that the plan asks for nothing else

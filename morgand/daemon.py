@@ -17,17 +17,20 @@ from pathlib import Path
 from morgand import __version__
 from morgand import log as logs
 from morgand.api.backend import Backend
-from morgand.api.schema import InvitationReply
 from morgand.api.service import Service
-from morgand.assembly import PERFORMED, Assignments, Parts, build, context_for, services
+from morgand.assembly import PERFORMED, Assignments, Neighbours, build, build_local, context_for, services
 from morgand.clock import Clock, SystemClock
-from morgand.cluster import codec, keys
+from morgand.cluster import codec, election, keys, membership
 from morgand.cluster.local import LocalStore
 from morgand.cluster.mirror import Mirror
-from morgand.cluster.store import ClusterStore, Item, Put, Unchanged
+from morgand.cluster.store import Item, Put, Unchanged
+from morgand.cluster.switch import SwitchStore
+from morgand.cluster.voters import Candidate
 from morgand.config import Config
 from morgand.datadir import DataDir
-from morgand.errors import ConfigError, StoreConflict, Unavailable
+from morgand.directory import ClusterDirectory
+from morgand.errors import ConfigError, Fenced, MorganError, StorageFull, StoreConflict, Unavailable
+from morgand.fabric import Fabric, Self
 from morgand.fingerprint.collect import collect
 from morgand.fingerprint.host_id import HostIdentity, load_or_create
 from morgand.fingerprint.override import read_override
@@ -35,6 +38,7 @@ from morgand.keystore import StoredKeys
 from morgand.leader import Leader
 from morgand.members import Members
 from morgand.observer import EngineLogs, Observer
+from morgand.peers.client import PeerClient
 from morgand.planner import Inputs, read_snapshot, wanted_downloads
 from morgand.reporter import Reporter
 from morgand.roles.catalog import SPECS
@@ -50,8 +54,11 @@ from morgand.state import Assignment, Duty, HostState, Profile, RoleState, RoleS
 log = logging.getLogger("morgand.daemon")
 
 PROFILE_EVERY_S = 60.0
+RECORD_RETRY_S = 0.5
+HAND_OVER_S = 15.0
 DISK_CHANGE = 0.05  # of the free space: less is not worth a write and a plan
 DOWNLOAD_RETRY_S = 3600.0
+PROGRAMS = ("etcd", "serf")  # what the cluster itself runs on
 ENGINES_THAT_HELP_INGEST = ("embedder", "vectors")
 
 
@@ -65,7 +72,9 @@ def run(config: Config) -> None:
 
 async def _main(config: Config, data: DataDir) -> None:
     identity = await asyncio.to_thread(load_or_create, data.root)
-    store = await LocalStore.open(data.root / "cluster")
+    folder = data.root / "cluster"
+    member = membership.read(folder) is not None
+    store = SwitchStore(await LocalStore.open(folder), paused=member)
     try:
         daemon = Daemon(config, data, identity, store, SystemClock())
         await daemon.main()
@@ -76,9 +85,7 @@ async def _main(config: Config, data: DataDir) -> None:
 class Daemon:
     """One run of morgand on one host."""
 
-    def __init__(
-        self, config: Config, data: DataDir, identity: HostIdentity, store: ClusterStore, clock: Clock
-    ) -> None:
+    def __init__(self, config: Config, data: DataDir, identity: HostIdentity, store: SwitchStore, clock: Clock) -> None:
         self._config, self._data, self._identity, self._store, self._clock = config, data, identity, store, clock
         self._models = load_models(Path(config.catalog.file) if config.catalog.file else None)
         self._models_dir = Path(config.catalog.models_dir or data.root / "models")
@@ -86,60 +93,116 @@ class Daemon:
         self._settings = Settings(store, self._mirror, config)
         self._assignments = Assignments(self._models, self._models_dir)
         context = context_for(self._settings.current, data.root, data.run_dir(), clock, self._assignments)
-        self._parts: Parts = build(context, self._assignments)
-        self._runner = Runner(services(context, self._assignments, self._parts), clock, self._role_changed)
+        self._local = build_local(context, self._assignments)
+        self._directory = ClusterDirectory(identity.id, self._mirror, self._statuses)
+        others = Neighbours(self._directory, self._peers, clock)
+        self._parts = build(context, self._local, others)
+        factory = services(context, self._assignments, self._local, self._parts)
+        self._runner = Runner(factory, clock, self._role_changed)
         self._reporter = Reporter(identity.id, store, self._runner.statuses, clock)
-        self._sights = Sights(lambda: (), dict, self._alive, clock)
+        self._fabric = Fabric(
+            Self(identity, config.host_name, data.root / "cluster", data.root / "spool", data.logs),
+            config=self._settings.current, store=store, mirror=self._mirror, directory=self._directory,
+            profile=lambda: self._known, exports=self._local.exports(), candidates=self._candidates, clock=clock,
+        )  # fmt: skip
+        self._sights = Sights(self._directory.others, self._fabric.members, self._fabric.alive, clock)
         self._leader = Leader(
-            identity.id, store=store, mirror=self._mirror, sights=self._sights, inputs=self._inputs, clock=clock
-        )
+            identity.id, store=store, mirror=self._mirror, sights=self._sights, inputs=self._inputs, clock=clock,
+            duties=self._fabric.duties,
+        )  # fmt: skip
         self._fetcher = Fetcher(self._models_dir)
         self._stop = asyncio.Event()
+        self._leaving = False
+        self._known: Profile  # set before anything else runs
 
     async def main(self) -> None:
         """Everything from the first profile to the last engine's end."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        await self._mirror.load()
+        self._known = await self._profile()
+        if self._fabric.alone:
+            await self._mirror.load()
         sites = Sites()
         try:
             await sites.start(self._service(), self._data.socket, self._config.listen)
-            await self._publish(await self._profile(), sites.port)
-            await self._until_stopped(sites.port)
+            await self._until_stopped()
         finally:
             log.info("stopping")
             await sites.close()
             await self._runner.stop()
-            await self._parts.close()
+            await self._local.close()
             self._data.socket.unlink(missing_ok=True)
 
-    async def _until_stopped(self, port: int | None) -> None:
+    async def _until_stopped(self) -> None:
         async with asyncio.TaskGroup() as group:
+            fabric = group.create_task(self._fabric.run(), name="fabric")
+            stopping = group.create_task(self._stop.wait())
+            ready = group.create_task(self._fabric.ready())
+            await asyncio.wait((stopping, ready), return_when=asyncio.FIRST_COMPLETED)
+            leader = group.create_task(self._leader.run(), name="leader")
             tasks = [
+                fabric, leader, ready,
                 group.create_task(self._mirror.run(), name="mirror"),
-                group.create_task(self._leader.run(), name="leader"),
                 group.create_task(self._sights.run(), name="sights"),
                 group.create_task(self._reporter.run(), name="reporter"),
                 group.create_task(self._follow_assignments(), name="runner"),
-                group.create_task(self._keep_profile(port), name="profile"),
-                group.create_task(self._fetch_models(port), name="downloads"),
-            ]
+                group.create_task(self._keep_record(), name="record"),
+                group.create_task(self._keep_profile(), name="profile"),
+                group.create_task(self._fetch_models(), name="downloads"),
+            ]  # fmt: skip
             log.info("running", extra={"host_id": self._identity.id})
             await self._stop.wait()
+            await self._hand_over(leader)
             for task in tasks:
                 task.cancel()
 
+    def _statuses(self) -> list[RoleStatus]:
+        return self._runner.statuses()
+
+    def _peers(self) -> PeerClient | None:
+        return self._fabric.client()
+
     # --- the host's part of the cluster ----------------------------------------------------------
 
-    async def _alive(self, _host: str) -> bool:
-        return False
+    async def _hand_over(self, leader: asyncio.Task[None]) -> None:
+        """Say goodbye and wait until others have what can be elsewhere; bounded, and skipped on a lone host."""
+        if not self._directory.others() or not self._mirror.current:
+            leader.cancel()
+            return
+        self._leaving = True
+        mine = {one.role for one in self._runner.statuses()}
+        try:
+            async with asyncio.timeout(HAND_OVER_S):
+                await self._write_record(HostState.LEFT)
+                held = self._leader.held
+                leader.cancel()
+                await asyncio.wait((leader,))
+                if held is not None:
+                    await election.resign(self._store, held)
+                while any(self._moves(role) for role in mine):
+                    await self._mirror.next().wait()
+        except (TimeoutError, MorganError) as err:
+            log.warning("not everything was handed over", extra={"reason": str(err) or "it took too long"})
+        await self._fabric.goodbye()
 
-    async def _invite(self) -> InvitationReply:
-        raise Unavailable("not yet")
+    def _moves(self, role: str) -> bool:
+        """Whether a role is still on its way from here to another host."""
+        if self._directory.held(role) is not None:
+            return not self._is_bound(role)
+        holders = [one for one in self._directory.holders(role) if one.host != self._identity.id]
+        return bool(holders) and not any(one.ready for one in holders)
 
-    async def _revoke(self, _host: str) -> None:
-        raise Unavailable("not yet")
+    def _is_bound(self, role: str) -> bool:
+        held = self._directory.held(role)
+        options = next(spec.engines for spec in SPECS if spec.name == role)
+        return held is not None and any(one.name == held.engine and one.bound for one in options)
+
+    def _candidates(self) -> list[Candidate]:
+        """Hosts that could vote, as they are known here."""
+        snapshot = read_snapshot(self._mirror.list("/"), self._mirror.revision, self._inputs(), 0)
+        ports = {host: record.peer.rpartition(":")[2] for host, record in self._directory.hosts().items()}
+        return [Candidate(host, int(ports[host.id])) for host in snapshot.hosts if ports.get(host.id)]
 
     def _inputs(self) -> Inputs:
         return Inputs(SPECS, self._models, self._settings.current().preferences())
@@ -153,40 +216,68 @@ class Daemon:
         profile = await asyncio.to_thread(
             collect, self._data.root, duty=Duty(host.duty), address=host.address, models=models, override=override
         )
-        return replace(profile, engines=tuple(one for one in profile.engines if one.name in PERFORMED))
+        return replace(profile, engines=tuple(one for one in profile.engines if one.name in (*PERFORMED, *PROGRAMS)))
 
-    async def _publish(self, profile: Profile, port: int | None) -> None:
-        """Write what this host is. What others decide about it (fenced, draining) is kept; that it left is over."""
-        address = profile.network.address if port is None else f"{profile.network.address}:{port}"
-        key = keys.host(self._identity.id)
-        item = await self._store.get(key)
-        old = codec.decode(codec.HostRecord, item.value, key=key) if item else None
+    async def _keep_record(self) -> None:
+        """What this host says it is stands in the store, whatever happens to it there."""
+        while True:
+            changed = self._mirror.next()
+            try:
+                await self._write_record(HostState.ALIVE)
+            except (Unavailable, StorageFull, StoreConflict) as err:
+                log.debug("record not written", extra={"reason": err.message})
+                await self._clock.sleep(RECORD_RETRY_S)
+                continue
+            await changed.wait()
+
+    async def _write_record(self, state: HostState) -> None:
+        """Write the record and the profile if they differ. What others decide about a host is kept.
+
+        Raises Fenced when this host was removed from its cluster.
+        """
+        if self._leaving and state is HostState.ALIVE:
+            return
+        me = self._identity.id
+        if not self._fabric.alone and self._mirror.revision and self._mirror.get(keys.member(me)) is None:
+            raise Fenced(
+                "This host was removed from its cluster.",
+                remedy="Invite it again and run `morgand join`, or start anew.",
+            )
+        item, profile = self._mirror.get(keys.host(me)), self._mirror.get(keys.profile(me))
+        old = codec.decode(codec.HostRecord, item.value, key=item.key) if item else None
+        kept = old.state if old and (old.state in (HostState.FENCED, HostState.SUSPECT)) else state
         record = codec.HostRecord(
-            self._identity.id, self._config.host_name, address, labels=self._config.host.labels, version=__version__,
-            draining=old.draining if old else False,
-            state=HostState.FENCED if old and old.state is HostState.FENCED else HostState.ALIVE,
+            me, self._config.host_name, self._known.network.address, labels=self._config.host.labels,
+            version=__version__, peer=self._fabric.peer_address, draining=old.draining if old else False,
+            state=state if state is HostState.LEFT else kept,
         )  # fmt: skip
-        puts = [Put(key, codec.encode(record)), Put(keys.profile(record.id), codec.encode(profile))]
-        await self._store.txn([Unchanged(key, item.mod_revision if item else 0)], puts)
-        self._published = profile
+        puts = []
+        if record != old:
+            puts.append(Put(keys.host(me), codec.encode(record)))
+        if profile is None or differs(self._known, codec.decode(Profile, profile.value, key=profile.key)):
+            puts.append(Put(keys.profile(me), codec.encode(self._known)))
+        if puts:
+            compare = Unchanged(keys.host(me), item.mod_revision if item else 0)
+            await self._mirror.until(await self._store.txn([compare], puts))
 
-    async def _keep_profile(self, port: int | None) -> None:
+    async def _keep_profile(self) -> None:
         while True:
             await self._clock.sleep(PROFILE_EVERY_S)
-            await self._refresh(port)
+            await self._refresh()
 
-    async def _refresh(self, port: int | None) -> None:
-        """Publish the profile anew when something in it matters to a plan. A full disk is no reason to stop."""
+    async def _refresh(self) -> None:
+        """Look anew what this host has; what matters to a plan is published."""
         try:
-            found = await self._profile()
-            if differs(found, self._published):
-                await self._publish(found, port)
-        except (Unavailable, ConfigError, StoreConflict) as err:
+            self._known = await self._profile()
+            await self._write_record(HostState.ALIVE)
+        except (Unavailable, StorageFull, ConfigError, StoreConflict) as err:
             log.warning("profile not refreshed", extra={"reason": err.message})
 
     async def _follow_assignments(self) -> None:
         while True:
             changed = self._mirror.next()
+            if self._leaving:  # others take over while the engines here still answer
+                return
             await self._runner.apply(self._mine(self._mirror.list(keys.ASSIGNMENTS)))
             await changed.wait()
 
@@ -201,13 +292,13 @@ class Daemon:
         if status.state is RoleState.READY and status.role in ENGINES_THAT_HELP_INGEST:
             self._parts.ingestor.wake()
 
-    async def _fetch_models(self, port: int | None) -> None:
+    async def _fetch_models(self) -> None:
         """Fetch what this host would run if it had it; the plan upgrades itself once the profile lists it."""
         while self._settings.current().catalog.download:
             snapshot = read_snapshot(self._mirror.list("/"), self._mirror.revision, self._inputs(), 0)
             wanted = [one for one in wanted_downloads(snapshot, self._identity.id) if one.source.startswith("gguf:")]
             if await self._fetcher.fetch(wanted):
-                await self._refresh(port)
+                await self._refresh()
             else:
                 await self._clock.sleep(DOWNLOAD_RETRY_S)
 
@@ -216,12 +307,12 @@ class Daemon:
     def _service(self) -> Service:
         observer = Observer(
             mirror=self._mirror, inputs=self._inputs, runner=self._runner, library=self._parts.library,
-            config=self._settings.current, cluster_id=lambda: self._identity.cluster_id, me=self._identity.id,
+            config=self._settings.current, cluster_id=lambda: self._fabric.cluster_id, directory=self._directory,
             notes=self._fetcher.notes,
         )  # fmt: skip
         members = Members(
-            store=self._store, mirror=self._mirror, observer=observer, me=self._identity.id, invite=self._invite,
-            revoke=self._revoke,
+            store=self._store, mirror=self._mirror, observer=observer, me=self._identity.id, invite=self._fabric.invite,
+            revoke=self._fabric.revoke,
         )  # fmt: skip
         backend = Backend(
             assistant=self._parts.assistant, ingestor=self._parts.ingestor, history=self._parts.history,

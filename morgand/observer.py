@@ -23,6 +23,7 @@ from morgand.cluster import codec, election, keys
 from morgand.cluster.election import Leadership
 from morgand.cluster.mirror import Mirror
 from morgand.config import ROLE_NAMES, Config, nearest
+from morgand.directory import ClusterDirectory
 from morgand.errors import MorganError, NotFound
 from morgand.planner import Inputs, preview, read_snapshot
 from morgand.ports import Library
@@ -42,10 +43,11 @@ class Observer:
 
     def __init__(
         self, *, mirror: Mirror, inputs: Callable[[], Inputs], runner: Runner, library: Library,
-        config: Callable[[], Config], cluster_id: Callable[[], str], me: str, notes: Callable[[], list[str]],
+        config: Callable[[], Config], cluster_id: Callable[[], str], directory: ClusterDirectory,
+        notes: Callable[[], list[str]],
     ) -> None:  # fmt: skip
         self._mirror, self._inputs, self._runner, self._library = mirror, inputs, runner, library
-        self._config, self._cluster_id, self._me, self._notes = config, cluster_id, me, notes
+        self._config, self._cluster_id, self._directory, self._notes = config, cluster_id, directory, notes
 
     async def status(self) -> StatusReply:
         snapshot = self._snapshot()
@@ -89,12 +91,12 @@ class Observer:
         return overview.plan_view(preview(self._snapshot(), request.without, request.with_profiles))
 
     def health(self) -> HealthReply:
+        """Whether questions can be answered through this host, and how its own roles stand."""
         states = {one.role: one.state for one in self._runner.statuses()}
-        ready = [states.get(role) is RoleState.READY for role in ANSWERING]
-        every = all(state is RoleState.READY for state in states.values())
         roles = {role: state.value for role, state in states.items()}
-        if not all(ready):
+        if not all(any(one.ready for one in self._directory.holders(role)) for role in ANSWERING):
             return HealthReply(status="starting", roles=roles)
+        every = all(state is RoleState.READY for state in states.values())
         return HealthReply(status="ok" if every else "degraded", roles=roles)
 
     def _snapshot(self) -> Snapshot:
@@ -114,11 +116,11 @@ class Observer:
         }
 
     def _role_views(self, snapshot: Snapshot) -> list[RoleView]:
-        said = [one for host, status in self._said().items() if host != self._me for one in status.roles]
+        said = [one for host, status in self._said().items() if host != self._directory.me for one in status.roles]
         return overview.role_views(snapshot.assignments, [*said, *self._runner.statuses()], snapshot.hosts)
 
     def _voters(self, snapshot: Snapshot) -> tuple[Host, ...]:
-        voters = {item.key.removeprefix(keys.VOTERS) for item in self._mirror.list(keys.VOTERS)} or {self._me}
+        voters = {item.key.removeprefix(keys.VOTERS) for item in self._mirror.list(keys.VOTERS)} or {self._directory.me}
         return tuple(host for host in snapshot.hosts if host.id in voters)
 
     def _hosts(self, snapshot: Snapshot) -> list[HostView]:

@@ -16,6 +16,7 @@ STATUS = "/status/"
 VOTERS = "/voters/"
 INVITATIONS = "/invitations/"
 REVOKED = "/revoked/"
+MEMBERS = "/members/"
 
 
 def host(host_id: str) -> str:
@@ -32,6 +33,14 @@ def status(host_id: str) -> str:
 
 def voter(host_id: str) -> str:
     return VOTERS + _part(host_id)
+
+
+def invitation(invitation_id: str) -> str:
+    return INVITATIONS + _part(invitation_id)
+
+
+def member(host_id: str) -> str:
+    return MEMBERS + _part(host_id)
 
 
 def revoked(serial: str) -> str:

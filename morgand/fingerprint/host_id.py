@@ -59,6 +59,12 @@ def load_or_create(data_dir: Path, machine: str | None = None) -> HostIdentity:
     return HostIdentity(record.host, record.cluster)
 
 
+def adopt(data_dir: Path, cluster_id: str) -> HostIdentity:
+    """The same host, of another cluster from now on: it has joined one. Raises as ``load_or_create``."""
+    identity = HostIdentity(load_or_create(data_dir).id, cluster_id)
+    return _write(data_dir / "host.json", identity, machine_digest())
+
+
 def _remedy(file: Path) -> str:
     return (
         f"If this is meant to be a new host (or the original is gone, as after restoring a backup), delete {file} "
@@ -67,9 +73,12 @@ def _remedy(file: Path) -> str:
 
 
 def _create(file: Path, digest: str) -> HostIdentity:
+    return _write(file, HostIdentity(str(uuid.uuid4()), str(uuid.uuid4())), digest)
+
+
+def _write(file: Path, identity: HostIdentity, digest: str) -> HostIdentity:
     """The inode is known only once the file exists; the temporary file keeps it when renamed."""
     fresh = file.with_name("host.json.new")
-    identity = HostIdentity(str(uuid.uuid4()), str(uuid.uuid4()))
     try:
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as opened:

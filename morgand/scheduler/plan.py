@@ -3,7 +3,8 @@
 Parts are placed in order: what is required first, then what is good to have, each in the order of the roles.
 For every part the hosts are tried from the best standing down; whoever runs it stays unless another is better by
 the margin (``rank.MARGIN``); a host that holds another part of the role (a warm standby) counts as running it.
-A part that comes earlier takes room from one that comes later, never the other way round.
+A part that comes earlier takes room from one that comes later, never the other way round. What is stored on one host
+alone (a bound engine) stays on it, whatever becomes of the host, until it is no host of the cluster any more.
 """
 
 from __future__ import annotations
@@ -98,7 +99,10 @@ class Planning:
         if reason is not None:
             self.refusals.append(Refusal(step.spec.name, step.part.name, None, reason))
             return
-        for _ in range(step.count):
+        bound = self._bound(step)
+        for one in bound:
+            self._keep(one, demand)
+        for _ in range(step.count - len(bound)):
             choice = self._choose(demand)
             if choice is None and demand.only_model and not self._has(step.spec):
                 choice = self._choose(replace(demand, only_model=None))
@@ -107,6 +111,26 @@ class Planning:
                 return
             self._take(step, demand, choice)
             demand = self._demand(step)
+
+    def _bound(self, step: _Step) -> list[Assignment]:
+        """What holds this part with an engine whose data is on its host alone, wherever that host is by now."""
+        engines = {option.name for option in step.spec.engines if option.bound}
+        current = self._current.get(step.spec.name, {}).values()
+        return [
+            one for one in current if one.part == step.part.name and one.engine in engines and one.host in self._held
+        ]
+
+    def _keep(self, one: Assignment, demand: Demand) -> None:
+        """A bound part stays. Where its host should not have it any more, the reason is told."""
+        host = next(host for host in self._hosts if host.id == one.host)
+        reason = barred(host, demand)
+        if reason is not None:
+            way = "it comes back with it" if host.state in (HostState.FENCED, HostState.LEFT) else "it stays there"
+            told = f"its data is on {host.name} alone, and {reason}: {way}, or is given up when the host is removed"
+            self.refusals.append(Refusal(one.role, one.part, one.host, told))
+        self._room[host.id].take(Fit(one.engine, None, one.ram_mb, one.vram_mb, 0, one.gpu))
+        self._held[host.id][one.role] = one.part
+        self.placed.append(replace(one, epoch=self._snapshot.epoch))
 
     def _demand(self, step: _Step) -> Demand:
         role = step.spec.name

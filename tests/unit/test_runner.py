@@ -40,6 +40,15 @@ def test_new_epoch_of_the_same_engine_restarts_nothing() -> None:
     assert not (work.stop)
 
 
+def test_a_standby_becomes_the_main_one_without_a_restart() -> None:
+    """A host holds one part of a role: another part of it with the same engine is the same work."""
+    standby = replace(LLM, part="standby")
+    work = reconcile([LLM], {key(standby): standby})
+    assert work.keep == (LLM,)
+    assert not (work.start)
+    assert not (work.stop)
+
+
 def test_another_model_is_a_restart() -> None:
     """The old engine is stopped and one with the new model started."""
     bigger = replace(LLM, epoch=4, model="big")

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from morgand.clock import SystemClock
 from morgand.cluster import keys
 from morgand.cluster.local import LocalStore
-from morgand.cluster.store import Put
-from morgand.config import load
-from morgand.errors import InvalidInput, NotFound
-from morgand.clock import SystemClock
 from morgand.cluster.mirror import Mirror
-from morgand.config import Config
+from morgand.cluster.store import Put
+from morgand.config import Config, load
+from morgand.errors import InvalidInput, NotFound
 from morgand.settings import Settings
 
 

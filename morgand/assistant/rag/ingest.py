@@ -8,6 +8,7 @@ not finished is processed again from its object, and the index is compared with 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import logging
 import mimetypes
@@ -35,6 +36,7 @@ PUBLISHED_TOGETHER = 32  # documents in one write of the index
 ATTEMPTS = 10  # per document while storage or an engine fails; then it is FAILED, its original is kept
 PAUSE_S = 2.0
 PAGE = 1000
+LOOK_EVERY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +63,12 @@ class Ingestor:
         settings: Callable[[], Config],
         spool_dir: Path,
         clock: Clock | None = None,
+        shared: Callable[[], bool] = lambda: False,
     ) -> None:
+        """``shared``: whether other hosts accept documents too, which this one then has to look for."""
         self.spool_dir = spool_dir
+        self._shared = shared
+        self._running = False
         self.reconciler = Reconciler(library, vectors)
         self._library = library
         self._objects = objects
@@ -95,7 +101,7 @@ class Ingestor:
                 document, new = await self._library.add(self._new_document(name, source, size, digest, key))
         finally:
             await asyncio.to_thread(path.unlink, missing_ok=True)
-        if new:
+        if new and self._running:  # else the host that processes documents finds it in the library
             self._enqueue(document.id)
         return document, new
 
@@ -119,11 +125,21 @@ class Ingestor:
 
     async def run(self) -> None:
         """Process documents until cancelled: extract, embed, complete, each stage ahead of the next by a few."""
+        self._pending.clear()  # of an earlier run, which may have ended long ago
+        self._known.clear()
+        self._running = True
+        try:
+            await self._run()
+        finally:
+            self._running = False
+
+    async def _run(self) -> None:
         extracted: asyncio.Queue[Work] = asyncio.Queue(maxsize=EXTRACTED_AHEAD)
         finishing: asyncio.Queue[Work] = asyncio.Queue(maxsize=2 * BATCH)
         publishing: asyncio.Queue[Finished] = asyncio.Queue(maxsize=PUBLISHED_TOGETHER)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._resume())
+            group.create_task(self._look())
             group.create_task(self._extract(extracted))
             group.create_task(self._stage.batch(extracted, finishing))
             for _ in range(IN_FLIGHT):
@@ -149,6 +165,15 @@ class Ingestor:
         if older:
             log.info("ingestion resumed", extra={"documents": len(older)})
         await self._sweep()
+
+    async def _look(self) -> None:
+        """Find what other hosts have accepted."""
+        while True:
+            await self._clock.sleep(LOOK_EVERY_S)
+            if self._shared():
+                with contextlib.suppress(Unavailable):
+                    for document in await self._library.documents(state=DocumentState.PENDING, limit=PAGE):
+                        self._enqueue(document.id)
 
     async def _unfinished(self) -> list[Document]:
         found: list[Document] = []

@@ -7,7 +7,7 @@ from morgand.state import EngineOption, Part, Rank, RoleSpec
 SPEC = RoleSpec(
     name="core",
     purpose="the assistant's pipeline: turns, retrieval, ingestion",
-    parts=(Part("active", low=1, high=3),),
+    parts=(Part("main"), Part("active", required=False, high=2)),  # the main one also processes documents
     engines=(EngineOption("assistant"),),
     rank=(Rank.ALWAYS_FIRST, Rank.RAM),
     ram_mb=256,

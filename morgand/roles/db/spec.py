@@ -8,7 +8,7 @@ SPEC = RoleSpec(
     name="db",
     purpose="conversations, documents and everything that must not be lost",
     parts=(Part("primary"), Part("standby", required=False, engines=("postgresql",))),
-    engines=(EngineOption("sqlite"), EngineOption("postgresql")),
+    engines=(EngineOption("sqlite", bound=True), EngineOption("postgresql")),
     rank=(Rank.ALWAYS_FIRST, Rank.NO_GPU_FIRST, Rank.RAM),
     ram_mb=256,
     disk_mb=500,

@@ -8,7 +8,7 @@ SPEC = RoleSpec(
     name="objects",
     purpose="original files of documents",
     parts=(Part("main"), Part("replica", required=False, engines=("seaweedfs",))),
-    engines=(EngineOption("folder"), EngineOption("seaweedfs")),
+    engines=(EngineOption("folder", bound=True), EngineOption("seaweedfs")),
     rank=(Rank.ALWAYS_FIRST, Rank.DISK),
     ram_mb=32,
     disk_mb=500,

@@ -46,6 +46,38 @@ async def test_every_leadership_has_a_higher_epoch(tmp_path: Path) -> None:
     assert epochs == sorted(set(epochs))
 
 
+class Shared(LocalStore):
+    """A store that several hosts write to."""
+
+    @property
+    def alone(self) -> bool:
+        return False
+
+
+async def test_a_leader_is_left_alone_until_it_is_lost_or_resigns(tmp_path: Path) -> None:
+    """Whoever waits takes over with a higher epoch, and the old leader's writes are refused from then on."""
+    store = await Shared.open(tmp_path)
+    first = await election.campaign(store, "a")
+    gone = asyncio.Event()
+
+    async def lost(leader: str) -> None:
+        assert leader == "a"
+        await gone.wait()
+
+    waiting = asyncio.ensure_future(election.campaign(store, "b", lost))
+    await asyncio.sleep(0.05)
+    assert not waiting.done()
+    gone.set()
+    second = await asyncio.wait_for(waiting, 5)
+    assert (second.host, second.epoch) == ("b", first.epoch + 1)
+    with pytest.raises(StoreConflict):
+        await store.txn([first.fence()], [Put("/x", b"1")])
+    waiting = asyncio.ensure_future(election.campaign(store, "a"))
+    await asyncio.sleep(0.05)
+    await election.resign(store, second)
+    assert (await asyncio.wait_for(waiting, 5)).epoch == second.epoch + 1
+
+
 async def test_a_plan_of_an_ended_epoch_is_fenced(tmp_path: Path) -> None:
     store = await LocalStore.open(tmp_path)
     await joined(store, "a")

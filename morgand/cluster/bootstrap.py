@@ -1,0 +1,181 @@
+"""etcd on a voter: its configuration, and its process.
+
+Members of etcd know each other by the name ``peer.morgan`` in their certificates, not by addresses: an address that
+changes breaks nothing. Certificates and the list of revoked ones are read anew at every handshake.
+Source: etcd 3.4, embed/config.go and pkg/transport/listener.go (``TLSInfo`` has no flags for some of its fields; a
+configuration file reaches them).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+
+from morgand.cluster.voters import CLIENT_PORT, PEER_PORT
+from morgand.errors import MorganError, StorageFull
+from morgand.state import RoleState
+
+PEER_NAME = "peer.morgan"
+HEARTBEAT_MS, ELECTION_MS = 100, 1000
+MAX_TXN_OPS = 8192  # a plan for 1,000 hosts is one transaction
+MAX_REQUEST_BYTES = 4 * 2**20
+QUOTA_BYTES = 2 * 2**30
+PROBE_DEADLINE_S = 1.0
+
+Probe = Callable[[], Awaitable[bool]]
+Report = Callable[[RoleState, str | None], None]
+Keep = Callable[[str, tuple[str, ...], Probe, Report], Awaitable[None]]  # run a program until cancelled
+
+
+@dataclass(frozen=True, slots=True)
+class VoterPlace:
+    """Where a voter runs. ``folder`` (DATA_DIR/cluster) holds ca.pem, cert.pem, key.pem, crl.pem, and etcd's data."""
+
+    host_id: str
+    address: str
+    port: int  # the host's first one
+    cluster_id: str
+    folder: Path
+
+    @property
+    def client_url(self) -> str:
+        return f"https://{self.address}:{self.port + CLIENT_PORT}"
+
+    @property
+    def peer_url(self) -> str:
+        return f"https://{self.address}:{self.port + PEER_PORT}"
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "etcd"
+
+
+def etcd_config(place: VoterPlace, initial: Mapping[str, str], *, existing: bool) -> dict[str, Any]:
+    """etcd's configuration file as a value. ``initial``: member name to peer URL, of all members including this one."""
+    security = {
+        "cert-file": str(place.folder / "cert.pem"), "key-file": str(place.folder / "key.pem"),
+        "trusted-ca-file": str(place.folder / "ca.pem"), "client-cert-auth": True,
+    }  # fmt: skip
+    revoked = {"CRLFile": str(place.folder / "crl.pem")}
+    return {
+        "name": place.host_id,
+        "data-dir": str(place.data),
+        "listen-client-urls": place.client_url,
+        "advertise-client-urls": place.client_url,
+        "listen-peer-urls": place.peer_url,
+        "initial-advertise-peer-urls": place.peer_url,
+        "initial-cluster": ",".join(f"{name}={url}" for name, url in sorted(initial.items())),
+        "initial-cluster-state": "existing" if existing else "new",
+        "initial-cluster-token": place.cluster_id,
+        "strict-reconfig-check": True,
+        "pre-vote": True,
+        "heartbeat-interval": HEARTBEAT_MS,
+        "election-timeout": ELECTION_MS,
+        "auto-compaction-mode": "periodic",
+        "auto-compaction-retention": "1h",
+        "max-txn-ops": MAX_TXN_OPS,
+        "max-request-bytes": MAX_REQUEST_BYTES,
+        "quota-backend-bytes": QUOTA_BYTES,
+        "enable-grpc-gateway": True,  # on by default as a flag, off in a file
+        "client-transport-security": security,
+        "peer-transport-security": security,
+        "ClientTLSInfo": revoked,
+        "PeerTLSInfo": {
+            **revoked, "AllowedHostname": PEER_NAME, "ServerName": PEER_NAME, "SkipClientSANVerify": True,
+        },
+        "logger": "zap",
+        "log-outputs": ["stderr"],
+        "log-level": "warn",
+    }  # fmt: skip
+
+
+class EtcdProcess:
+    """etcd on this host. ``keep`` runs a program, supervised; ``program`` is how etcd is called."""
+
+    def __init__(
+        self, place: VoterPlace, keep: Keep, tls: ssl.SSLContext, *, program: tuple[str, ...] = ("etcd",)
+    ) -> None:
+        self.place = place
+        self._keep, self._tls, self._program = keep, tls, program
+        self._config = place.folder / "etcd.json"
+        self._member = place.folder / "etcd.member"
+
+    @property
+    def prepared(self) -> bool:
+        """Whether this host is to run etcd: known without asking anybody, so that all voters can start at once."""
+        return self._config.exists()
+
+    @property
+    def member(self) -> str:
+        """The member of etcd that the data here belong to; empty when that was never written down."""
+        try:
+            return self._member.read_text()
+        except FileNotFoundError:
+            return ""
+
+    def prepare(self, initial: Mapping[str, str], *, existing: bool, member: str = "") -> None:
+        """Write the configuration; what an earlier member left here goes. Blocking. Raises StorageFull, MorganError."""
+        try:
+            self.wipe()
+            self.place.data.mkdir(mode=0o700)
+            _write(self._member, member.encode())
+            config = etcd_config(self.place, initial, existing=existing)
+            _write(self._config, msgspec.json.format(msgspec.json.encode(config)))  # JSON is YAML
+        except OSError as err:
+            raise _translated(err, self.place.folder) from err
+
+    def relocate(self) -> None:
+        """Follow a new address of this host; takes effect at the next start. Blocking."""
+        config = msgspec.json.decode(self._config.read_bytes(), type=dict[str, Any])
+        fresh = etcd_config(self.place, {}, existing=True)
+        kept = {name: config[name] for name in ("initial-cluster", "initial-cluster-state") if name in config}
+        _write(self._config, msgspec.json.format(msgspec.json.encode({**fresh, **kept})))
+
+    def wipe(self) -> None:
+        """A removed member's data must never be used again. Blocking."""
+        self._config.unlink(missing_ok=True)
+        self._member.unlink(missing_ok=True)
+        shutil.rmtree(self.place.data, ignore_errors=True)
+
+    async def run(self, report: Report) -> None:
+        """Run etcd until cancelled."""
+        await self._keep("etcd", (*self._program, "--config-file", str(self._config)), self.alive, report)
+
+    async def alive(self) -> bool:
+        """Whether the process answers. Not whether it has a quorum: restarting it would not bring one."""
+        try:
+            async with (
+                asyncio.timeout(PROBE_DEADLINE_S),
+                aiohttp.ClientSession() as session,
+                session.get(
+                    f"{self.place.peer_url}/version", ssl=self._tls, server_hostname=f"{self.place.host_id}.morgan"
+                ) as response,
+            ):
+                return response.status == 200
+        except (TimeoutError, aiohttp.ClientError, OSError):
+            return False
+
+
+def _write(file: Path, content: bytes) -> None:
+    fresh = file.with_name(f"{file.name}.new")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as opened:
+        opened.write(content)
+        opened.flush()
+        os.fsync(opened.fileno())
+    fresh.replace(file)
+
+
+def _translated(err: OSError, folder: Path) -> MorganError:
+    return StorageFull(
+        f"etcd cannot be set up in {folder}: {err.strerror}.", remedy="Free space on its disk and make it writable."
+    )

@@ -1,0 +1,122 @@
+"""A host's own part in etcd: it runs etcd while the cluster wants it to, and never with data of a former membership."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from enum import StrEnum
+
+from morgand.clock import Clock
+from morgand.cluster import codec, keys
+from morgand.cluster.bootstrap import EtcdProcess, Report
+from morgand.cluster.etcd import EtcdClient
+from morgand.cluster.etcd_wire import EtcdMember
+from morgand.cluster.store import ClusterStore
+from morgand.cluster.voters import VoterRecord, VoterState
+from morgand.errors import MorganError, Unavailable
+from morgand.state import RoleState
+
+log = logging.getLogger("morgand.seat")
+
+PAUSE_S = 1.0
+
+
+class Act(StrEnum):
+    KEEP = "keep"  # whatever runs or does not
+    JOIN = "join"  # begin as the member the record names
+    LEAVE = "leave"
+
+
+def act(record: VoterRecord | None, prepared: bool, member: str, listed: bool) -> Act:  # noqa: FBT001 - a table's columns
+    """What to do about this host's etcd. ``listed``: etcd's other members know a member of this host."""
+    if record is None:
+        return Act.LEAVE if prepared and not listed else Act.KEEP
+    if record.state is VoterState.WANTED:
+        return Act.KEEP
+    if not prepared or (member and member != record.member):
+        return Act.JOIN
+    return Act.KEEP
+
+
+class OwnSeat:
+    """``run`` never ends by itself. ``report`` hears the state of etcd on this host."""
+
+    def __init__(
+        self, store: ClusterStore, client: EtcdClient, process: EtcdProcess, clock: Clock, report: Report
+    ) -> None:
+        self._store, self._client, self._process = store, client, process
+        self._clock, self._report = clock, report
+        self._running: asyncio.Task[None] | None = None
+
+    async def run(self) -> None:
+        try:
+            while True:
+                if self._process.prepared:
+                    self._start()
+                try:
+                    await self._follow()
+                except MorganError as err:
+                    log.debug("own seat not followed", extra={"reason": err.message})
+                await self._clock.sleep(PAUSE_S)
+        finally:
+            await self._stop()
+
+    async def _follow(self) -> None:
+        """Until the store cannot be read."""
+        key = keys.voter(self._process.place.host_id)
+        items, revision = await self._store.list(key)
+        await self._obey(codec.decode(VoterRecord, items[0].value, key=key) if items else None)
+        async for changes in self._store.watch(key, revision):
+            found = [change.item for change in changes.changes if change.key == key]
+            if found or changes.resync:
+                item = found[-1] if found else None
+                await self._obey(codec.decode(VoterRecord, item.value, key=key) if item else None)
+
+    async def _obey(self, record: VoterRecord | None) -> None:
+        if self._store.alone:
+            return
+        process = self._process
+        members = await self._client.members() if record is None and process.prepared else ()
+        listed = any(_mine(one, process) for one in members)
+        what = act(record, process.prepared, process.member, listed)
+        if what is Act.KEEP:
+            return
+        await self._stop()
+        if what is Act.LEAVE:
+            await asyncio.to_thread(process.wipe)
+            log.info("this host votes no longer")
+            return
+        assert record is not None
+        await self._join(record)
+        self._start()
+
+    async def _join(self, record: VoterRecord) -> None:
+        """Raises Unavailable while etcd does not list this host yet."""
+        members = await self._client.members()
+        if not any(f"{one.id:x}" == record.member for one in members):
+            raise Unavailable(f"etcd has no member {record.member}.")
+        me = self._process.place.host_id
+        initial = {
+            me if f"{one.id:x}" == record.member else one.name or f"{one.id:x}": url
+            for one in members for url in one.peer_urls[:1]
+        }  # fmt: skip
+        await asyncio.to_thread(self._process.prepare, initial, existing=True, member=record.member)
+        log.info("this host becomes a voter", extra={"member": record.member})
+
+    def _start(self) -> None:
+        if self._running is None or self._running.done():
+            self._running = asyncio.create_task(self._process.run(self._report), name="etcd")
+
+    async def _stop(self) -> None:
+        if self._running is None:
+            return
+        self._running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._running
+        self._running = None
+        self._report(RoleState.STOPPING, None)
+
+
+def _mine(member: EtcdMember, process: EtcdProcess) -> bool:
+    return member.name == process.place.host_id or f"{member.id:x}" == process.member

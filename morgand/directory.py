@@ -1,0 +1,85 @@
+"""Who holds what and where hosts are, as this host last heard: what calls between hosts are routed by."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from morgand.cluster import codec, keys
+from morgand.cluster.mirror import Mirror
+from morgand.peers.route import Holder
+from morgand.state import Assignment, HostState, RoleState, RoleStatus
+
+
+class ClusterDirectory:
+    """Implements ``peers.route.Directory`` over the copy of the cluster's truth; decoded once per change."""
+
+    def __init__(self, me: str, mirror: Mirror, own: Callable[[], list[RoleStatus]]) -> None:
+        self._me, self._mirror, self._own = me, mirror, own
+        self._revision = -1
+        self._hosts: dict[str, codec.HostRecord] = {}
+        self._assignments: dict[str, list[Assignment]] = {}
+        self._ready: set[tuple[str, str]] = set()  # role, host
+
+    @property
+    def me(self) -> str:
+        return self._me
+
+    @property
+    def alone(self) -> bool:
+        self._read()
+        return len(self._hosts) < 2
+
+    def next(self) -> asyncio.Event:
+        return self._mirror.next()
+
+    def holders(self, role: str) -> Sequence[Holder]:
+        """Holders on hosts that are not fenced; one that says goodbye serves what it still holds.
+
+        Of itself a host knows at once how it stands.
+        """
+        self._read()
+        own = {one.role for one in self._own() if one.state is RoleState.READY}
+        return [
+            Holder(
+                one.host, one.part, one.epoch,
+                ready=role in own if one.host == self._me else (role, one.host) in self._ready,
+            )
+            for one in self._assignments.get(role, ())
+            if one.host in self._hosts and self._hosts[one.host].state is not HostState.FENCED
+        ]  # fmt: skip
+
+    def held(self, role: str) -> Assignment | None:
+        """This host's own assignment of a role."""
+        self._read()
+        return next((one for one in self._assignments.get(role, ()) if one.host == self._me), None)
+
+    def address_of(self, host: str) -> str | None:
+        self._read()
+        found = self._hosts.get(host)
+        return found.peer or None if found else None
+
+    def hosts(self) -> dict[str, codec.HostRecord]:
+        self._read()
+        return self._hosts
+
+    def others(self) -> list[str]:
+        """Ids of the other hosts that can be spoken to."""
+        return [host for host, record in self.hosts().items() if host != self._me and record.peer]
+
+    def _read(self) -> None:
+        if self._revision == self._mirror.revision:
+            return
+        self._revision = self._mirror.revision
+        hosts = [codec.decode(codec.HostRecord, item.value, key=item.key) for item in self._mirror.list(keys.HOSTS)]
+        self._hosts = {one.id: one for one in hosts}
+        self._assignments = {}
+        for item in self._mirror.list(keys.ASSIGNMENTS):
+            one = codec.decode(Assignment, item.value, key=item.key)
+            self._assignments.setdefault(one.role, []).append(one)
+        self._ready = {
+            (status.role, item.key.removeprefix(keys.STATUS))
+            for item in self._mirror.list(keys.STATUS)
+            for status in codec.decode(codec.HostStatus, item.value, key=item.key).roles
+            if status.state is RoleState.READY
+        }

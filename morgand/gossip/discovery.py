@@ -1,0 +1,85 @@
+"""Finding a cluster on the local network by multicast DNS (RFC 6762, RFC 6763), with the ``zeroconf`` package.
+
+What is found is an address to try and nothing more: anybody can answer. A network that drops multicast finds nothing,
+which costs a person the typing of an address.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from zeroconf import ServiceStateChange, Zeroconf
+from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
+
+SERVICE = "_morgan._tcp.local."
+RESOLVE_MS = 1000
+MAX_FOUND = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A host that says it is of a cluster; ``port`` is that of its API for hosts."""
+
+    cluster: str
+    name: str
+    address: str
+    port: int
+
+
+@contextlib.asynccontextmanager
+async def advertised(cluster: str, name: str, host: str, address: str, port: int) -> AsyncIterator[None]:
+    """Be found while this lasts, on the interface of ``address`` alone. Without multicast nothing happens."""
+    info = AsyncServiceInfo(
+        SERVICE, f"{host}.{SERVICE}", addresses=[ipaddress.ip_address(address).packed], port=port,
+        properties={"cluster": cluster, "name": name}, server=f"{host}.local.",
+    )  # fmt: skip
+    async with contextlib.AsyncExitStack() as stack:
+        with contextlib.suppress(OSError):
+            zeroconf = AsyncZeroconf(interfaces=[address])
+            stack.push_async_callback(zeroconf.async_close)
+            await (await zeroconf.async_register_service(info, allow_name_change=False))
+        yield
+
+
+async def find(timeout_s: float) -> list[Found]:
+    """Hosts that answer within the time."""
+    found: dict[str, Found] = {}
+    names: asyncio.Queue[str] = asyncio.Queue(maxsize=MAX_FOUND)
+
+    def heard(zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange) -> None:
+        del zeroconf, service_type
+        if state_change is ServiceStateChange.Added and not names.full():
+            names.put_nowait(name)
+
+    try:
+        zeroconf = AsyncZeroconf()
+    except OSError:
+        return []
+    browser = AsyncServiceBrowser(zeroconf.zeroconf, SERVICE, handlers=[heard])
+    try:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while True:
+                    name = await names.get()
+                    one = await _resolve(zeroconf, name)
+                    if one is not None:
+                        found[name] = one
+    finally:
+        await browser.async_cancel()
+        await zeroconf.async_close()
+    return list(found.values())
+
+
+async def _resolve(zeroconf: AsyncZeroconf, name: str) -> Found | None:
+    info = AsyncServiceInfo(SERVICE, name)
+    if not await info.async_request(zeroconf.zeroconf, RESOLVE_MS) or info.port is None:
+        return None
+    addresses = info.parsed_addresses()
+    said = {
+        key.decode(errors="replace"): (value or b"").decode(errors="replace") for key, value in info.properties.items()
+    }
+    return Found(said.get("cluster", ""), said.get("name", ""), addresses[0], info.port) if addresses else None

@@ -1,0 +1,59 @@
+"""Objects wherever they are: files travel between hosts, and what was fetched is kept for the next reading."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+from uuid import uuid4
+
+from morgand.errors import Fenced, Unavailable
+from morgand.peers.route import Holder, Rounds, Route, client_of, routed
+from morgand.ports import Objects
+
+T = TypeVar("T")
+
+ROLE = "objects"
+
+
+class RoutedObjects:
+    """Implements ``ports.Objects``. ``folder`` holds fetched copies; they are the caller's to keep small."""
+
+    def __init__(self, route: Route, local: Objects, folder: Path) -> None:
+        self._route = route
+        self._local = local
+        self._folder = folder
+        self._plain = routed(Objects, route, local)  # type: ignore[type-abstract]  # a Protocol is what is meant
+
+    async def put_file(self, path: Path) -> str:
+        async def remote(holder: Holder) -> str:
+            return await client_of(self._route).send_file(holder.host, ROLE, path, epoch=holder.epoch)
+
+        return await self._at_holder(remote, lambda: self._local.put_file(path))
+
+    async def path(self, key: str) -> Path:
+        """A local file: the object itself, or a copy that was fetched for this reading."""
+
+        async def remote(holder: Holder) -> Path:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            target = self._folder / f"{os.path.basename(key)}-{uuid4().hex}"  # noqa: PTH119 - a key, not a path
+            await client_of(self._route).fetch_file(holder.host, ROLE, key, target, epoch=holder.epoch)
+            return target
+
+        return await self._at_holder(remote, lambda: self._local.path(key))
+
+    async def delete(self, key: str) -> None:
+        await self._plain.delete(key)
+
+    async def keys(self) -> list[str]:
+        return await self._plain.keys()
+
+    async def _at_holder(self, remote: Callable[[Holder], Awaitable[T]], local: Callable[[], Awaitable[T]]) -> T:
+        rounds = Rounds(self._route, {})
+        while True:
+            holder = await rounds.next()
+            try:
+                return await (local() if holder.host == self._route.directory.me else remote(holder))
+            except (Unavailable, Fenced) as err:
+                rounds.failed(err)

@@ -1,0 +1,230 @@
+"""Whom to ask: the engine on this host when it holds the role, else the hosts that do, one after the other.
+
+``candidates`` is the decision (values in, values out); ``routed`` makes a port of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar, cast
+
+from morgand.clock import Clock
+from morgand.errors import Fenced, MorganError, Unavailable
+from morgand.peers import wire
+from morgand.peers.client import PeerClient
+from morgand.peers.wire import Signature
+
+T = TypeVar("T")
+
+FIRST_PARTS = ("main", "primary")
+ONE_TRUTH = frozenset({"db", "objects", "vectors"})  # only the first part answers: a standby may be behind
+ONCE = frozenset({"add_feedback"})  # not the same when done twice: never repeated once it may have been done
+LOOK_AGAIN_S = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A host that is assigned a part of a role. ``ready`` is what it last said of itself."""
+
+    host: str
+    part: str
+    epoch: int
+    ready: bool
+
+
+class Directory(Protocol):
+    """Who holds what, as far as this host knows."""
+
+    @property
+    def me(self) -> str: ...
+
+    def holders(self, role: str) -> Sequence[Holder]: ...
+
+    def next(self) -> asyncio.Event:
+        """Set when something has changed since this call."""
+        ...
+
+    @property
+    def alone(self) -> bool:
+        """There is no other host: waiting for one is in vain."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """How a port of a role is reached. ``patience_s``: how long to wait for a role that is moving."""
+
+    role: str
+    port: str
+    directory: Directory
+    client: Callable[[], PeerClient | None]
+    clock: Clock
+    patience_s: float
+
+
+def candidates(
+    role: str, holders: Iterable[Holder], me: str, *, busy: Mapping[str, int], suspects: frozenset[str] = frozenset()
+) -> list[Holder]:
+    """Ready holders in the order to ask them: those not suspect, this host, the idlest, the first part."""
+    able = [one for one in holders if one.ready and (role not in ONE_TRUTH or one.part in FIRST_PARTS)]
+    spread = role.startswith("llm")  # engines that are busy for seconds: the idle one is asked first
+    return sorted(
+        able,
+        key=lambda one: (
+            one.host in suspects,
+            busy.get(one.host, 0) if spread else 0,
+            one.host != me,
+            one.part not in FIRST_PARTS,
+            one.host,
+        ),
+    )
+
+
+def routed(protocol: type[T], route: Route, local: T) -> T:
+    """An object that implements the port ``protocol`` wherever its role is held.
+
+    Calls are repeated at the next candidate while nothing of an answer has been given out. Writes of History and
+    Library carry ids made by the caller, so that doing them twice is doing them once; what is not so is in ``ONCE``.
+    """
+    return cast("T", _Routed(protocol, route, local))
+
+
+class _Routed:
+    def __init__(self, protocol: type, route: Route, local: Any) -> None:
+        self._protocol = protocol
+        self._route = route
+        self._local = local
+        self._busy: dict[str, int] = {}
+
+    def __getattr__(self, method: str) -> Callable[..., Any]:
+        signature = wire.signature_of(self._protocol, method)
+        do: Callable[..., Any]
+        if signature.streamed:
+
+            def do(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+                return self._stream(signature, args, kwargs)
+        else:
+
+            async def do(*args: Any, **kwargs: Any) -> Any:
+                return await self._call(signature, args, kwargs)
+
+        self.__dict__[method] = do  # found directly from the second time on
+        return do
+
+    async def _call(self, signature: Signature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        rounds = Rounds(self._route, self._busy)
+        while True:
+            holder = await rounds.next()
+            with counted(self._busy, holder.host):
+                try:
+                    return await self._ask(holder, signature, args, kwargs)
+                except (Unavailable, Fenced) as err:
+                    if signature.method in ONCE and isinstance(err, Unavailable):
+                        raise
+                    rounds.failed(err)
+
+    async def _ask(self, holder: Holder, signature: Signature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if holder.host == self._route.directory.me:
+            return await getattr(self._local, signature.method)(*args, **kwargs)
+        body = wire.pack_arguments(signature, args, kwargs)
+        return await client_of(self._route).call(holder.host, self._route.port, signature, body, epoch=holder.epoch)
+
+    async def _stream(self, signature: Signature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> AsyncIterator[Any]:
+        """Repeated at the next candidate only while nothing has been given out."""
+        rounds = Rounds(self._route, self._busy)
+        while True:
+            holder = await rounds.next()
+            begun = False
+            with counted(self._busy, holder.host):
+                try:
+                    async with aclosing(self._open(holder, signature, args, kwargs)) as items:
+                        async for item in items:
+                            begun = True
+                            yield item
+                        return
+                except (Unavailable, Fenced) as err:
+                    if begun:
+                        raise
+                    rounds.failed(err)
+
+    def _open(
+        self, holder: Holder, signature: Signature, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> AsyncGenerator[Any, None]:
+        if holder.host == self._route.directory.me:
+            return cast("AsyncGenerator[Any, None]", getattr(self._local, signature.method)(*args, **kwargs))
+        body = wire.pack_arguments(signature, args, kwargs)
+        client = client_of(self._route)
+        found = client.stream(holder.host, self._route.port, signature, body, epoch=holder.epoch)
+        return cast("AsyncGenerator[Any, None]", found)
+
+
+class Rounds:
+    """The holders to try for one call: each once, then again for as long as patience lasts."""
+
+    def __init__(self, route: Route, busy: Mapping[str, int]) -> None:
+        self._route = route
+        self._busy = busy
+        self._left: list[Holder] = []
+        self._first = True
+        self._reason: MorganError | None = None
+        self._deadline = route.clock.monotonic() + route.patience_s
+
+    def failed(self, reason: MorganError) -> None:
+        self._reason = reason
+
+    async def next(self) -> Holder:
+        """The next one to ask. Raises the last failure, or Unavailable when nobody holds the role."""
+        directory = self._route.directory
+        while not self._left:
+            if directory.alone:
+                return self._alone()
+            changed = directory.next()
+            if not self._first:
+                await self._wait(changed)
+            self._first = False
+            self._left = self._candidates()
+        return self._left.pop(0)
+
+    def _alone(self) -> Holder:
+        """The engine here, whatever is said of it: it knows best what is wrong."""
+        if self._reason is not None:
+            raise self._reason
+        return Holder(self._route.directory.me, "", 0, ready=True)
+
+    def _candidates(self) -> list[Holder]:
+        client = self._route.client()
+        holders = self._route.directory.holders(self._route.role)
+        suspects = frozenset(one.host for one in holders if client is not None and client.suspect(one.host))
+        return candidates(self._route.role, holders, self._route.directory.me, busy=self._busy, suspects=suspects)
+
+    async def _wait(self, changed: asyncio.Event) -> None:
+        left_s = self._deadline - self._route.clock.monotonic()
+        if left_s <= 0:
+            raise self._reason or Unavailable(
+                f"No host performs {self._route.role} right now.", remedy="See `morganctl roles explain`."
+            )
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(LOOK_AGAIN_S, left_s)):
+                await changed.wait()
+
+
+def client_of(route: Route) -> PeerClient:
+    """Raises Unavailable while this host is not connected to others."""
+    client = route.client()
+    if client is None:
+        raise Unavailable("This host is not connected to the others.")
+    return client
+
+
+@contextlib.contextmanager
+def counted(busy: dict[str, int], host: str) -> Iterator[None]:
+    """Calls under way per host: what spreads them."""
+    busy[host] = busy.get(host, 0) + 1
+    try:
+        yield
+    finally:
+        busy[host] -= 1

@@ -1,0 +1,357 @@
+"""The cluster's truth in the real etcd: one voter, three voters, and what happens when they fail."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import signal
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from morgand.clock import SystemClock
+from morgand.cluster import codec, election, keys
+from morgand.cluster.etcd_store import EtcdStore
+from morgand.cluster.local import LocalStore
+from morgand.cluster.seat import OwnSeat
+from morgand.cluster.store import ClusterStore, Put, QuietSince, Unchanged
+from morgand.cluster.switch import MOVED, SwitchStore
+from morgand.cluster.voter_keeper import VoterKeeper
+from morgand.cluster.voters import Candidate, VoterRecord, VoterState
+from morgand.errors import MorganError, StoreConflict, Unavailable
+from morgand.security import ca
+from morgand.state import Host, Network
+from tests.engines.voters import Town, Voter, answering, running
+from tests.fakes.clusters import EMBEDDED, profile
+from tests.unit.cluster.conformance import CASES, Case
+
+pytestmark = pytest.mark.engine
+NETS = itertools.count(10 + os.getpid() % 100)
+
+
+@contextlib.asynccontextmanager
+async def founded(folder: Path) -> AsyncIterator[tuple[Town, Voter]]:
+    """A cluster with one voter, running."""
+    town = Town(folder, next(NETS))
+    first = town.host(1)
+    first.process.prepare({"h1": first.place.peer_url}, existing=False)
+    client = town.client()
+    try:
+        async with running([first]):
+            await answering(client, [first])
+            yield town, first
+    finally:
+        await town.close()
+
+
+@contextlib.asynccontextmanager
+async def three(folder: Path) -> AsyncIterator[Town]:
+    """A cluster with three voters, running."""
+    town = Town(folder, next(NETS))
+    voters = [town.host(number) for number in (1, 2, 3)]
+    initial = {voter.place.host_id: voter.place.peer_url for voter in voters}
+    for voter in voters:
+        voter.process.prepare(initial, existing=False)
+    client = town.client()
+    try:
+        async with running(voters):
+            await answering(client, voters)
+            yield town
+    finally:
+        await town.close()
+
+
+async def leader_of(town: Town) -> Voter:
+    client = town.client()
+    members = {one.id: one.name for one in await client.members()}
+    return town.voters[members[(await client.status(town.voters["h1"].endpoint)).leader]]
+
+
+async def test_etcd_does_what_every_store_does(tmp_path: Path) -> None:
+    async with founded(tmp_path) as (town, _):
+        for number, case in enumerate(CASES):
+            store = town.store()
+            await conforms(case, store, f"/case{number}/")
+            await store.close()
+
+
+async def conforms(case: Case, store: ClusterStore, at: str) -> None:
+    try:
+        await case(store, at)
+    except Exception as err:
+        raise AssertionError(case.__name__) from err
+
+
+async def test_who_has_no_certificate_of_the_cluster_gets_nothing(tmp_path: Path) -> None:
+    """Neither on the port for clients nor on that for peers: not with a revoked one, nor with a foreign one."""
+    async with founded(tmp_path) as (town, first):
+        second = town.host(2)
+        good = town.tls(second.place.folder)
+        assert await reached(first, first.place.client_url, good) == 200
+        serial = ca.facts((second.place.folder / "cert.pem").read_bytes()).serial
+        town.revoke(first.place.folder, [serial])
+        assert await reached(first, first.place.client_url, good) is None
+        assert await reached(first, first.place.peer_url, good) is None
+        (tmp_path / "other").mkdir()
+        other = Town(tmp_path / "other", town.net)
+        foreign = other.tls(other.host(3).place.folder)
+        foreign.load_verify_locations(first.place.folder / "ca.pem")
+        for url in (first.place.client_url, first.place.peer_url):
+            assert await reached(first, url, foreign) is None
+        assert oct((first.place.folder / "etcd.json").stat().st_mode)[-3:] == "600"
+
+
+async def reached(voter: Voter, url: str, tls: object) -> int | None:
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)) as session,
+            session.get(f"{url}/version", ssl=tls, server_hostname=f"{voter.place.host_id}.morgan") as response,  # type: ignore[arg-type]
+        ):
+            return response.status
+    except (aiohttp.ClientError, OSError, TimeoutError):
+        return None
+
+
+async def test_a_voter_that_poses_as_another_is_not_believed(tmp_path: Path) -> None:
+    async with founded(tmp_path) as (town, first):
+        second = town.host(2)
+        impostor = replace(first.endpoint, host_id="h2")
+        client = town.client("h2")
+        with pytest.raises(Unavailable, match="h2 cannot be reached"):
+            await client.status(impostor)
+        assert second.states == []
+
+
+async def test_a_watch_begins_anew_after_a_compaction(tmp_path: Path) -> None:
+    async with founded(tmp_path) as (town, _):
+        store = town.store()
+        for number in range(5):
+            revision = await store.txn([], [Put("/a", str(number).encode()), Put(f"/b{number}", b"1")])
+        await store._client.call("kv/compaction", {"revision": str(revision), "physical": True}, dict)
+        changes = await asyncio.wait_for(anext(store.watch("/a", 0)), 5)
+        assert (changes.revision, changes.resync) == (revision, True)
+        assert [(one.key, one.item and one.item.value) for one in changes.changes] == [("/a", b"4")]
+
+
+async def test_a_big_plan_is_one_transaction(tmp_path: Path) -> None:
+    async with founded(tmp_path) as (town, _):
+        store = town.store()
+        puts = [Put(f"/assignments/{number}", b"x" * 300) for number in range(3000)]
+        assert len((await store.list("/assignments/"))[0]) == 0
+        await store.txn([QuietSince("/assignments/", 0)], puts)
+        assert len((await store.list("/assignments/"))[0]) == 3000
+
+
+async def test_nothing_can_be_read_or_written_without_a_majority(tmp_path: Path) -> None:
+    """It says so after the client's patience, and names the voters; when they are back, everything goes on."""
+    async with three(tmp_path) as town:
+        store = town.store()
+        revision = await store.txn([], [Put("/a", b"1")])
+        watch = asyncio.ensure_future(anext(store.watch("/a", revision)))
+        for name in ("h2", "h3"):
+            town.voters[name].signal(signal.SIGSTOP)
+        for attempt in (store.get("/a"), store.txn([], [Put("/a", b"2")]), watch):
+            with pytest.raises(Unavailable, match=r"h1|followed"):
+                await asyncio.wait_for(attempt, 8)
+        for name in ("h2", "h3"):
+            town.voters[name].signal(signal.SIGCONT)
+        await eventually(store)
+
+
+async def eventually(store: ClusterStore, within_s: float = 10) -> float:
+    """Seconds until a write is accepted."""
+    begun = time.monotonic()
+    while True:
+        try:
+            await store.txn([], [Put("/probe", b"1")])
+        except Unavailable:
+            assert time.monotonic() - begun < within_s
+        else:
+            return time.monotonic() - begun
+
+
+async def test_writes_go_on_when_the_leader_dies(tmp_path: Path) -> None:
+    """Not one that was acknowledged is lost, none is applied twice, and nobody hears of a conflict there was not."""
+    async with three(tmp_path) as town:
+        store = town.store()
+        counter = Counter(store)
+        counting = asyncio.create_task(counter.run())
+        await asyncio.sleep(0.5)
+        leader = await leader_of(town)
+        leader.signal(signal.SIGKILL)
+        await asyncio.sleep(5)
+        counter.stop = True
+        await counting
+        item = await store.get("/count")
+        assert item is not None
+        assert counter.acknowledged <= int(item.value) <= counter.acknowledged + counter.unknown
+        assert counter.acknowledged > 20
+        assert counter.longest_s < 3.5
+
+
+class Counter:
+    """Adds one by compare-and-swap, again and again: a false conflict or a second application would show."""
+
+    def __init__(self, store: ClusterStore) -> None:
+        self._store = store
+        self.acknowledged = self.unknown = 0
+        self.longest_s = 0.0
+        self.stop = False
+
+    async def run(self) -> None:
+        value, revision = 0, 0
+        while not self.stop:
+            begun = time.monotonic()
+            try:
+                revision = await self._store.txn(
+                    [Unchanged("/count", revision)], [Put("/count", str(value + 1).encode())]
+                )
+            except Unavailable:
+                self.unknown += 1
+                with contextlib.suppress(Unavailable):
+                    item = await self._store.get("/count")
+                    value, revision = (int(item.value), item.mod_revision) if item else (0, 0)
+            else:
+                value += 1
+                self.acknowledged += 1
+                self.longest_s = max(self.longest_s, time.monotonic() - begun)
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("which", ["leader", "follower"])
+async def test_a_frozen_voter_delays_reads_and_writes_little(tmp_path: Path, which: str) -> None:
+    """Under 2 s each; a watch that was on it goes on at another without a gap."""
+    async with three(tmp_path) as town:
+        leader = await leader_of(town)
+        frozen = leader if which == "leader" else next(one for one in town.voters.values() if one is not leader)
+        others = [name for name, one in town.voters.items() if one is not frozen]
+        store = town.store("h1", [frozen.place.host_id, *others])
+        revision = await store.txn([], [Put("/seen/0", b"1")])
+        heard: list[str] = []
+        watching = asyncio.create_task(listen(store, revision, heard))
+        await asyncio.sleep(0.5)
+        frozen.signal(signal.SIGSTOP)
+        slowest = 0.0
+        for number in range(1, 30):
+            begun = time.monotonic()
+            await store.txn([], [Put(f"/seen/{number}", b"1")])
+            wrote = time.monotonic()
+            assert await store.get(f"/seen/{number}") is not None
+            slowest = max(slowest, wrote - begun, time.monotonic() - wrote)
+            await asyncio.sleep(0.05)
+        async with asyncio.timeout(2):
+            while len(heard) < 29:
+                await asyncio.sleep(0.05)
+        watching.cancel()
+        assert heard == [f"/seen/{number}" for number in range(1, 30)]
+        assert slowest < 2
+
+
+async def listen(store: ClusterStore, revision: int, heard: list[str]) -> None:
+    async for changes in store.watch("/seen/", revision):
+        assert not changes.resync
+        heard += [one.key for one in changes.changes]
+
+
+async def test_a_transaction_whose_answer_is_lost_is_applied_once(tmp_path: Path) -> None:
+    """Sent again with the same marker it finds its own decision, and a copy that comes too late does nothing."""
+    async with founded(tmp_path) as (town, _):
+        store = town.store()
+        await store.txn([], [Put("/a", b"1")])
+        answers = []
+
+        class Twice(type(store._client)):  # type: ignore[misc]  # the client with a network that delivers everything twice
+            async def call(self, path, body, kind):  # type: ignore[no-untyped-def]
+                if path == "kv/txn":
+                    answers.append(await super().call(path, body, kind))
+                return await super().call(path, body, kind)
+
+        twice = EtcdStore(
+            Twice(lambda: [town.voters["h1"].endpoint], town.tls(town.voters["h1"].place.folder), name="x")
+        )
+        item = await twice.get("/a")
+        assert item is not None
+        revision = await twice.txn([Unchanged("/a", item.mod_revision)], [Put("/a", b"2")])
+        assert (await twice.get("/a")) == replace(item, value=b"2", mod_revision=revision)
+        with pytest.raises(StoreConflict):
+            await twice.txn([Unchanged("/a", item.mod_revision)], [Put("/a", b"3")])
+        assert len(answers) == 2
+        await twice.close()
+
+
+async def test_a_lone_hosts_store_moves_into_etcd(tmp_path: Path) -> None:
+    """Its watchers hear everything anew, and its leader's next write is refused: it has to win again."""
+    async with founded(tmp_path) as (town, _):
+        (tmp_path / "local").mkdir()
+        local = await LocalStore.open(tmp_path / "local")
+        store = SwitchStore(local)
+        await store.txn([], [Put(f"/hosts/{number:03}", b"x" * 2000) for number in range(500)])
+        held = await election.campaign(store, "h1")
+        watch = store.watch("/hosts/", held.revision)
+        heard = asyncio.ensure_future(anext(watch))
+        target = town.store()
+        await store.move(target)
+        assert not store.alone
+        changes = await asyncio.wait_for(heard, 5)
+        assert (changes.resync, len(changes.changes)) == (True, 500)
+        with pytest.raises(StoreConflict):
+            await store.txn([held.fence()], [Put("/late", b"1")])
+        again = await election.campaign(store, "h1")
+        assert (again.epoch, again.revision > held.revision) == (held.epoch + 1, True)
+        await store.txn([again.fence()], [Put("/hosts/new", b"1")])
+        changes = await asyncio.wait_for(anext(watch), 5)
+        assert [one.key for one in changes.changes] == ["/hosts/new"]
+        assert await target.get(MOVED) is not None
+
+
+async def test_one_voter_becomes_three_when_there_are_three_hosts(tmp_path: Path) -> None:
+    """One at a time, first as a learner; two hosts keep one voter. Then any one of them can die."""
+    async with founded(tmp_path) as (town, first):
+        candidates = [candidate(town, first)]
+        store = town.store(endpoints=["h1"])
+        held = await election.campaign(store, "h1")
+        client = town.client(endpoints=["h1"])
+        keeper = VoterKeeper(store, client, SystemClock(), lambda: tuple(candidates), steady_s=1.0)
+        async with asyncio.TaskGroup() as group:
+            keeping = group.create_task(keeper.run(held))
+            seats = []
+            for number in (2, 3):
+                voter = town.host(number)
+                candidates.append(candidate(town, voter))
+                own = town.store(voter.place.host_id, ["h1"])
+                seat = OwnSeat(own, own._client, voter.process, SystemClock(), voter.report)
+                seats.append(group.create_task(seat.run()))
+                if number == 2:
+                    await asyncio.sleep(3)
+                    assert list(await states(store)) == ["h1"]
+            async with asyncio.timeout(45):
+                while await states(store) != dict.fromkeys(("h1", "h2", "h3"), VoterState.VOTER):
+                    await asyncio.sleep(0.1)
+            first.signal(signal.SIGKILL)
+            assert await eventually(town.store()) < 4
+            for voter in town.voters.values():
+                with contextlib.suppress(AssertionError):
+                    voter.signal(signal.SIGKILL)
+            for task in (keeping, *seats):
+                task.cancel()
+
+
+def candidate(town: Town, voter: Voter) -> Candidate:
+    place = voter.place
+    found = replace(profile(engines=(*EMBEDDED, "etcd")), network=Network("lo", place.address, wired=True))
+    return Candidate(Host(place.host_id, place.host_id, place.address, found), town.port)
+
+
+async def states(store: ClusterStore) -> dict[str, VoterState]:
+    try:
+        items, _ = await store.list(keys.VOTERS)
+    except MorganError:
+        return {}
+    records = [codec.decode(VoterRecord, item.value, key=item.key) for item in items]
+    return {record.host: record.state for record in records}
