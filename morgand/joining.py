@@ -18,7 +18,7 @@ from morgand.cluster.membership import Membership
 from morgand.config import Config
 from morgand.datadir import DataDir
 from morgand.errors import Conflict, StorageFull, Unavailable
-from morgand.fingerprint.host_id import HostIdentity, adopt, load_or_create
+from morgand.fingerprint.host_id import adopt, load_or_create
 from morgand.fingerprint.machine import machine_digest
 from morgand.meeting import Contact, Meeting, Target, parse_target
 from morgand.security import ca, tokens, trust
@@ -70,11 +70,15 @@ async def join(
                 return
             sponsored = await _proven(meeting, contact, given)
             key = ca.make_key()
-            own_address = config.host.address or await asyncio.to_thread(_towards, sponsored.target)
-            request = _request(config, identity, sponsored, own_address, key, clock)
+            host = wire.JoinHost(
+                identity.id, machine_digest(), config.host_name,
+                config.host.address or await asyncio.to_thread(_towards, sponsored.target), config.cluster.port,
+                __version__, wire.PROTOCOL,
+            )  # fmt: skip
+            request = _request(sponsored, host, key, clock)
             reply = await meeting.join(sponsored.target, sponsored.ca_pem, request)
         member = Membership(
-            reply.cluster, reply.cluster_name, identity.id, own_address, config.cluster.port, reply.peers, reply.etcd,
+            reply.cluster, reply.cluster_name, host.id, host.address, host.port, reply.peers, reply.etcd
         )  # fmt: skip
         aside = await asyncio.to_thread(_enter, data.root, member, sponsored.ca_pem, reply, key, alone=before is None)
     if aside is not None:
@@ -132,13 +136,8 @@ async def _proven(meeting: Meeting, contact: Contact, given: Token | Code) -> Sp
     return Sponsored(contact.target, grant.ca.encode("ascii"), grant.invitation, grant.secret)
 
 
-def _request(
-    config: Config, identity: HostIdentity, sponsored: Sponsored, address: str, key: bytes, clock: Clock
-) -> wire.JoinRequest:
-    host = wire.JoinHost(
-        identity.id, machine_digest(), config.host_name, address, config.cluster.port, __version__, wire.PROTOCOL
-    )  # fmt: skip
-    csr = ca.make_request(key, identity.id).decode("ascii")
+def _request(sponsored: Sponsored, host: wire.JoinHost, key: bytes, clock: Clock) -> wire.JoinRequest:
+    csr = ca.make_request(key, host.id).decode("ascii")
     return wire.JoinRequest(sponsored.invitation, sponsored.secret, csr, host, clock.now().timestamp())
 
 

@@ -40,6 +40,7 @@ class Leader:
 
     async def run(self) -> None:
         while True:
+            unavailable = False
             try:
                 self._held = await election.campaign(self._store, self._me, self._sights.lost)
                 await self._lead(self._held)
@@ -47,9 +48,11 @@ class Leader:
                 log.info("leadership ended", extra={"reason": str(group.exceptions[0])})
             except* Unavailable as group:
                 log.warning("cannot lead", extra={"reason": str(group.exceptions[0])})
-                await self._clock.sleep(PAUSE_S)
+                unavailable = True
             finally:
                 self._held = None
+            if unavailable:
+                await self._clock.sleep(PAUSE_S)
 
     async def _lead(self, held: Leadership) -> None:
         async with asyncio.TaskGroup() as group:

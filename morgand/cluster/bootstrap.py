@@ -133,13 +133,6 @@ class EtcdProcess:
         except OSError as err:
             raise _translated(err, self.place.folder) from err
 
-    def relocate(self) -> None:
-        """Follow a new address of this host; takes effect at the next start. Blocking."""
-        config = msgspec.json.decode(self._config.read_bytes(), type=dict[str, Any])
-        fresh = etcd_config(self.place, {}, existing=True)
-        kept = {name: config[name] for name in ("initial-cluster", "initial-cluster-state") if name in config}
-        _write(self._config, msgspec.json.format(msgspec.json.encode({**fresh, **kept})))
-
     def wipe(self) -> None:
         """A removed member's data must never be used again. Blocking."""
         self._config.unlink(missing_ok=True)
@@ -147,8 +140,20 @@ class EtcdProcess:
         shutil.rmtree(self.place.data, ignore_errors=True)
 
     async def run(self, report: Report) -> None:
-        """Run etcd until cancelled."""
+        """Run etcd until cancelled, at the address this host has now. Raises StorageFull."""
+        await asyncio.to_thread(self._renew)
         await self._keep("etcd", (*self._program, "--config-file", str(self._config)), self.alive, report)
+
+    def _renew(self) -> None:
+        """What was true when the member began stays; etcd reads it only while it has no data."""
+        try:
+            begun = msgspec.json.decode(self._config.read_bytes(), type=dict[str, Any])
+            config = {**begun, **etcd_config(self.place, {}, existing=True)}
+            for name in ("initial-cluster", "initial-cluster-state"):
+                config[name] = begun[name]
+            _write(self._config, msgspec.json.format(msgspec.json.encode(config)))
+        except OSError as err:
+            raise _translated(err, self.place.folder) from err
 
     async def alive(self) -> bool:
         """Whether the process answers. Not whether it has a quorum: restarting it would not bring one."""

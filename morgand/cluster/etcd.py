@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import io
 import ssl
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -29,6 +28,7 @@ DEADLINE_S = 0.4
 STAGGER_S = 0.1
 PATIENCE_S = 3.0  # for a whole call: an election among the voters takes 1.3 s
 ROUND_PAUSE_S = 0.05
+AT_ONCE = 2  # copies of one request at one voter
 CHANGE_DEADLINE_S = 2.0  # a change of the voters waits until they agree
 ANSWER_LIMIT = 64 * 2**20
 CONNECTIONS = 16  # to one voter
@@ -64,21 +64,37 @@ class EtcdClient:
         return sorted(found, key=lambda one: one.host_id != self._preferred)
 
     async def call(self, path: str, body: Mapping[str, Any], kind: type[T]) -> T:
-        """Ask all voters, each a little after the one before, until one answers.
+        """Ask one voter after the other, each a little after the one before, round and round, until one answers.
 
-        Raises Unavailable after PATIENCE_S, and at once what no other voter would answer differently.
+        The rounds do not wait for the deadlines: a request that reached a voter just before its leader died is lost,
+        and only a new one gets through. Raises Unavailable after PATIENCE_S, and at once what no voter would answer
+        differently.
         """
+        running = dict[asyncio.Task[T], Endpoint]()
         reason = ""
         try:
             async with asyncio.timeout(PATIENCE_S):
                 while True:
-                    try:
-                        return await self._round(path, body, kind)
-                    except Unreached as err:
-                        reason = err.message
+                    for endpoint in self.ordered():
+                        if list(running.values()).count(endpoint) < AT_ONCE:
+                            running[asyncio.create_task(self.ask(endpoint, path, body, kind))] = endpoint
+                        done, _ = await asyncio.wait(running, timeout=STAGGER_S, return_when=asyncio.FIRST_COMPLETED)
+                        for task in done:
+                            answered = running.pop(task)
+                            try:
+                                answer = task.result()
+                            except Unreached as err:
+                                reason = err.message
+                            else:
+                                self._preferred = answered.host_id
+                                return answer
                     await asyncio.sleep(ROUND_PAUSE_S)
         except TimeoutError as err:
             raise self._unavailable(reason) from err
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
 
     async def once(self, path: str, body: Mapping[str, Any], kind: type[T]) -> T:
         """Ask one voter after another. Without an answer it is not known whether the request was performed."""
@@ -152,31 +168,6 @@ class EtcdClient:
         self._closed = True
         if self._session is not None:
             await self._session.close()
-
-    async def _round(self, path: str, body: Mapping[str, Any], kind: type[T]) -> T:
-        waiting, running = deque(self.ordered()), dict[asyncio.Task[T], Endpoint]()
-        reason = ""
-        try:
-            while waiting or running:
-                if waiting:
-                    endpoint = waiting.popleft()
-                    running[asyncio.create_task(self.ask(endpoint, path, body, kind))] = endpoint
-                patience = STAGGER_S if waiting else None
-                done, _ = await asyncio.wait(running, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    endpoint = running.pop(task)
-                    try:
-                        answer = task.result()
-                    except Unreached as err:
-                        reason = err.message
-                        continue
-                    self._preferred = endpoint.host_id
-                    return answer
-        finally:
-            for task in running:
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
-        raise Unreached(reason)
 
     def _post(
         self, endpoint: Endpoint, path: str, body: Mapping[str, Any]

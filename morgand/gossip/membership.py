@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from morgand.clock import Clock
-from morgand.errors import Unavailable
+from morgand.errors import MorganError, Unavailable
 from morgand.gossip import agent
 from morgand.gossip.agent import Place
 from morgand.gossip.serf import KEYS_S, LEAVE_S, Record, SerfClient
@@ -133,6 +133,8 @@ class Membership:
             except Unavailable as err:
                 log.debug("gossip is read again", extra={"reason": err.message})
             finally:
+                for task in self._answering:
+                    task.cancel()
                 client, self._client = self._client, None
                 if client is not None:
                     await client.close()
@@ -144,7 +146,15 @@ class Membership:
                 self._take(merge(await client.members()))
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(LOOK_EVERY_S):
-                        await event()
+                        while (record := await event()).get(b"Event") == b"query":
+                            self._asked(client, record)
+
+    def _asked(self, client: SerfClient, record: Record) -> None:
+        handler = self._answers.get(record[b"Name"].decode(errors="replace"))
+        if handler is not None and len(self._answering) < ANSWERING:
+            task = asyncio.create_task(_respond(client, record, handler))
+            self._answering.add(task)
+            task.add_done_callback(self._answering.discard)
 
     def _take(self, found: dict[str, Member]) -> None:
         for host, member in found.items():
@@ -152,6 +162,14 @@ class Membership:
             if before is None or before.status is not member.status:
                 log.info("member", extra={"host": host, "status": member.status.value, "address": member.address})
         self._members = found
+
+
+async def _respond(client: SerfClient, record: Record, handler: Answer) -> None:
+    try:
+        async with asyncio.timeout(ANSWER_S):
+            await client.respond(record[b"ID"], await handler(record[b"Payload"] or b""))
+    except (MorganError, TimeoutError) as err:  # too long, too late: who asked does without
+        log.warning("a question to the cluster was not answered", extra={"reason": str(err) or "too slow"})
 
 
 def merge(listed: Sequence[Record]) -> dict[str, Member]:

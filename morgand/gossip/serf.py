@@ -131,6 +131,7 @@ class SerfClient:
         return record
 
     async def close(self) -> None:
+        self._break("The connection to the gossip agent was closed.")
         self._reading.cancel()
         self._writer.close()
         await asyncio.gather(self._reading, return_exceptions=True)
@@ -193,10 +194,10 @@ class SerfClient:
             queue.put_nowait(body)
 
     def _break(self, reason: str) -> None:
-        self._broken = reason
+        self._broken = self._broken or reason
         for _, future in self._waiting.values():
             if not future.done():
-                future.set_exception(Unavailable(reason))
+                future.set_exception(Unavailable(self._broken))
         for queue in self._streams.values():
             if queue.full():
                 queue.get_nowait()

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from morgand.state import Profile
 
 MAX_BYTES = 400
-NAME_CHARS = 40
+NAME_CHARS, VERSION_CHARS, PEER_CHARS = 40, 24, 64  # of at most 4 bytes each
 OVERHEAD_BYTES = 3  # of a key and of a value in msgpack, at most
-OPTIONAL = ("e", "g", "n")  # dropped in this order when it gets too much
+OPTIONAL = ("e", "g", "n", "v", "p")  # dropped in this order when it gets too much
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Summary:
 def encode(profile: Profile, *, name: str, version: str, peer: str, voter: bool) -> dict[str, str]:
     """Tags of at most ``MAX_BYTES``; what is least needed is left out first."""
     tags = {
-        "n": name[:NAME_CHARS], "v": version, "p": peer, "r": str(profile.ram_mb), "c": str(profile.cpu_cores),
+        "n": name[:NAME_CHARS], "v": version[:VERSION_CHARS], "p": peer[:PEER_CHARS], "r": str(profile.ram_mb), "c": str(profile.cpu_cores),
         "d": profile.duty.value[0], "g": ",".join(str(gpu.vram_mb) for gpu in profile.gpus),
         "e": ",".join(engine.name for engine in profile.engines), "o": "1" if voter else "0",
     }  # fmt: skip

@@ -110,9 +110,8 @@ class PeerClient:
             self._suspects[host] = self._clock.monotonic() + SUSPECT_S
             raise
         finally:
-            if not doing.done():
-                doing.cancel()
-                await asyncio.gather(doing, return_exceptions=True)
+            doing.cancel()
+            await asyncio.gather(doing, return_exceptions=True)  # seen, whatever became of it
 
     async def _call(self, host: str, role: str, signature: Signature, arguments: bytes, epoch: int) -> Any:
         path = f"/peer/v1/{role}/{signature.method}"

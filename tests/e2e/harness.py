@@ -40,6 +40,7 @@ class Daemon:
 
     data_dir: Path
     settings: tuple[str, ...] = ()
+    prefix: tuple[str, ...] = ()  # what runs the daemon, in a namespace say
     process: subprocess.Popen[bytes] | None = None
     log: Path = field(init=False)
 
@@ -53,7 +54,7 @@ class Daemon:
 
     def start(self, *, ready: tuple[str, ...] = ("core", "llm", "embedder", "reranker", "vectors", "db")) -> None:
         """Start and wait until the named roles are ready."""
-        argv = [sys.executable, "-m", "morgand", "run", "--set", f"host.data_dir={self.data_dir}"]
+        argv = [*self.prefix, sys.executable, "-m", "morgand", "run", "--set", f"host.data_dir={self.data_dir}"]
         for one in ("api.listen=127.0.0.1:0", "catalog.download=false", *self.settings):
             argv += ["--set", one]
         with self.log.open("ab") as output:

@@ -17,6 +17,7 @@ import pytest
 
 from morgand.clock import SystemClock
 from morgand.cluster import codec, election, keys
+from morgand.cluster.bootstrap import EtcdProcess
 from morgand.cluster.etcd_store import EtcdStore
 from morgand.cluster.local import LocalStore
 from morgand.cluster.seat import OwnSeat
@@ -27,7 +28,7 @@ from morgand.cluster.voters import Candidate, VoterRecord, VoterState
 from morgand.errors import MorganError, StoreConflict, Unavailable
 from morgand.security import ca
 from morgand.state import Host, Network
-from tests.engines.voters import Town, Voter, answering, running
+from tests.engines.voters import Town, Voter, answering, keep, running
 from tests.fakes.clusters import EMBEDDED, profile
 from tests.unit.cluster.conformance import CASES, Case
 
@@ -224,9 +225,9 @@ class Counter:
             await asyncio.sleep(0.02)
 
 
-@pytest.mark.parametrize("which", ["leader", "follower"])
-async def test_a_frozen_voter_delays_reads_and_writes_little(tmp_path: Path, which: str) -> None:
-    """Under 2 s each; a watch that was on it goes on at another without a gap."""
+@pytest.mark.parametrize(("which", "limit_s"), [("leader", 2.3), ("follower", 0.8)])
+async def test_a_frozen_voter_delays_reads_and_writes_little(tmp_path: Path, which: str, limit_s: float) -> None:
+    """A watch that was on it goes on at another without a gap. Of a leader's followers, one stands after 1 to 2 s."""
     async with three(tmp_path) as town:
         leader = await leader_of(town)
         frozen = leader if which == "leader" else next(one for one in town.voters.values() if one is not leader)
@@ -250,7 +251,7 @@ async def test_a_frozen_voter_delays_reads_and_writes_little(tmp_path: Path, whi
                 await asyncio.sleep(0.05)
         watching.cancel()
         assert heard == [f"/seen/{number}" for number in range(1, 30)]
-        assert slowest < 2
+        assert slowest < limit_s
 
 
 async def listen(store: ClusterStore, revision: int, heard: list[str]) -> None:
@@ -310,8 +311,8 @@ async def test_a_lone_hosts_store_moves_into_etcd(tmp_path: Path) -> None:
         assert await target.get(MOVED) is not None
 
 
-async def test_one_voter_becomes_three_when_there_are_three_hosts(tmp_path: Path) -> None:
-    """One at a time, first as a learner; two hosts keep one voter. Then any one of them can die."""
+async def test_voters_come_and_go_with_the_hosts(tmp_path: Path) -> None:
+    """Two hosts keep one voter, three get three: then any of them can die. When one leaves, one is enough again."""
     async with founded(tmp_path) as (town, first):
         candidates = [candidate(town, first)]
         store = town.store(endpoints=["h1"])
@@ -335,11 +336,36 @@ async def test_one_voter_becomes_three_when_there_are_three_hosts(tmp_path: Path
                     await asyncio.sleep(0.1)
             first.signal(signal.SIGKILL)
             assert await eventually(town.store()) < 4
-            for voter in town.voters.values():
-                with contextlib.suppress(AssertionError):
-                    voter.signal(signal.SIGKILL)
+            leaving = candidates[2]
+            candidates[2] = replace(leaving, host=replace(leaving.host, draining=True))
+            async with asyncio.timeout(30):
+                while await states(store) != {"h1": VoterState.VOTER}:
+                    await asyncio.sleep(0.1)
+                while any(town.voters[name].process.prepared for name in ("h2", "h3")):
+                    await asyncio.sleep(0.1)
+            await store.txn([held.fence()], [Put("/still", b"here")])
             for task in (keeping, *seats):
                 task.cancel()
+        assert not (town.voters["h3"].place.data).exists()
+
+
+async def test_a_voter_whose_address_changes_is_the_same_voter(tmp_path: Path) -> None:
+    """Its certificate needs no new name, and what is stored stays."""
+    async with founded(tmp_path) as (town, first):
+        await town.store().txn([], [Put("/a", b"1")])
+        member = (await town.client().members())[0].id
+    moved = replace(first.place, address=f"127.0.{town.net}.77")
+    voter = town.voters["h1"] = Voter(moved, EtcdProcess(moved, keep, town.tls(moved.folder)))
+    client = town.client()
+    async with running([voter]):
+        await answering(client, [voter])
+        await client.readdress(member, moved.peer_url)
+        found = (await client.members())[0]
+        assert (found.id, found.peer_urls, found.client_urls) == (member, (moved.peer_url,), (moved.client_url,))
+        item = await town.store().get("/a")
+        assert item is not None
+        assert item.value == b"1"
+    await town.close()
 
 
 def candidate(town: Town, voter: Voter) -> Candidate:

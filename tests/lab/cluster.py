@@ -1,0 +1,223 @@
+"""A cluster in the laboratory, and how each step of a scenario is done to it."""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tests.lab.client import Chatter
+from tests.lab.hosts import LabHost
+from tests.lab.net import Net
+from tests.lab.scenario import Step, parse, perform
+from tests.lab.timeline import Look, Timeline, first, look
+
+
+class Lab:
+    """One run of one scenario; a context manager. ``times`` collects what was measured, by name."""
+
+    def __init__(self, text: str, root: Path, seed: int) -> None:
+        self._steps = parse(text)
+        self._root = root
+        self._chance = random.Random(seed)
+        names = self._steps[0].words[0].split()
+        self.net = Net(names)
+        self.hosts: dict[str, LabHost] = {}
+        self.times: dict[str, list[float]] = {}
+        self._chatter: Chatter | None = None
+        self._timeline: Timeline | None = None
+        self._victim: LabHost | None = None
+        self._struck_at = 0.0
+        self._before: Look | None = None
+        self._kind = ""
+
+    def __enter__(self) -> Self:
+        self.net.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for helper in (self._chatter, self._timeline):
+            if helper is not None:
+                helper.stop()
+        self.net.__exit__(kind, err, trace)
+
+    def run(self) -> None:
+        doers = {name.removeprefix("do_"): getattr(self, name) for name in dir(self) if name.startswith("do_")}
+        perform(self._steps, doers)
+
+    # --- steps -----------------------------------------------------------------------------------
+
+    def do_hosts(self, step: Step) -> None:
+        for name in step.words[0].split():
+            self.hosts[name] = LabHost(self.net, name, self._root)
+
+    def do_join(self, _: Step) -> None:
+        founder, *others = self.hosts.values()
+        founder.start(ready=("db",))
+        for host in others:
+            host.join(founder)
+            host.start(ready=())
+
+    def do_settled(self, step: Step) -> None:
+        took = self._until(self._settled, float(step.words[0]), "every role ready")
+        self._note("settled", took)
+
+    def do_same(self, _: Step) -> None:
+        def view(host: LabHost) -> object:
+            found = look(host)
+            return found and (found.leader, sorted(found.hosts.items()), sorted(found.roles))
+
+        self._until(lambda: len({str(view(host)) for host in self._alive()}) == 1, 10.0, "one status everywhere")
+
+    def do_places(self, step: Step) -> None:
+        found = self._look()
+        role, _, part = step.words[0].partition("/")
+        placed = [host for one, this, host, _, _ in found.roles if one == role and part in ("", this)]
+        assert step.words[1] in placed, f"{step.words[0]} is on {placed}"
+
+    def do_explains(self, _: Step) -> None:
+        host = self._alive()[0]
+        names = {one["id"]: one["name"] for one in host.ctl("hosts", "list")["hosts"]}
+        said = {(one["role"], one["part"], names[one["host"]]) for one in host.ctl("roles", "explain")["placements"]}
+        assert said == {(role, part, name) for role, part, name, _, _ in self._look().roles}
+
+    def do_again(self, _: Step) -> None:
+        planned = self._alive()[0].ctl("roles", "plan")
+        assert not planned["added"], planned["added"]
+        assert not planned["removed"], planned["removed"]
+
+    def do_chat(self, step: Step) -> None:
+        self._chatter = Chatter(self.hosts[step.words[0]], answers=bool(step.words[1]))
+        self._chatter.start()
+        self._timeline = Timeline(self.hosts[step.words[0]])
+        self._timeline.start()
+        time.sleep(2.0)
+
+    def do_strike(self, step: Step) -> None:
+        self._kind, whom, role = step.words
+        self._before = self._look()
+        self._victim = self.hosts[self._chosen(whom, role)]
+        self._struck_at = time.monotonic()
+        self._say(f"{self._kind} {self._victim.name}")
+        {"power-cut": self._victim.power_cut, "freeze": self._victim.freeze, "cut off": self._cut_off}[self._kind]()
+
+    def do_elsewhere(self, step: Step) -> None:
+        """Every role that was ready on the struck host, and that can be elsewhere, is ready on another."""
+        assert self._before is not None
+        assert self._victim is not None
+        assert self._timeline is not None
+        name = self._victim.name
+        for role in sorted({one for one, _, host, _, _ in self._before.roles if host == name}):
+            if role in BOUND:
+                continue
+            took = self._until_seen(
+                lambda found, role=role: self._is_elsewhere(found, role), float(step.words[0]), role
+            )
+            self._note(f"{self._kind}: {role} elsewhere", took)
+        if self._before.leader == name:
+            took = self._until_seen(lambda found: found.leader not in (name, None), float(step.words[0]), "a leader")
+            self._note(f"{self._kind}: new leader", took)
+
+    def do_back(self, _: Step) -> None:
+        assert self._victim is not None
+        self._struck_at = time.monotonic()
+        {"power-cut": self._victim.power_on, "freeze": self._victim.thaw, "cut off": self.net.heal}[self._kind]()
+
+    def do_member(self, step: Step) -> None:
+        assert self._victim is not None
+        name = self._victim.name
+        took = self._until_seen(lambda found: found.hosts.get(name) == "alive", float(step.words[0]), f"{name} alive")
+        self._note(f"{self._kind}: member again", took)
+
+    def do_rolling(self, _: Step) -> None:
+        for host in self.hosts.values():
+            self._say(f"restart {host.name}")
+            host.restart()
+            self._until(self._settled, 60.0, f"everything ready after the restart of {host.name}")
+
+    def do_turns(self, step: Step) -> None:
+        assert self._chatter is not None
+        said = self._chatter.stop()
+        failed = [one for one in said if one.took_s is None]
+        slowest = max((one.took_s for one in said if one.took_s is not None), default=0.0)
+        self._note("slowest turn", slowest)
+        self._say(f"{len(said)} turns, slowest {slowest:.1f} s")
+        assert not failed, f"{len(failed)} turns were never acknowledged"
+        assert slowest <= float(step.words[0]), f"a turn took {slowest:.1f} s"
+
+    def do_lost(self, _: Step) -> None:
+        assert self._chatter is not None
+        found = self._chatter.compare()
+        self._say(str(found))
+        assert found["acknowledged"] > 0, found
+        assert found["lost"] == found["doubled"] == found["disordered"] == 0, found
+
+    # --- helpers ---------------------------------------------------------------------------------
+
+    def _alive(self) -> list[LabHost]:
+        return [host for host in self.hosts.values() if host is not self._victim or not self._struck_at]
+
+    def _look(self) -> Look:
+        for host in self._alive():
+            found = look(host)
+            if found is not None:
+                return found
+        raise AssertionError("no host answers")
+
+    def _settled(self) -> bool:
+        found = self._look()
+        every = set(found.hosts) == set(self.hosts) and set(found.hosts.values()) == {"alive"}
+        return every and bool(found.roles) and all(state == "ready" for _, _, _, state, _ in found.roles)
+
+    def _chosen(self, whom: str, role: str) -> str:
+        """The host that is meant. The one that is chatted through stays out of it."""
+        assert self._before is not None
+        if whom == "leader":
+            return str(self._before.leader)
+        if not role:
+            return whom
+        name, _, part = role.partition("/")
+        chat = self._chatter.host.name if self._chatter else ""
+        holders = [host for one, this, host, _, _ in self._before.roles if one == name and part in ("", this)]
+        return self._chance.choice([host for host in holders if host != chat] or holders)
+
+    def _is_elsewhere(self, role: str, found: Look) -> bool:
+        assert self._victim is not None
+        main = [host for one, part, host, state, _ in found.roles
+                if one == role and part in ("main", "primary") and state == "ready"]  # fmt: skip
+        return bool(main) and self._victim.name not in main
+
+    def _cut_off(self) -> None:
+        assert self._victim is not None
+        self.net.part([self._victim.name], [name for name in self.hosts if name != self._victim.name])
+
+    def _until(self, holds: Callable[[], bool], limit_s: float, what: str) -> float:
+        began = time.monotonic()
+        while not holds():
+            assert time.monotonic() - began < limit_s, f"not within {limit_s:g} s: {what}; {self._look()}"
+            time.sleep(0.25)
+        return time.monotonic() - began
+
+    def _until_seen(self, holds: Callable[[Look], bool], limit_s: float, what: str) -> float:
+        assert self._timeline is not None
+        timeline, since = self._timeline, self._struck_at
+        self._until(lambda: first(timeline.looks, since, holds) is not None, limit_s, what)
+        took = first(timeline.looks, since, holds)
+        assert took is not None
+        return took
+
+    def _note(self, name: str, seconds: float) -> None:
+        self.times.setdefault(name, []).append(seconds)
+        self._say(f"{name}: {seconds:.1f} s")
+
+    def _say(self, text: str) -> None:
+        sys.stderr.write(f"  {text}\n")
+
+
+BOUND = ("db", "objects")  # SQLite and a folder: what they store is on one host

@@ -1,0 +1,90 @@
+"""A host of the laboratory: a real morgand in a namespace, and what can happen to it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.e2e.harness import Daemon
+from tests.lab.net import Net
+
+BIN = Path(sys.executable).parent
+GIB = 1024
+PROFILES: dict[str, dict[str, Any]] = {
+    "atlas": {"ram_mb": 32 * GIB, "gpus": [{"name": "RTX 3090", "vram_mb": 24 * GIB}]},
+    "bolt": {"ram_mb": 32 * GIB, "gpus": [{"name": "RTX 3060", "vram_mb": 12 * GIB}]},
+    "comet": {"ram_mb": 16 * GIB, "gpus": [{"name": "RTX 3050", "vram_mb": 8 * GIB}]},
+    "delta": {"ram_mb": 64 * GIB, "gpus": []},
+    "ember": {"ram_mb": 32 * GIB, "gpus": []},
+}
+
+
+class LabHost(Daemon):
+    """``name`` is its name in the cluster and on the switch."""
+
+    def __init__(self, net: Net, name: str, root: Path, settings: tuple[str, ...] = ()) -> None:
+        (root / f"{name}.json").write_text(json.dumps(PROFILES[name]))
+        self.net, self.name = net, name
+        own = (f"host.name={name}", f"host.profile_override={root}/{name}.json", *settings)
+        super().__init__(root / name, own, prefix=("ip", "netns", "exec", net.namespace(name)))
+
+    @property
+    def address(self) -> str:
+        return self.net.addresses[self.name]
+
+    def ctl(self, *words: str, timeout_s: float = 60.0) -> Any:
+        """``morganctl --json`` on this host; its document. Raises AssertionError with what it said."""
+        argv = [str(BIN / "morganctl"), "--json", "--data-dir", str(self.data_dir), *words]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=timeout_s, check=False)
+        if done.returncode:
+            raise AssertionError(
+                f"morganctl {' '.join(words)} on {self.name}: {done.stdout[-500:]}{done.stderr[-500:]}"
+            )
+        return json.loads(done.stdout)
+
+    def join(self, sponsor: LabHost) -> None:
+        """Be invited by ``sponsor`` and prepare the data directory."""
+        invitation = sponsor.ctl("cluster", "invite")
+        argv = [*self.prefix, sys.executable, "-m", "morgand", "join", invitation["address"], "-"]
+        for one in (f"host.data_dir={self.data_dir}", *self.settings):
+            argv += ["--set", one]
+        done = subprocess.run(
+            argv, input=invitation["token"] + "\n", capture_output=True, text=True, timeout=60, check=False
+        )
+        if done.returncode:
+            raise AssertionError(f"{self.name} could not join: {done.stderr[-1000:]}")
+
+    def power_cut(self) -> None:
+        """No packet leaves any more, and everything is gone at once."""
+        self.net.unplug(self.name)
+        self._signal(signal.SIGKILL)
+        assert self.process is not None
+        self.process.wait(timeout=30)
+
+    def power_on(self) -> None:
+        self.net.plug(self.name)
+        self.start(ready=())
+
+    def freeze(self) -> None:
+        """Connections are accepted by the kernel, and nobody answers."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def restart(self) -> None:
+        """As an update does it: a planned stop, and a start."""
+        assert self.stop() == 0, self.log.read_text()[-3000:]
+        self.start(ready=())
+
+    def _signal(self, number: signal.Signals) -> None:
+        for _ in range(3):  # a process may start another one meanwhile
+            for process in self.net.processes(self.name):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process, number)

@@ -1,0 +1,79 @@
+"""Scenarios: short texts, one step a line, read into values and performed.
+
+hosts atlas bolt comet delta ember
+join all
+expect settled within 60 s
+chat through ember
+power-cut holder of llm
+expect roles elsewhere within 60 s
+return
+expect member within 60 s
+expect no turn over 20 s
+expect nothing lost
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+STEPS = {
+    "hosts": r"hosts ((?:\w+ ?)+)",
+    "join": r"join all",
+    "settled": r"expect settled within (\d+) s",
+    "same": r"expect status is the same everywhere",
+    "places": r"expect (\S+) on (\w+)",
+    "explains": r"expect explain agrees",
+    "again": r"expect planning again changes nothing",
+    "chat": r"chat through (\w+)( with answers)?",
+    "strike": r"(power-cut|freeze|cut off) (holder of (\S+)|leader|\w+)",
+    "elsewhere": r"expect roles elsewhere within (\d+) s",
+    "back": r"return",
+    "member": r"expect member within (\d+) s",
+    "rolling": r"restart every host in turn",
+    "turns": r"expect no turn over (\d+) s",
+    "lost": r"expect nothing lost",
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One line: what, with what, and where it stands."""
+
+    kind: str
+    words: tuple[str, ...]
+    line: int
+    text: str
+
+
+def parse(text: str) -> list[Step]:
+    """Raises ValueError that names the line."""
+    found = []
+    for number, raw in enumerate(text.splitlines(), start=1):
+        line = raw.partition("#")[0].strip()
+        if line:
+            found.append(_step(number, line))
+    if not found or found[0].kind != "hosts":
+        raise ValueError("A scenario begins with its hosts: 'hosts atlas bolt ...'.")
+    return found
+
+
+def _step(number: int, line: str) -> Step:
+    for kind, pattern in STEPS.items():
+        match = re.fullmatch(pattern, line)
+        if match:
+            return Step(kind, tuple(word or "" for word in match.groups()), number, line)
+    raise ValueError(f"Line {number}: '{line}' is no step of a scenario; see tests/lab/scenario.py.")
+
+
+Perform = Callable[[Step], None]
+
+
+def perform(steps: list[Step], doers: dict[str, Perform]) -> None:
+    """Do one step after the other; a failure names its line."""
+    for step in steps:
+        try:
+            doers[step.kind](step)
+        except AssertionError as err:
+            raise AssertionError(f"line {step.line}: {step.text}\n{err}") from err

@@ -1,0 +1,88 @@
+"""What happened when: the cluster as one host tells it, looked at several times a second."""
+
+from __future__ import annotations
+
+import http.client
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.lab.hosts import LabHost
+
+LOOK_EVERY_S = 0.25
+
+Placed = dict[tuple[str, str], tuple[str, str, int]]  # role, part -> host name, state, epoch
+
+
+@dataclass(frozen=True)
+class Look:
+    at: float
+    leader: str | None
+    hosts: dict[str, str]  # name -> state
+    roles: list[tuple[str, str, str, str, int]]  # role, part, host name, state, epoch
+
+    def holders(self, role: str, *, ready: bool = True) -> list[str]:
+        return [host for one, _, host, state, _ in self.roles if one == role and (state == "ready" or not ready)]
+
+
+def look(host: LabHost) -> Look | None:
+    """The cluster as ``host`` sees it now; None when it does not answer."""
+    at = time.monotonic()
+    try:
+        status, body = host.request("GET", "/v1/status", timeout_s=3)
+    except (OSError, http.client.HTTPException):
+        return None
+    return read(at, body) if status == 200 else None
+
+
+def read(at: float, body: dict[str, Any]) -> Look:
+    names = {one["id"]: one["name"] for one in body["hosts"]}
+    return Look(
+        at, names.get(body["cluster"]["leader"]), {one["name"]: one["state"] for one in body["hosts"]},
+        [(one["role"], one["part"], names.get(one["host"], "?"), one["state"], one["epoch"]) for one in body["roles"]],
+    )  # fmt: skip
+
+
+@dataclass
+class Timeline:
+    """Looks through one host, in a thread, until stopped."""
+
+    host: LabHost
+    looks: list[Look] = field(default_factory=list)
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="timeline")
+        self._thread.start()
+
+    def stop(self) -> list[Look]:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout=10)
+        return self.looks
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            found = look(self.host)
+            if found is not None:
+                self.looks.append(found)
+            time.sleep(LOOK_EVERY_S)
+
+
+def first(looks: Iterable[Look], since: float, holds: Callable[[Look], bool]) -> float | None:
+    """Seconds from ``since`` to the first look for which ``holds``, or None."""
+    return next((one.at - since for one in looks if one.at >= since and holds(one)), None)
+
+
+def table(rows: dict[str, list[float]]) -> str:
+    """Times per row as minimum, median and maximum."""
+    lines = [f"{'':32} {'n':>3} {'min':>7} {'median':>7} {'max':>7}"]
+    for name, times in rows.items():
+        ordered = sorted(times)
+        lines.append(
+            f"{name:32} {len(ordered):3} {ordered[0]:7.2f} {ordered[len(ordered) // 2]:7.2f} {ordered[-1]:7.2f}"
+        )
+    return "\n".join(lines)
