@@ -102,5 +102,9 @@ async def _lost(store: ClusterStore, item: Item, lost: Awaitable[None]) -> bool:
 
 
 async def _until_changed(store: ClusterStore, item: Item) -> None:
-    async for _ in store.watch(keys.ELECTION, item.mod_revision):
+    """From what is there now on: the history since the leader was elected may be gone (compaction)."""
+    items, revision = await store.list(keys.ELECTION)
+    if items[:1] != [item]:
+        return
+    async for _ in store.watch(keys.ELECTION, revision):
         return

@@ -105,8 +105,16 @@ class OwnSeat:
         log.info("this host becomes a voter", extra={"member": record.member})
 
     def _start(self) -> None:
-        if self._running is None or self._running.done():
-            self._running = asyncio.create_task(self._process.run(self._report), name="etcd")
+        if self._running is None:
+            self._running = asyncio.create_task(self._serve(), name="etcd")
+
+    async def _serve(self) -> None:
+        while True:
+            try:
+                await self._process.run(self._report)
+            except MorganError as err:  # no room for its configuration
+                self._report(RoleState.FAILED, err.message)
+            await self._clock.sleep(PAUSE_S)
 
     async def _stop(self) -> None:
         if self._running is None:

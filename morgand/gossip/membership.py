@@ -91,7 +91,7 @@ class Membership:
 
     async def forget(self, host: str) -> None:
         """A host that was removed is not waited for."""
-        await self._connected().call("force-leave", {"Node": host, "Prune": True})
+        await self._connected().call("force-leave", {"Node": host, "Prune": True}, deadline_s=LEAVE_S)
 
     async def rotate_key(self, key: str) -> None:
         """Make ``key`` (32 bytes, base64) the one that encrypts, and forget all others, on every member there is."""

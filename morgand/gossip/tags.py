@@ -34,7 +34,8 @@ class Summary:
 def encode(profile: Profile, *, name: str, version: str, peer: str, voter: bool) -> dict[str, str]:
     """Tags of at most ``MAX_BYTES``; what is least needed is left out first."""
     tags = {
-        "n": name[:NAME_CHARS], "v": version[:VERSION_CHARS], "p": peer[:PEER_CHARS], "r": str(profile.ram_mb), "c": str(profile.cpu_cores),
+        "n": name[:NAME_CHARS], "v": version[:VERSION_CHARS], "p": peer[:PEER_CHARS],
+        "r": str(profile.ram_mb), "c": str(profile.cpu_cores),
         "d": profile.duty.value[0], "g": ",".join(str(gpu.vram_mb) for gpu in profile.gpus),
         "e": ",".join(engine.name for engine in profile.engines), "o": "1" if voter else "0",
     }  # fmt: skip

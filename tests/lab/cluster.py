@@ -6,6 +6,7 @@ import random
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -116,9 +117,7 @@ class Lab:
         for role in sorted({one for one, _, host, _, _ in self._before.roles if host == name}):
             if role in BOUND:
                 continue
-            took = self._until_seen(
-                lambda found, role=role: self._is_elsewhere(found, role), float(step.words[0]), role
-            )
+            took = self._until_seen(partial(self._is_elsewhere, role), float(step.words[0]), role)
             self._note(f"{self._kind}: {role} elsewhere", took)
         if self._before.leader == name:
             took = self._until_seen(lambda found: found.leader not in (name, None), float(step.words[0]), "a leader")

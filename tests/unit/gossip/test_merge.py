@@ -11,7 +11,8 @@ from morgand.gossip.serf import Record
 from morgand.state import Member, MemberStatus
 
 HOST: Record = {
-    b"Name": b"host-1", b"Addr": socket.inet_aton("192.0.2.1"), b"Port": 7472, b"Tags": {b"n": b"attic"}, b"Status": b"alive",
+    b"Name": b"host-1", b"Addr": socket.inet_aton("192.0.2.1"), b"Port": 7472, b"Tags": {b"n": b"attic"},
+    b"Status": b"alive",
 }  # fmt: skip
 V6 = socket.inet_pton(socket.AF_INET6, "fd00::1")
 MAPPED = socket.inet_pton(socket.AF_INET6, "::ffff:192.0.2.1")
