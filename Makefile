@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in /usr/bin/python3 $$(command -v python3); do \
 	[ -x $$p ] && $$p -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input -c constraints.txt
 
-.PHONY: help venv demo stop test lint docs bench clean
+.PHONY: help venv demo stop test lint docs lab bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -51,6 +51,9 @@ test: $(VENV)/.test lint  ## lint, then every test that CI runs
 
 docs: $(VENV)/.test  ## write the CLI and configuration reference
 	$(BIN)/python docs/generate.py
+
+lab: $(VENV)/.test  ## play a scenario with real hosts in namespaces: SCENARIO=lose_llm [SEED=1] [ROUNDS=20] (root)
+	$(BIN)/python -m tests.lab $(SCENARIO) $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 bench: $(VENV)/.test  ## print the numbers of the design, as ratios measured in one run
 	$(BIN)/python -m benchmarks

@@ -30,10 +30,11 @@ from morgand.config import Config
 from morgand.datadir import DataDir
 from morgand.directory import ClusterDirectory
 from morgand.errors import ConfigError, Fenced, MorganError, StorageFull, StoreConflict, Unavailable
-from morgand.fabric import Fabric, Self
+from morgand.fabric import Fabric
 from morgand.fingerprint.collect import collect
 from morgand.fingerprint.host_id import HostIdentity, load_or_create
 from morgand.fingerprint.override import read_override
+from morgand.founding import Self
 from morgand.keystore import StoredKeys
 from morgand.leader import Leader
 from morgand.members import Members

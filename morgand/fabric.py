@@ -7,15 +7,13 @@ finds its credentials in ``DATA_DIR/cluster`` and begins with them.
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import json
 import logging
-import secrets
 import ssl
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from aiohttp import web
@@ -33,21 +31,21 @@ from morgand.cluster.etcd_store import EtcdStore
 from morgand.cluster.membership import Membership
 from morgand.cluster.mirror import Mirror
 from morgand.cluster.seat import OwnSeat
-from morgand.cluster.store import ClusterStore, Put
+from morgand.cluster.store import ClusterStore
 from morgand.cluster.switch import SwitchStore, set_aside
 from morgand.cluster.voter_keeper import VoterKeeper
 from morgand.cluster.voters import Candidate, VoterRecord, VoterState
 from morgand.config import Config
 from morgand.directory import ClusterDirectory
-from morgand.errors import Conflict, MorganError, StoreConflict, Unavailable
-from morgand.fingerprint.host_id import HostIdentity
-from morgand.fingerprint.machine import machine_digest
+from morgand.errors import Conflict, StorageFull, Unavailable
+from morgand.founding import Self, found, gossip_key
 from morgand.gossip import membership as gossip
 from morgand.gossip import tags
 from morgand.gossip.agent import Place
 from morgand.gossip.discovery import advertised
 from morgand.leader import Duty
 from morgand.peers.client import PeerClient
+from morgand.renewal import Renewal
 from morgand.security import ca, tokens, trust
 from morgand.security.ca import Authority
 from morgand.state import Member, Profile, RoleState
@@ -57,21 +55,8 @@ log = logging.getLogger("morgand.fabric")
 
 FOUNDING_S = 45.0
 RETRY_S = 0.5
-CARE_EVERY_S = 60.0  # certificates are looked at this often
-GOSSIP_PORT = 1  # after the host's first port
-KEY_BYTES = 32
 ETCD = (sys.executable, "-m", "morgand.launch", "etcd")
-
-
-@dataclass(frozen=True, slots=True)
-class Self:
-    """This host, as the fabric needs it."""
-
-    identity: HostIdentity
-    name: str
-    folder: Path  # DATA_DIR/cluster
-    spool: Path
-    logs: Path
+GOSSIP_PORT = 1  # after the host's first port
 
 
 class Fabric:
@@ -136,15 +121,12 @@ class Fabric:
         await self._is_member.wait()
         me = self._membership
         assert me is not None
-        await self._renew()
         client_tls = await asyncio.to_thread(trust.client_context, self._me.folder)
         server_tls = await asyncio.to_thread(trust.server_context, self._me.folder, require_cert=False)
         self._contexts = [client_tls, server_tls]
         self._peers = PeerClient(client_tls, self._directory.address_of, self._clock)
         self._etcd = EtcdClient(self._voters, client_tls, name=me.host)
-        process = EtcdProcess(
-            VoterPlace(me.host, me.address, me.port, me.cluster, self._me.folder), self._keep, client_tls, program=ETCD
-        )
+        process = self._process(VoterPlace(me.host, me.address, me.port, me.cluster, self._me.folder))
         place = Place(me.host, me.address, me.port + GOSSIP_PORT, self._me.folder)
         self._gossip = gossip.Membership(place, self._keep, self._seeds, self._clock)
         runner = make_runner(self._peer_api().app())
@@ -158,7 +140,8 @@ class Fabric:
                 group.create_task(self._advertise(me))
                 group.create_task(self._keep_tags())
                 group.create_task(self._remember())
-                group.create_task(self._care())
+                group.create_task(self._heed_revocations())
+                group.create_task(self._renewal(me).run())
         except OSError as err:
             raise Conflict(
                 f"{me.address}:{me.port} cannot be used: {err.strerror}.", remedy="Set cluster.port to another one."
@@ -171,7 +154,15 @@ class Fabric:
         """See ``api.backend.Members``. Raises EngineError, Conflict, Unavailable."""
         async with self._founding:
             if self._membership is None:
-                await self._found()
+                self._membership = await found(
+                    self._me,
+                    store=self._store,
+                    config=self._config(),
+                    profile=self._profile(),
+                    clock=self._clock,
+                    etcd=self._process,
+                )
+                self._is_member.set()
             async with asyncio.timeout(FOUNDING_S):
                 await self._connected.wait()
         made, secret, code = await Invitations(self._store, self._clock).make()
@@ -189,52 +180,16 @@ class Fabric:
             await self._peers.abort(host)
         with contextlib.suppress(Unavailable):  # gossip is a hint: the certificate is what counts
             await self._gossip.forget(host)
-            await self._gossip.rotate_key(_gossip_key())
+            await self._gossip.rotate_key(gossip_key())
 
     async def goodbye(self) -> None:
         if self._gossip is not None:
             await self._gossip.leave()
 
-    # --- founding and connecting -----------------------------------------------------------------
+    # --- connecting ------------------------------------------------------------------------------
 
-    async def _found(self) -> None:
-        """Make the credentials and the membership of the first host; ``run`` does the rest."""
-        profile, config, now = self._profile(), self._config(), self._clock.now()
-        missing = [name for name in ("etcd", "serf") if not profile.has_engine(name)]
-        if missing:
-            packages = " ".join({"etcd": "etcd-server", "serf": "serf"}[name] for name in missing)
-            raise Conflict(
-                f"{' and '.join(missing)} must be installed on the first host of a cluster.",
-                remedy=f"Install: apt-get install {packages}.",
-            )
-        identity, address = self._me.identity, profile.network.address
-        authority = ca.make_authority(identity.cluster_id, now)
-        key = ca.make_key()
-        certificate = self._signed(authority, ca.make_request(key, identity.id), address)
-        await self._store.txn([], [Put(keys.AUTHORITY, codec.encode(authority))])
-        found = ca.facts(certificate)
-        issued = roster.Issued(found.serial, found.not_after)
-        await roster.enrol(self._store, roster.Member(identity.id, self._me.name, machine_digest(), now, (issued,)))
-        place = VoterPlace(identity.id, address, config.cluster.port, identity.cluster_id, self._me.folder)
-        record = VoterRecord(identity.id, place.peer_url, place.client_url, VoterState.VOTER)
-        await self._store.txn([], [Put(keys.voter(identity.id), codec.encode(record))])
-        member = Membership(
-            identity.cluster_id, config.cluster.name, identity.id, address, config.cluster.port,
-            (f"{address}:{config.cluster.port}",), (place.client_url,),
-        )  # fmt: skip
-        await asyncio.to_thread(self._write_founder, authority, certificate, key, member)
-        process = EtcdProcess(place, self._keep, trust.client_context(self._me.folder), program=ETCD)
-        await asyncio.to_thread(process.prepare, {identity.id: place.peer_url}, existing=False)
-        self._membership = member
-        self._is_member.set()
-        log.info("cluster founded", extra={"cluster": member.cluster, "address": self.peer_address})
-
-    def _write_founder(self, authority: Authority, certificate: bytes, key: bytes, member: Membership) -> None:
-        folder = self._me.folder
-        trust.install(folder, ca_pem=authority.cert_pem, cert_pem=certificate, key_pem=key)
-        trust.write_private(folder / trust.CRL, ca.revocation_list(authority, (), self._clock.now()))
-        trust.write_private(folder / membership.KEYRING, membership.encode_keyring((_gossip_key(),)))
-        trust.write_private(folder / membership.FILE, membership.encode(member))
+    def _process(self, place: VoterPlace) -> EtcdProcess:
+        return EtcdProcess(place, self._keep, trust.client_context(self._me.folder), program=ETCD)
 
     async def _connect(self, client: EtcdClient) -> None:
         """Go over to the shared store: the founder with what it has, a joiner with nothing."""
@@ -317,52 +272,33 @@ class Fabric:
                     await self._gossip.join(self._seeds())
             await changed.wait()
 
-    async def _care(self) -> None:
-        """Renew the certificate in time, and heed revocations at once."""
+    async def _heed_revocations(self) -> None:
+        """The list of certificates that are no longer good: for etcd, which reads the file, and for us."""
         await self._connected.wait()
-        revoked: list[str] | None = None
+        written: list[str] | None = None
         while True:
             changed = self._mirror.next()
             listed = [item.key.removeprefix(keys.REVOKED) for item in self._mirror.list(keys.REVOKED)]
-            with contextlib.suppress(MorganError):
-                if listed != revoked:
+            if listed != written:
+                with contextlib.suppress(Unavailable, StorageFull):
                     await self._write_revoked(listed)
-                    revoked = listed
-                await self._renew()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(CARE_EVERY_S):
-                    while [one.key.removeprefix(keys.REVOKED) for one in self._mirror.list(keys.REVOKED)] == listed:
-                        await changed.wait()
-                        changed = self._mirror.next()
+                    written = listed
+            await changed.wait()
 
     async def _write_revoked(self, serials: Sequence[str]) -> None:
         crl = ca.revocation_list(await self.authority(), serials, self._clock.now())
         await asyncio.to_thread(trust.write_private, self._me.folder / trust.CRL, crl)
-        await self._reload()
+        self._reload()
 
-    async def _renew(self) -> None:
-        """A new certificate when two thirds of the old one's life are over. Raises Unavailable, StoreConflict."""
-        folder, me = self._me.folder, self._membership
-        assert me is not None
-        found = ca.facts(await asyncio.to_thread((folder / trust.CERT).read_bytes))
-        if self._clock.now() < ca.renew_at(found) or not self._connected.is_set():
-            return
-        key = await asyncio.to_thread((folder / trust.KEY).read_bytes)
-        certificate = self._signed(await self.authority(), ca.make_request(key, me.host), me.address)
-        fresh = ca.facts(certificate)
-        item = await self._store.get(keys.member(me.host))
-        if item is None:
-            raise StoreConflict("This host was removed from the cluster.")
-        member = codec.decode(roster.Member, item.value, key=item.key)
-        member = roster.certified(member, roster.Issued(fresh.serial, fresh.not_after), self._clock.now())
-        await self._store.txn([], [Put(item.key, codec.encode(member))])
-        await asyncio.to_thread(trust.write_private, folder / trust.CERT, certificate)
-        await self._reload()
-        log.info("certificate renewed", extra={"until": fresh.not_after.isoformat()})
+    def _renewal(self, me: Membership) -> Renewal:
+        return Renewal(
+            self._me.folder, address=lambda: me.address, peers=lambda: self.membership.peers, clock=self._clock,
+            renewed=self._reload,
+        )  # fmt: skip
 
-    async def _reload(self) -> None:
+    def _reload(self) -> None:
         for context in self._contexts:
-            await asyncio.to_thread(trust.reload, context, self._me.folder)
+            trust.reload(context, self._me.folder)
 
     async def authority(self) -> Authority:
         """Raises Unavailable."""
@@ -370,13 +306,6 @@ class Fabric:
         if item is None:
             raise Unavailable("The cluster's authority is not known here.")
         return codec.decode(Authority, item.value, key=item.key)
-
-    def _signed(self, authority: Authority, request: bytes, address: str) -> bytes:
-        identity = self._me.identity
-        return ca.sign(
-            authority, request, host_id=identity.id, cluster_id=identity.cluster_id, addresses=(address,),
-            now=self._clock.now(),
-        )  # fmt: skip
 
     @property
     def membership(self) -> Membership:
@@ -418,10 +347,6 @@ class Sponsor:
 
     def etcd(self) -> Sequence[str]:
         return self._fabric.membership.etcd
-
-
-def _gossip_key() -> str:
-    return base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()
 
 
 def _say(name: str) -> gossip.Report:

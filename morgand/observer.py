@@ -22,6 +22,7 @@ from morgand.api.schema import (
 from morgand.cluster import codec, election, keys
 from morgand.cluster.election import Leadership
 from morgand.cluster.mirror import Mirror
+from morgand.cluster.voters import VoterRecord, VoterState
 from morgand.config import ROLE_NAMES, Config, nearest
 from morgand.directory import ClusterDirectory
 from morgand.errors import MorganError, NotFound
@@ -120,7 +121,10 @@ class Observer:
         return overview.role_views(snapshot.assignments, [*said, *self._runner.statuses()], snapshot.hosts)
 
     def _voters(self, snapshot: Snapshot) -> tuple[Host, ...]:
-        voters = {item.key.removeprefix(keys.VOTERS) for item in self._mirror.list(keys.VOTERS)} or {self._directory.me}
+        """Hosts that vote, learners not yet; a lone host is its own."""
+        items = self._mirror.list(keys.VOTERS)
+        records = [codec.decode(VoterRecord, item.value, key=item.key) for item in items]
+        voters = {one.host for one in records if one.state is VoterState.VOTER} or {self._directory.me}
         return tuple(host for host in snapshot.hosts if host.id in voters)
 
     def _hosts(self, snapshot: Snapshot) -> list[HostView]:

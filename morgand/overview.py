@@ -100,11 +100,7 @@ def warnings(
         for host in hosts
         if host.state in (HostState.FENCED, HostState.LEFT)
     ]
-    if len(hosts) == 2:
-        found.append(
-            f"With two hosts, the loss of {' or '.join(one.name for one in voters)} stops every decision. Any third "
-            "always-on box that joins ends that."
-        )
+    found += _quorum_warnings(hosts, voters)
     found += [
         f"{host.name}: only {host.profile.disk.free_mb} MB are free on {host.profile.disk.path}."
         for host in hosts
@@ -120,6 +116,15 @@ def warnings(
     if failed_documents:
         found.append(f"{failed_documents} documents could not be ingested: see `morganctl documents list`.")
     return found
+
+
+def _quorum_warnings(hosts: tuple[Host, ...], voters: tuple[Host, ...]) -> list[str]:
+    """Which loss would stop every decision, where there is more than one host."""
+    healthy = [one.name for one in voters if one.state is HostState.ALIVE]
+    if len(hosts) < 2 or len(healthy) > len(voters) // 2 + 1:
+        return []
+    told = f"The loss of {' or '.join(healthy)} would stop every decision."
+    return [f"{told} Any third always-on box that joins ends that." if len(hosts) == 2 else told]
 
 
 def placement_view(one: Assignment) -> PlacementView:

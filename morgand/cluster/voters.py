@@ -50,7 +50,8 @@ class Candidate:
 
     @property
     def leaving(self) -> bool:
-        return self.host.draining or self.host.state is HostState.LEFT
+        """A host that is only off for a while keeps its seat: an update or a night is no reason to change voters."""
+        return self.host.draining
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import ipaddress
 import logging
 import secrets
 import socket
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from morgand.clock import Clock
@@ -91,25 +91,35 @@ class Membership:
 
     async def forget(self, host: str) -> None:
         """A host that was removed is not waited for."""
-        await self._connected().call("force-leave", {"Node": host, "Prune": True}, deadline_s=LEAVE_S)
+        async with self._apart() as client:
+            await client.call("force-leave", {"Node": host, "Prune": True}, deadline_s=LEAVE_S)
 
     async def rotate_key(self, key: str) -> None:
         """Make ``key`` (32 bytes, base64) the one that encrypts, and forget all others, on every member there is."""
-        client = self._connected()
-        listed = await client.call("list-keys", deadline_s=KEYS_S)
-        await client.call("install-key", {"Key": key}, deadline_s=KEYS_S)
-        await client.call("use-key", {"Key": key}, deadline_s=KEYS_S)
-        for old in listed.get(b"Keys", {}):
-            if old.decode() != key:
-                await client.call("remove-key", {"Key": old.decode()}, deadline_s=KEYS_S)
+        async with self._apart() as client:
+            listed = await client.call("list-keys", deadline_s=KEYS_S)
+            await client.call("install-key", {"Key": key}, deadline_s=KEYS_S)
+            await client.call("use-key", {"Key": key}, deadline_s=KEYS_S)
+            for old in listed.get(b"Keys", {}):
+                if old.decode() != key:
+                    await client.call("remove-key", {"Key": old.decode()}, deadline_s=KEYS_S)
 
     async def leave(self) -> None:
         """Say goodbye, so that nobody looks for this host. The agent ends and is not started again."""
-        if self._client is not None:
-            with contextlib.suppress(Unavailable):
-                await self._client.call("leave", deadline_s=LEAVE_S)
+        with contextlib.suppress(Unavailable):
+            async with self._apart() as client:
+                await client.call("leave", deadline_s=LEAVE_S)
         if self._agent is not None:
             self._agent.cancel()
+
+    @contextlib.asynccontextmanager
+    async def _apart(self) -> AsyncIterator[SerfClient]:
+        """A connection of its own for what takes seconds: the agent does one thing at a time on each."""
+        client = await SerfClient.connect(self._rpc_port, self._rpc_key)
+        try:
+            yield client
+        finally:
+            await client.close()
 
     def _connected(self) -> SerfClient:
         if self._client is None:

@@ -97,7 +97,9 @@ class SerfClient:
         with contextlib.suppress(TimeoutError):
             async with self._opened("query", asked) as queue, asyncio.timeout(timeout_s + DEADLINE_S):
                 while (record := await self._record(queue)).get(b"Type") != b"done":
-                    if record.get(b"Type") == b"response":
+                    if (
+                        record.get(b"Type") == b"response" and record[b"From"]
+                    ):  # at the end comes one of nobody, at times
                         found[record[b"From"].decode(errors="replace")] = record[b"Payload"] or b""
         return found
 

@@ -90,7 +90,12 @@ class Planning:
         self.passed: list[Refusal] = []
 
     def run(self) -> None:
-        for step in _steps(self._snapshot.roles):
+        steps = _steps(self._snapshot.roles)
+        for step in steps:  # before anything is placed: room is what they leave
+            for one in self._bound(step):
+                self._room[one.host].take(Fit(one.engine, None, one.ram_mb, one.vram_mb, step.spec.disk_mb, one.gpu))
+                self._held[one.host][one.role] = one.part
+        for step in steps:
             self._place_part(step)
 
     def _place_part(self, step: _Step) -> None:
@@ -128,8 +133,6 @@ class Planning:
             way = "it comes back with it" if host.state in (HostState.FENCED, HostState.LEFT) else "it stays there"
             told = f"its data is on {host.name} alone, and {reason}: {way}, or is given up when the host is removed"
             self.refusals.append(Refusal(one.role, one.part, one.host, told))
-        self._room[host.id].take(Fit(one.engine, None, one.ram_mb, one.vram_mb, 0, one.gpu))
-        self._held[host.id][one.role] = one.part
         self.placed.append(replace(one, epoch=self._snapshot.epoch))
 
     def _demand(self, step: _Step) -> Demand:

@@ -172,6 +172,8 @@ class Lab:
     def _settled(self) -> bool:
         found = self._look()
         every = set(found.hosts) == set(self.hosts) and set(found.hosts.values()) == {"alive"}
+        if len(self.hosts) >= 3 and not found.tolerates:
+            return False
         return every and bool(found.roles) and all(state == "ready" for _, _, _, state, _ in found.roles)
 
     def _chosen(self, whom: str, role: str) -> str:

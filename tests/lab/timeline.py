@@ -13,8 +13,6 @@ from tests.lab.hosts import LabHost
 
 LOOK_EVERY_S = 0.25
 
-Placed = dict[tuple[str, str], tuple[str, str, int]]  # role, part -> host name, state, epoch
-
 
 @dataclass(frozen=True)
 class Look:
@@ -22,6 +20,7 @@ class Look:
     leader: str | None
     hosts: dict[str, str]  # name -> state
     roles: list[tuple[str, str, str, str, int]]  # role, part, host name, state, epoch
+    tolerates: int = 0  # voters that may still be lost
 
     def holders(self, role: str, *, ready: bool = True) -> list[str]:
         return [host for one, _, host, state, _ in self.roles if one == role and (state == "ready" or not ready)]
@@ -42,6 +41,7 @@ def read(at: float, body: dict[str, Any]) -> Look:
     return Look(
         at, names.get(body["cluster"]["leader"]), {one["name"]: one["state"] for one in body["hosts"]},
         [(one["role"], one["part"], names.get(one["host"], "?"), one["state"], one["epoch"]) for one in body["roles"]],
+        body["cluster"]["quorum"]["tolerates"],
     )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ def test_one_host_does_the_whole_job() -> None:
     """The embedded default: everything that can run runs here; what cannot says why."""
     result = plan(snapshot(host("atlas")))
     assert {f"{one.role}/{one.part}/{one.engine}" for one in result.assignments} == {
-        "core/active/assistant", "llm/main/llama.cpp", "embedder/main/onnx", "reranker/main/onnx",
+        "core/main/assistant", "llm/main/llama.cpp", "embedder/main/onnx", "reranker/main/onnx",
         "db/primary/sqlite", "cache/primary/memory", "vectors/main/qdrant-edge", "objects/main/folder",
     }  # fmt: skip
     assert {one.epoch for one in result.assignments} == {3}

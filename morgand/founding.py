@@ -1,0 +1,100 @@
+"""The first host of a cluster makes it: the authority, its own certificate, the gossip key, its seat among the voters.
+
+Everything is written before ``member.json``: a host that has that file has all of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from morgand.clock import Clock
+from morgand.cluster import codec, keys, membership, roster
+from morgand.cluster.bootstrap import EtcdProcess, VoterPlace
+from morgand.cluster.membership import Membership
+from morgand.cluster.store import ClusterStore, Put
+from morgand.cluster.voters import VoterRecord, VoterState
+from morgand.config import Config
+from morgand.errors import Conflict
+from morgand.fingerprint.host_id import HostIdentity
+from morgand.fingerprint.machine import machine_digest
+from morgand.security import ca, trust
+from morgand.security.ca import Authority
+from morgand.state import Profile
+
+log = logging.getLogger("morgand.founding")
+
+KEY_BYTES = 32
+PACKAGES = {"etcd": "etcd-server", "serf": "serf"}
+
+
+@dataclass(frozen=True, slots=True)
+class Self:
+    """This host, as its part in a cluster needs it."""
+
+    identity: HostIdentity
+    name: str
+    folder: Path  # DATA_DIR/cluster
+    spool: Path
+    logs: Path
+
+
+async def found(
+    me: Self, *, store: ClusterStore, config: Config, profile: Profile, clock: Clock,
+    etcd: Callable[[VoterPlace], EtcdProcess],
+) -> Membership:  # fmt: skip
+    """Make a cluster of this host. Raises Conflict with the remedy, Unavailable, StorageFull."""
+    _check(profile)
+    identity, address, port, now = me.identity, profile.network.address, config.cluster.port, clock.now()
+    authority, key = ca.make_authority(identity.cluster_id, now), ca.make_key()
+    certificate = ca.sign(
+        authority, ca.make_request(key, identity.id), host_id=identity.id, cluster_id=identity.cluster_id,
+        addresses=(address,), now=now,
+    )  # fmt: skip
+    made = ca.facts(certificate)
+    issued = roster.Issued(made.serial, made.not_after)
+    place = VoterPlace(identity.id, address, port, identity.cluster_id, me.folder)
+    voter = VoterRecord(identity.id, place.peer_url, place.client_url, VoterState.VOTER)
+    own = roster.Member(identity.id, me.name, machine_digest(), now, (issued,))
+    await store.txn(
+        [],
+        [
+            Put(keys.AUTHORITY, codec.encode(authority)),
+            Put(keys.member(identity.id), codec.encode(own)),
+            Put(keys.voter(identity.id), codec.encode(voter)),
+        ],
+    )
+    peers, urls = (f"{address}:{port}",), (place.client_url,)
+    member = Membership(identity.cluster_id, config.cluster.name, identity.id, address, port, peers, urls)
+    revoked = ca.revocation_list(authority, (), now)
+    await asyncio.to_thread(_write, me.folder, authority, certificate, key, revoked)
+    await asyncio.to_thread(etcd(place).prepare, {identity.id: place.peer_url}, existing=False)
+    await asyncio.to_thread(trust.write_private, me.folder / membership.FILE, membership.encode(member))
+    log.info("cluster founded", extra={"cluster": member.cluster, "address": peers[0]})
+    return member
+
+
+def gossip_key() -> str:
+    """A new key for Serf: 32 bytes, base64."""
+    return base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()
+
+
+def _check(profile: Profile) -> None:
+    missing = [name for name in PACKAGES if not profile.has_engine(name)]
+    if missing:
+        packages = " ".join(PACKAGES[name] for name in missing)
+        raise Conflict(
+            f"{' and '.join(missing)} must be installed on the first host of a cluster.",
+            remedy=f"Install: apt-get install {packages}; then invite again.",
+        )
+
+
+def _write(folder: Path, authority: Authority, certificate: bytes, key: bytes, revoked: bytes) -> None:
+    trust.install(folder, ca_pem=authority.cert_pem, cert_pem=certificate, key_pem=key)
+    trust.write_private(folder / trust.CRL, revoked)
+    trust.write_private(folder / membership.KEYRING, membership.encode_keyring((gossip_key(),)))

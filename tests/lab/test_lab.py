@@ -1,0 +1,55 @@
+"""What CI plays in the laboratory: a bounded choice. `make lab SCENARIO=...` plays any, as often as wanted."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lab.cluster import Lab
+from tests.lab.net import usable
+from tests.lab.scenario import parse
+
+SCENARIOS = Path(__file__).parent / "scenarios"
+IN_CI = ("placement", "lose_llm", "lose_leader", "rolling")
+
+
+@pytest.fixture
+def root() -> Iterator[Path]:
+    """A short path: sockets lie under it. Kept when the test fails, for the logs in it."""
+    found = Path(tempfile.mkdtemp(prefix="mlab", dir="/tmp"))
+    yield found
+    shutil.rmtree(found, ignore_errors=True)
+
+
+@pytest.mark.lab
+@pytest.mark.timeout(420)
+@pytest.mark.parametrize("name", IN_CI)
+def test_scenario(name: str, root: Path) -> None:
+    """The story holds, line by line."""
+    reason = usable()
+    if reason is not None:
+        pytest.skip(f"no laboratory here: {reason}")
+    with Lab((SCENARIOS / f"{name}.txt").read_text(), root, seed=1) as lab:
+        lab.run()
+
+
+@pytest.mark.parametrize("file", sorted(SCENARIOS.glob("*.txt")), ids=lambda file: file.stem)
+def test_every_scenario_can_be_read(file: Path) -> None:
+    assert parse(file.read_text())
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "begins with its hosts"),
+        ("join all", "begins with its hosts"),
+        ("hosts a\npower cut a", "Line 2: 'power cut"),
+    ],
+)
+def test_what_is_no_scenario_is_refused_by_line(text: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        parse(text)
