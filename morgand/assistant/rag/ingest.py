@@ -101,7 +101,7 @@ class Ingestor:
                 document, new = await self._library.add(self._new_document(name, source, size, digest, key))
         finally:
             await asyncio.to_thread(path.unlink, missing_ok=True)
-        if new and self._running:  # else the host that processes documents finds it in the library
+        if new and (self._running or not self._shared()):  # else the host that processes finds it in the library
             self._enqueue(document.id)
         return document, new
 
@@ -125,13 +125,13 @@ class Ingestor:
 
     async def run(self) -> None:
         """Process documents until cancelled: extract, embed, complete, each stage ahead of the next by a few."""
-        self._pending.clear()  # of an earlier run, which may have ended long ago
-        self._known.clear()
         self._running = True
         try:
             await self._run()
         finally:
             self._running = False
+            self._pending.clear()  # the library has them; another host may process them before this one does again
+            self._known.clear()
 
     async def _run(self) -> None:
         extracted: asyncio.Queue[Work] = asyncio.Queue(maxsize=EXTRACTED_AHEAD)
