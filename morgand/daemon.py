@@ -114,6 +114,7 @@ class Daemon:
         self._fetcher = Fetcher(self._models_dir)
         self._stop = asyncio.Event()
         self._leaving = False
+        self._api_port = 0
         self._known: Profile  # set before anything else runs
 
     async def main(self) -> None:
@@ -127,6 +128,7 @@ class Daemon:
         sites = Sites()
         try:
             await sites.start(self._service(), self._data.socket, self._config.listen)
+            self._api_port = sites.port or 0
             await self._until_stopped()
         finally:
             log.info("stopping")
@@ -249,7 +251,8 @@ class Daemon:
         kept = old.state if old and (old.state in (HostState.FENCED, HostState.SUSPECT)) else state
         record = codec.HostRecord(
             me, self._config.host_name, self._known.network.address, labels=self._config.host.labels,
-            version=__version__, peer=self._fabric.peer_address, draining=old.draining if old else False,
+            version=__version__, peer=self._fabric.peer_address, api_port=self._api_port,
+            draining=bool(old and old.draining),
             state=state if state is HostState.LEFT else kept,
         )  # fmt: skip
         puts = []

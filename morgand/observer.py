@@ -129,10 +129,12 @@ class Observer:
 
     def _hosts(self, snapshot: Snapshot) -> list[HostView]:
         said = self._said()
-        return [
-            overview.host_view(host, snapshot.assignments, said[host.id].usage if host.id in said else NO_USAGE)
-            for host in snapshot.hosts
-        ]
+        records = self._directory.hosts()
+        views = []
+        for host in snapshot.hosts:
+            usage = said[host.id].usage if host.id in said else NO_USAGE
+            views.append(overview.host_view(host, snapshot.assignments, usage, records[host.id].api_port))
+        return views
 
 
 class EngineLogs:

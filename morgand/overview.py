@@ -25,7 +25,7 @@ LOW_DISK_MB = 1024
 NEEDED = ("core", "db", "llm", "embedder", "reranker", "vectors", "objects")
 
 
-def host_view(host: Host, assignments: tuple[Assignment, ...], usage: Usage) -> HostView:
+def host_view(host: Host, assignments: tuple[Assignment, ...], usage: Usage, api_port: int) -> HostView:
     """One host with the roles it holds."""
     return HostView(
         id=host.id,
@@ -38,6 +38,7 @@ def host_view(host: Host, assignments: tuple[Assignment, ...], usage: Usage) -> 
         usage=UsageView(cpu_pct=usage.cpu_pct, ram_mb=usage.ram_mb, vram_mb=usage.vram_mb),
         draining=host.draining,
         labels=list(host.labels),
+        api_port=api_port,
     )
 
 

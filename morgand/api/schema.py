@@ -258,6 +258,7 @@ class HostView(Reply):
     usage: UsageView
     draining: bool = False
     labels: list[str] = []
+    api_port: int = 0  # 0: the API is off, or not told yet
 
 
 class HostsReply(Reply):

@@ -25,6 +25,7 @@ class HostRecord:
     labels: tuple[str, ...] = ()
     draining: bool = False
     peer: str = ""  # address and port of its API for other hosts; empty on a lone host
+    api_port: int = 0  # of the API for people and programs; 0 when it is off
     version: str = ""
 
 

@@ -162,7 +162,7 @@ def test_keys_open_the_tcp_api_and_revoking_closes_it(daemon: Daemon) -> None:
     import urllib.request
 
     daemon.start(ready=("core", "db"))
-    port = ctl(daemon, "status")["hosts"][0]["address"].rpartition(":")[2]
+    port = ctl(daemon, "status")["hosts"][0]["api_port"]
     created = ctl(daemon, "keys", "create", "--owner", "laptop")
 
     def status(key: str | None) -> int:

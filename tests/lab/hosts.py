@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -12,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e.harness import Daemon
+from tests.lab.guardian import strike
 from tests.lab.net import Net
 
 BIN = Path(sys.executable).parent
@@ -28,11 +27,14 @@ PROFILES: dict[str, dict[str, Any]] = {
 class LabHost(Daemon):
     """``name`` is its name in the cluster and on the switch."""
 
-    def __init__(self, net: Net, name: str, root: Path, settings: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, net: Net, name: str, root: Path, settings: tuple[str, ...] = (), *, clock_ahead_s: int = 0
+    ) -> None:
         (root / f"{name}.json").write_text(json.dumps(PROFILES[name]))
         self.net, self.name = net, name
         own = (f"host.name={name}", f"host.profile_override={root}/{name}.json", *settings)
-        super().__init__(root / name, own, prefix=("ip", "netns", "exec", net.namespace(name)))
+        inside = ("ip", "netns", "exec", net.namespace(name))
+        super().__init__(root / name, own, prefix=(*inside, *(_ahead(clock_ahead_s) if clock_ahead_s else ())))
 
     @property
     def address(self) -> str:
@@ -68,7 +70,7 @@ class LabHost(Daemon):
         self.process.wait(timeout=30)
 
     def power_on(self) -> None:
-        self.net.plug(self.name)
+        self.net.renew(self.name)
         self.start(ready=())
 
     def freeze(self) -> None:
@@ -85,6 +87,18 @@ class LabHost(Daemon):
 
     def _signal(self, number: signal.Signals) -> None:
         for _ in range(3):  # a process may start another one meanwhile
-            for process in self.net.processes(self.name):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(process, number)
+            strike(self.net.namespace(self.name), number)
+
+
+def faketime() -> Path | None:
+    """The library that shifts a program's wall clock, where it is installed (Debian: libfaketime)."""
+    return next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))), None)
+
+
+def _ahead(seconds: int) -> tuple[str, ...]:
+    """Start a program whose wall clock is ahead; the monotonic one is not. Programs in Go (etcd, serf) read the kernel's
+    clock past any library, so they keep the right time."""
+    library = faketime()
+    if library is None:
+        raise AssertionError("a wrong clock needs libfaketime: apt-get install libfaketime")
+    return ("env", f"LD_PRELOAD={library}", f"FAKETIME={seconds:+d}s", "FAKETIME_DONT_FAKE_MONOTONIC=1")

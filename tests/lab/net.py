@@ -1,35 +1,57 @@
 """Hosts as network namespaces: one bridge, an address each, and faults of the network.
 
-Everything is in namespaces of this run's own name. A guardian process outlives the laboratory and clears up after it,
-also when it is killed: it waits for its stdin to close, ends what runs in these namespaces and deletes them.
+Everything is in namespaces of this run's own name; the bridge has one of its own, so the root namespace gets nothing.
+What is lost is dropped by the switch, without a word to who sent it.
 """
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import os
 import shutil
-import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Self
 
+from tests.lab import guardian
+from tests.lab.filters import mac, program
+
 NETWORK = "10.77.0"
 
 
+@functools.cache
 def usable() -> str | None:
     """Why no laboratory can be made here, or None."""
     if os.geteuid() != 0:
         return "network namespaces need root"
-    if shutil.which("ip") is None:
+    if shutil.which("ip") is None or shutil.which("tc") is None:
         return "iproute2 is not installed"
-    name = f"mlab-probe-{os.getpid()}"
-    if subprocess.run(["ip", "netns", "add", name], capture_output=True, check=False).returncode:
+    probe = f"mlab-probe-{os.getpid()}"
+    if subprocess.run(["ip", "netns", "add", probe], capture_output=True, check=False).returncode:
         return "this system makes no network namespaces"
-    _ip("netns", "del", name)
+    try:
+        _tc(probe, "qdisc", "add", "dev", "lo", "clsact")
+        _tc(probe, "filter", "add", "dev", "lo", "egress", "bpf", "da", "bytecode", program({}, multicast=True))
+    except AssertionError as err:
+        return f"the kernel drops no packets on demand ({err})"
+    finally:
+        _ip("netns", "del", probe)
+    return None
+
+
+@functools.cache
+def delays() -> str | None:
+    """Why packets cannot be delayed here, or None."""
+    probe = f"mlab-delay-{os.getpid()}"
+    _ip("netns", "add", probe)
+    try:
+        _tc(probe, "qdisc", "add", "dev", "lo", "root", "netem", "delay", "1ms")
+    except AssertionError:
+        return "the kernel has no netem (module sch_netem)"
+    finally:
+        _ip("netns", "del", probe)
     return None
 
 
@@ -37,107 +59,153 @@ class Net:
     """A switch and ``names`` plugged into it; a context manager."""
 
     def __init__(self, names: Sequence[str]) -> None:
-        self._run = f"mlab-{os.getpid():x}-{int(time.time()) & 0xFFFF:x}"
-        self.addresses = {name: f"{NETWORK}.{number}" for number, name in enumerate(names, start=11)}
-        self._guardian: subprocess.Popen[bytes] | None = None
+        self.run = f"mlab-{os.getpid():x}-{int(time.time() * 1000) & 0xFFFFFF:x}"
+        self._numbers = dict(zip(names, range(11, 11 + len(names)), strict=True))
+        self.addresses = {name: f"{NETWORK}.{number}" for name, number in self._numbers.items()}
+        self._deaf: dict[str, dict[int, float]] = {name: {} for name in names}
+        self._no_multicast: set[str] = set()
+        self._extra: dict[str, dict[str, str]] = {name: {} for name in names}
+        self._guardian: guardian.Guardian | None = None
 
     def namespace(self, name: str) -> str:
-        return f"{self._run}-{name}"
+        return f"{self.run}-{name}"
+
+    @property
+    def _switch(self) -> str:
+        return self.namespace("switch")
+
+    def _port(self, name: str) -> str:
+        return f"p{self._numbers[name]}"
 
     def __enter__(self) -> Self:
-        switch = self.namespace("switch")
-        spaces = [switch, *(self.namespace(name) for name in self.addresses)]
-        self._guardian = subprocess.Popen(
-            [sys.executable, "-m", "tests.lab.net", *spaces], stdin=subprocess.PIPE, start_new_session=True
-        )
-        for space in spaces:
-            _ip("netns", "add", space)
-            _ip("-n", space, "link", "set", "lo", "up")
-        _ip("-n", switch, "link", "add", "br0", "type", "bridge")
-        _ip("-n", switch, "link", "set", "br0", "up")
-        for name, address in self.addresses.items():
-            self._plug(switch, name, address)
+        guardian.sweep()
+        self._guardian = guardian.Guardian(self.run, [self._switch, *map(self.namespace, self.addresses)])
+        try:
+            _ip("netns", "add", self._switch)
+            _ip("-n", self._switch, "link", "add", "br0", "type", "bridge", "mcast_snooping", "0")
+            _ip("-n", self._switch, "link", "set", "br0", "up")
+            for name in self.addresses:
+                self._add(name)
+        except BaseException:
+            self._guardian.close()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._guardian is not None
-        assert self._guardian.stdin is not None
-        self._guardian.stdin.close()
-        self._guardian.wait(timeout=30)
+        self._guardian.close()
 
-    def _plug(self, switch: str, name: str, address: str) -> None:
-        space = self.namespace(name)
-        port = f"p{address.rpartition('.')[2]}"
-        _ip("-n", switch, "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", space)
-        _ip("-n", switch, "link", "set", port, "master", "br0", "up")
-        _ip("-n", space, "addr", "add", f"{address}/24", "dev", "eth0")
+    def _add(self, name: str) -> None:
+        space, port = self.namespace(name), self._port(name)
+        _ip("netns", "add", space)
+        _ip("-n", space, "link", "set", "lo", "up")
+        _ip("-n", self._switch, "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", space)
+        _ip("-n", space, "link", "set", "eth0", "address", mac(self._numbers[name]))
+        _ip("-n", space, "addr", "add", f"{self.addresses[name]}/24", "dev", "eth0")
         _ip("-n", space, "link", "set", "eth0", "up")
         _ip("-n", space, "route", "add", "default", "via", f"{NETWORK}.1")  # nothing is there; a home has a router
+        _tc(self._switch, "qdisc", "add", "dev", port, "clsact")
+        _ip("-n", self._switch, "link", "set", port, "master", "br0", "up")
+        for device, address in self._extra[name].items():
+            self._add_device(name, device, address)
+        self._filter(name)
+
+    def renew(self, name: str) -> None:
+        """A host as after a power cut: its kernel knows nothing of any connection. What is inside is ended."""
+        _ip("-n", self._switch, "link", "del", self._port(name), check=False)
+        guardian.clear([self.namespace(name)])
+        self._add(name)
+
+    # --- interfaces ------------------------------------------------------------------------------
 
     def add_interface(self, name: str, device: str, address: str) -> None:
-        """A further interface that leads nowhere: a container bridge, a VPN."""
+        """A further interface that leads nowhere; ``address`` is CIDR. ``tun...`` is a VPN, others a bridge."""
+        self._extra[name][device] = address
+        self._add_device(name, device, address)
+
+    def _add_device(self, name: str, device: str, address: str) -> None:
         space = self.namespace(name)
-        _ip("-n", space, "link", "add", device, "type", "dummy")
-        _ip("-n", space, "addr", "add", f"{address}/16", "dev", device)
+        if device.startswith("tun"):
+            _ip("-n", space, "tuntap", "add", device, "mode", "tun")
+        else:
+            _ip("-n", space, "link", "add", device, "type", "bridge")
+            _ip("-n", space, "link", "add", f"c-{device}"[:15], "type", "veth", "peer", "name", f"d-{device}"[:15])
+            for end in (f"c-{device}"[:15], f"d-{device}"[:15]):  # a container, so that the bridge has a carrier
+                _ip("-n", space, "link", "set", end, "up")
+            _ip("-n", space, "link", "set", f"c-{device}"[:15], "master", device)
+        _ip("-n", space, "addr", "add", address, "dev", device)
         _ip("-n", space, "link", "set", device, "up")
 
-    def without_multicast(self, name: str) -> None:
-        _ip("-n", self.namespace(name), "link", "set", "eth0", "multicast", "off")
+    # --- faults ----------------------------------------------------------------------------------
 
     def unplug(self, name: str) -> None:
-        _ip("-n", self.namespace("switch"), "link", "set", f"p{self.addresses[name].rpartition('.')[2]}", "down")
+        _ip("-n", self._switch, "link", "set", self._port(name), "down")
 
     def plug(self, name: str) -> None:
-        _ip("-n", self.namespace("switch"), "link", "set", f"p{self.addresses[name].rpartition('.')[2]}", "up")
+        _ip("-n", self._switch, "link", "set", self._port(name), "up")
 
-    def deafen(self, source: str, target: str) -> None:
-        """What ``source`` sends to ``target`` is lost; the other way is open."""
-        _ip("-n", self.namespace(source), "route", "replace", "blackhole", f"{self.addresses[target]}/32")
+    def without_multicast(self, name: str) -> None:
+        """Multicast neither reaches this host nor leaves it, as behind many a Wi-Fi access point."""
+        self._no_multicast.add(name)
+        self._filter(name)
+
+    def deafen(self, source: str, target: str, share: float = 1.0) -> None:
+        """This share of what ``source`` sends to ``target`` is lost; the other way is untouched."""
+        self._deaf[target][self._numbers[source]] = share
+        self._filter(target)
 
     def part(self, one: Iterable[str], other: Iterable[str]) -> None:
         """Two groups that do not hear each other."""
+        others = list(other)
         for left in one:
-            for right in other:
+            for right in others:
                 self.deafen(left, right)
                 self.deafen(right, left)
 
-    def heal(self) -> None:
-        for name in self.addresses:
-            for target in self.addresses.values():
-                _ip("-n", self.namespace(name), "route", "del", "blackhole", f"{target}/32", check=False)
+    def lose(self, name: str, share: float) -> None:
+        """A bad cable: this share of the frames is lost, each way."""
+        for other in self.addresses:
+            if other != name:
+                self.deafen(name, other, share)
+                self.deafen(other, name, share)
 
-    def processes(self, name: str) -> list[int]:
-        return _processes(self.namespace(name))
+    def delay(self, name: str, delay_ms: float, jitter_ms: float) -> None:
+        """Frames to and from this host take longer, each way. Only where ``delays()`` says None."""
+        words = ("root", "netem", "delay", f"{delay_ms}ms", f"{jitter_ms}ms")
+        _tc(self._switch, "qdisc", "replace", "dev", self._port(name), *words)
+        _tc(self.namespace(name), "qdisc", "replace", "dev", "eth0", *words)
+
+    def heal(self) -> None:
+        """Nothing is lost and nothing is late any more; multicast stays as it is."""
+        for name in self.addresses:
+            self._deaf[name].clear()
+            self._filter(name)
+            _tc(self._switch, "qdisc", "del", "dev", self._port(name), "root", check=False)
+            _tc(self.namespace(name), "qdisc", "del", "dev", "eth0", "root", check=False)
+
+    def _filter(self, name: str) -> None:
+        """Bring the port's programs in line with who hears whom."""
+        multicast = name not in self._no_multicast
+        programs = {
+            "egress": program(self._deaf[name], multicast=multicast),
+            "ingress": program({}, multicast=multicast),
+        }
+        for way, code in programs.items():
+            place = ("dev", self._port(name), way, "protocol", "all", "pref", "1", "handle", "1")
+            _tc(self._switch, "filter", "replace", *place, "bpf", "da", "bytecode", code)
 
 
 def _ip(*words: str, check: bool = True) -> None:
-    done = subprocess.run(["ip", *words], capture_output=True, text=True, check=False)
+    _run(["ip", *words], check=check)
+
+
+def _tc(space: str, *words: str, check: bool = True) -> None:
+    _run(["tc", "-n", space, *words], check=check)
+
+
+def _run(argv: Sequence[str], *, check: bool) -> None:
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
     if check and done.returncode:
-        raise AssertionError(f"ip {' '.join(words)}: {done.stderr.strip()}")
-
-
-def _processes(space: str) -> list[int]:
-    found = subprocess.run(["ip", "netns", "pids", space], capture_output=True, text=True, check=False)
-    return [int(word) for word in found.stdout.split()]
-
-
-def clear(spaces: Sequence[str]) -> None:
-    """End what runs in these namespaces and delete them."""
-    for space in spaces:
-        for _ in range(50):
-            running = _processes(space)
-            for process in running:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(process, signal.SIGKILL)
-            if not running:
-                break
-            time.sleep(0.1)
-        _ip("netns", "del", space, check=False)
-
-
-if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    sys.stdin.buffer.read()  # until the laboratory closes it, or is no more
-    clear(sys.argv[1:])
+        raise AssertionError(f"{' '.join(argv)}: {done.stderr.strip()}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -94,7 +95,8 @@ def test_what_is_stored_on_one_host_stays_there(found: tuple[Host, ...], data: s
     """Whatever becomes of a host that others still count as theirs, its database and originals are on it; and when it
     should have nothing, a reason says so."""
     world = settled(found)
-    fate = data.draw(st.sampled_from(({"state": HostState.FENCED}, {"state": HostState.LEFT}, {"draining": True})))
+    fates: list[dict[str, Any]] = [{"state": HostState.FENCED}, {"state": HostState.LEFT}, {"draining": True}]
+    fate = data.draw(st.sampled_from(fates))
     for before in (one for one in world.assignments if one.engine in BOUND):
         changed = tuple(replace(one, **fate) if one.id == before.host else one for one in found)
         after = plan(replace(world, hosts=(*changed, host("z", 256))))

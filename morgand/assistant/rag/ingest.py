@@ -169,7 +169,7 @@ class Ingestor:
     async def _look(self) -> None:
         """Find what other hosts have accepted."""
         while True:
-            await self._clock.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(LOOK_EVERY_S)
             if self._shared():
                 with contextlib.suppress(Unavailable):
                     for document in await self._library.documents(state=DocumentState.PENDING, limit=PAGE):
