@@ -59,6 +59,7 @@ class PeerApi:
 
     def app(self) -> web.Application:
         app = web.Application(middlewares=[self._gate()], client_max_size=MAX_BODY_BYTES)
+        app.on_response_prepare.append(_say_nothing_of_ourselves)
         app.add_routes([
             web.get(PEER + "alive", self._alive),
             web.put(PEER + "{port}/files", self._put_file),
@@ -76,6 +77,8 @@ class PeerApi:
                 if request.path.startswith(PEER):
                     self._admit(request)
                 return await handler(request)
+            except Unauthorized as err:
+                return web.Response(status=err.status)  # a stranger learns nothing
             except MorganError as err:
                 return web.Response(status=err.status, body=to_wire(err))
             except web.HTTPException as err:
@@ -134,6 +137,11 @@ class PeerApi:
         if refusal is not None:
             raise refusal
         return export
+
+
+async def _say_nothing_of_ourselves(_: web.Request, response: web.StreamResponse) -> None:
+    """Which program and version answers is nobody's business."""
+    response.headers.popall("Server", None)
 
 
 def refuse(role: str, own: Assignment | None, asked_epoch: int) -> MorganError | None:
