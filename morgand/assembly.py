@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from morgand.api.peer import Export
 from morgand.assistant.assistant import Assistant
 from morgand.assistant.rag.ingest import Ingestor
 from morgand.assistant.rag.reconcile import Reconciler
@@ -19,6 +18,7 @@ from morgand.errors import EngineError, Unavailable
 from morgand.peers.client import PeerClient
 from morgand.peers.objects import RoutedObjects
 from morgand.peers.route import Directory, Route, routed
+from morgand.peers.wire import Export
 from morgand.ports import Chat, ChatInfo, Embedder, History, Library, Objects, Reranker, Vectors
 from morgand.roles.base import HostContext, Service, ServiceFactory
 from morgand.roles.cache import service as cache

@@ -34,7 +34,7 @@ from morgand.fabric import Fabric
 from morgand.fingerprint.collect import collect
 from morgand.fingerprint.host_id import HostIdentity, load_or_create
 from morgand.fingerprint.override import read_override
-from morgand.founding import Self
+from morgand.home import Home
 from morgand.keystore import StoredKeys
 from morgand.leader import Leader
 from morgand.members import Members
@@ -101,11 +101,11 @@ class Daemon:
         factory = services(context, self._assignments, self._local, self._parts)
         self._runner = Runner(factory, clock, self._role_changed)
         self._reporter = Reporter(identity.id, store, self._runner.statuses, clock)
-        self._fabric = Fabric(
-            Self(identity, config.host_name, data.root / "cluster", data.root / "spool", data.logs),
-            config=self._settings.current, store=store, mirror=self._mirror, directory=self._directory,
-            profile=lambda: self._known, exports=self._local.exports(), candidates=self._candidates, clock=clock,
+        home = Home(
+            config.host_name, data.root / "cluster", data.root / "spool", data.logs, config=self._settings.current,
+            profile=lambda: self._known, exports=self._local.exports(), candidates=self._candidates,
         )  # fmt: skip
+        self._fabric = Fabric(identity, home, store=store, mirror=self._mirror, directory=self._directory, clock=clock)
         self._sights = Sights(self._directory.others, self._fabric.members, self._fabric.alive, clock)
         self._leader = Leader(
             identity.id, store=store, mirror=self._mirror, sights=self._sights, inputs=self._inputs, clock=clock,

@@ -9,8 +9,8 @@ import asyncio
 import base64
 import logging
 import secrets
+import socket
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from morgand.clock import Clock
@@ -19,10 +19,10 @@ from morgand.cluster.bootstrap import EtcdProcess, VoterPlace
 from morgand.cluster.membership import Membership
 from morgand.cluster.store import ClusterStore, Put
 from morgand.cluster.voters import VoterRecord, VoterState
-from morgand.config import Config
 from morgand.errors import Conflict
 from morgand.fingerprint.host_id import HostIdentity
 from morgand.fingerprint.machine import machine_digest
+from morgand.home import Home
 from morgand.security import ca, trust
 from morgand.security.ca import Authority
 from morgand.state import Profile
@@ -30,37 +30,30 @@ from morgand.state import Profile
 log = logging.getLogger("morgand.founding")
 
 KEY_BYTES = 32
+PORTS = 4  # API of hosts, gossip, etcd's clients, etcd's peers
 PACKAGES = {"etcd": "etcd-server", "serf": "serf"}
 
 
-@dataclass(frozen=True, slots=True)
-class Self:
-    """This host, as its part in a cluster needs it."""
-
-    identity: HostIdentity
-    name: str
-    folder: Path  # DATA_DIR/cluster
-    spool: Path
-    logs: Path
-
-
 async def found(
-    me: Self, *, store: ClusterStore, config: Config, profile: Profile, clock: Clock,
-    etcd: Callable[[VoterPlace], EtcdProcess],
+    identity: HostIdentity, home: Home, *, store: ClusterStore, clock: Clock,
+    etcd: Callable[[Membership, Home, Clock], EtcdProcess],
 ) -> Membership:  # fmt: skip
     """Make a cluster of this host. Raises Conflict with the remedy, Unavailable, StorageFull."""
+    profile, config, folder, now = home.profile(), home.config(), home.folder, clock.now()
+    address, port = profile.network.address, config.cluster.port
     _check(profile)
-    identity, address, port, now = me.identity, profile.network.address, config.cluster.port, clock.now()
+    await asyncio.to_thread(_check_ports, address, port)
+    place = VoterPlace(identity.id, address, port, identity.cluster_id, folder)
+    peers, urls = (f"{address}:{port}",), (place.client_url,)
+    member = Membership(identity.cluster_id, config.cluster.name, identity.id, address, port, peers, urls)
     authority, key = ca.make_authority(identity.cluster_id, now), ca.make_key()
     certificate = ca.sign(
         authority, ca.make_request(key, identity.id), host_id=identity.id, cluster_id=identity.cluster_id,
         addresses=(address,), now=now,
     )  # fmt: skip
     made = ca.facts(certificate)
-    issued = roster.Issued(made.serial, made.not_after)
-    place = VoterPlace(identity.id, address, port, identity.cluster_id, me.folder)
+    own = roster.Member(identity.id, home.name, machine_digest(), now, (roster.Issued(made.serial, made.not_after),))
     voter = VoterRecord(identity.id, place.peer_url, place.client_url, VoterState.VOTER)
-    own = roster.Member(identity.id, me.name, machine_digest(), now, (issued,))
     await store.txn(
         [],
         [
@@ -69,12 +62,11 @@ async def found(
             Put(keys.voter(identity.id), codec.encode(voter)),
         ],
     )
-    peers, urls = (f"{address}:{port}",), (place.client_url,)
-    member = Membership(identity.cluster_id, config.cluster.name, identity.id, address, port, peers, urls)
     revoked = ca.revocation_list(authority, (), now)
-    await asyncio.to_thread(_write, me.folder, authority, certificate, key, revoked)
-    await asyncio.to_thread(etcd(place).prepare, {identity.id: place.peer_url}, existing=False)
-    await asyncio.to_thread(trust.write_private, me.folder / membership.FILE, membership.encode(member))
+    await asyncio.to_thread(_write, folder, authority, certificate, key, revoked)
+    process = etcd(member, home, clock)
+    await asyncio.to_thread(process.prepare, {identity.id: place.peer_url}, existing=False)
+    await asyncio.to_thread(trust.write_private, folder / membership.FILE, membership.encode(member))
     log.info("cluster founded", extra={"cluster": member.cluster, "address": peers[0]})
     return member
 
@@ -92,6 +84,20 @@ def _check(profile: Profile) -> None:
             f"{' and '.join(missing)} must be installed on the first host of a cluster.",
             remedy=f"Install: apt-get install {packages}; then invite again.",
         )
+
+
+def _check_ports(address: str, first: int) -> None:
+    """All four ports are free now: better to say so before anything is made."""
+    for port in range(first, first + PORTS):
+        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((address, port))
+            except OSError as err:
+                raise Conflict(
+                    f"{address}:{port} cannot be used: {err.strerror}.",
+                    remedy=f"Set cluster.port so that {PORTS} ports from it on are free, or host.address.",
+                ) from err
 
 
 def _write(folder: Path, authority: Authority, certificate: bytes, key: bytes, revoked: bytes) -> None:

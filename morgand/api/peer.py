@@ -11,7 +11,6 @@ import logging
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,6 +20,7 @@ from morgand.errors import Fenced, InvalidInput, MorganError, Overloaded, Unauth
 from morgand.failure import to_wire
 from morgand.peers import wire
 from morgand.peers.client import BLOCK, EPOCH, MAX_FILE_BYTES
+from morgand.peers.wire import Export
 from morgand.ports import Objects
 from morgand.security.trust import peer_of
 from morgand.state import Assignment
@@ -33,16 +33,6 @@ PEER = "/peer/v1/"
 ASKER = web.RequestKey("asker", str)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-@dataclass(frozen=True, slots=True)
-class Export:
-    """A port that other hosts may call. ``role`` is the role that must be held here; ``protocol`` says what may be
-    called."""
-
-    role: str
-    protocol: type
-    implementation: Any
 
 
 class PeerApi:

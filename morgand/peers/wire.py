@@ -31,6 +31,16 @@ class Signature:
     streamed: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Export:
+    """A port that other hosts may call. ``role`` is the role that must be held here; ``protocol`` says what may be
+    called."""
+
+    role: str
+    protocol: type
+    implementation: Any
+
+
 @lru_cache(maxsize=256)
 def signature_of(protocol: type, method: str) -> Signature:
     """Raises InvalidInput when the port has no such method."""

@@ -14,11 +14,12 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from morgand.api.peer import Export, PeerApi, refuse
+from morgand.api.peer import PeerApi, refuse
 from morgand.clock import SystemClock
 from morgand.errors import EngineError, Fenced, InvalidInput, MorganError, Unauthorized, Unavailable
 from morgand.peers import wire
 from morgand.peers.client import PeerClient
+from morgand.peers.wire import Export
 from morgand.ports import Chat, ChatDelta, ChatInfo, ChatMessage, ChatOptions, Embedder, Objects
 from morgand.roles.objects.store import FolderObjects
 from morgand.security import ca, trust
