@@ -130,6 +130,11 @@ class Daemon:
             await sites.start(self._service(), self._data.socket, self._config.listen)
             self._api_port = sites.port or 0
             await self._until_stopped()
+        except BaseExceptionGroup as group:
+            expected = group.subgroup(MorganError)
+            if expected is None:
+                raise
+            raise _first(expected) from None
         finally:
             log.info("stopping")
             await sites.close()
@@ -326,6 +331,12 @@ class Daemon:
             spool=self._data.root / "spool",
         )  # fmt: skip
         return Service(backend, lambda: self._settings.current().limits, self._clock)
+
+
+def _first(group: BaseExceptionGroup[MorganError]) -> MorganError:
+    """The first error in groups within groups."""
+    one = group.exceptions[0]
+    return _first(one) if isinstance(one, BaseExceptionGroup) else one
 
 
 def differs(found: Profile, published: Profile) -> bool:

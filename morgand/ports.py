@@ -209,6 +209,10 @@ class Library(Protocol):
         it is returned with False; else the new row with True."""
         ...
 
+    async def start(self, documents: Sequence[str]) -> list[Document]:
+        """Mark documents as being processed, in one transaction; those that are gone by now are left out."""
+        ...
+
     async def set_state(self, document: str, state: DocumentState, error: str | None = None) -> None: ...
 
     async def complete(self, document: str, extracted: Extracted, chunks: Sequence[StoredChunk]) -> list[str]:

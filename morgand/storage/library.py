@@ -75,6 +75,18 @@ class SqlLibrary:
             await session.flush()
             return document_of(row), True
 
+    async def start(self, documents: Sequence[str]) -> list[Document]:
+        """In the order given."""
+        ids = valid_ids(documents)
+        these = DocumentRow.id.in_(ids), DocumentRow.deleted_at.is_(None)
+        mark = update(DocumentRow).where(*these).execution_options(synchronize_session=False)
+        async with self._database.write() as session:
+            await session.execute(
+                mark.values(state=DocumentState.PROCESSING.value, error=None, updated_at=self._clock.now())
+            )
+            found = {row.id: document_of(row) for row in await session.scalars(select(DocumentRow).where(*these))}
+        return [found[one] for one in ids if one in found]
+
     async def set_state(self, document: str, state: DocumentState, error: str | None = None) -> None:
         async with self._database.write() as session:
             row = await _live(session, document)
@@ -92,7 +104,8 @@ class SqlLibrary:
             )
             if row not in locked:
                 _gone(document)
-            await self._remove_chunks(session, row.id)
+            if row.state == DocumentState.COMPLETED.value:  # only then it has chunks: they come in this transaction
+                await self._remove_chunks(session, row.id)
             await self._insert_chunks(session, row.id, chunks)
             row.state, row.error, row.updated_at = DocumentState.COMPLETED.value, None, now
             row.title, row.mime = extracted.title, extracted.mime

@@ -36,6 +36,7 @@ PUBLISHED_TOGETHER = 32  # documents in one write of the index
 ATTEMPTS = 10  # per document while storage or an engine fails; then it is FAILED, its original is kept
 PAUSE_S = 2.0
 PAGE = 1000
+STARTED_TOGETHER = 8  # documents in one write of the library
 LOOK_EVERY_S = 1.0
 
 
@@ -189,22 +190,33 @@ class Ingestor:
             while not self._pending:
                 self._arrived.clear()
                 await self._arrived.wait()
-            document = self._pending.popleft()
-            work = await self._extract_one(document)
-            if work is not None:
-                await extracted.put(work)
+            taken = [self._pending.popleft() for _ in range(min(STARTED_TOGETHER, len(self._pending)))]
+            for document in await self._start(taken):
+                work = await self._extract_one(document)
+                if work is not None:
+                    await extracted.put(work)
 
-    async def _extract_one(self, document_id: str) -> Work | None:
-        """Read one document's original. None when it is gone, unreadable (told in its row) or has to wait."""
+    async def _start(self, taken: list[str]) -> list[Document]:
+        """Those of the documents that are still there; when storage is away they wait."""
         try:
-            document = await self._library.document(document_id)
-            await self._library.set_state(document_id, DocumentState.PROCESSING)
-            path = await self._objects.path(document.object_key)
-            return Work(document_id, await self._extractor.extract(path, document.name))
+            started = await self._library.start(taken)
         except Unavailable as err:
-            await self._retry(document_id, err)
+            self._pending.extendleft(reversed(taken[1:]))
+            await self._retry(taken[0], err)
+            return []
+        for gone in set(taken) - {document.id for document in started}:
+            self._done(gone)
+        return started
+
+    async def _extract_one(self, document: Document) -> Work | None:
+        """Read one document's original. None when it is unreadable (told in its row) or has to wait."""
+        try:
+            path = await self._objects.path(document.object_key)
+            return Work(document.id, await self._extractor.extract(path, document.name))
+        except Unavailable as err:
+            await self._retry(document.id, err)
         except MorganError as err:
-            await self._fail(document_id, err)
+            await self._fail(document.id, err)
         return None
 
     async def _finish(self, finishing: asyncio.Queue[Work], publishing: asyncio.Queue[Finished]) -> None:
