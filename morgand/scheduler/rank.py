@@ -38,6 +38,8 @@ def standing(host: Host, spec: RoleSpec, preference: RolePreference) -> Standing
 
 def preferred(host: Host, preference: RolePreference) -> int:
     """Position in the person's list, counted from its end; 0 when the host is not in it."""
+    if not preference.prefer:
+        return 0
     places = [len(preference.prefer) - index for index, word in enumerate(preference.prefer) if names(word, host)]
     return max(places, default=0)
 
