@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from aiohttp import web
 
-from morgand.errors import Fenced, InvalidInput, MorganError, Overloaded, Unauthorized, Unavailable
+from morgand.errors import Fenced, InvalidInput, MorganError, Overloaded, TooLarge, Unauthorized, Unavailable
 from morgand.failure import to_wire
 from morgand.peers import wire
 from morgand.peers.client import BLOCK, EPOCH, MAX_FILE_BYTES
@@ -29,9 +29,12 @@ log = logging.getLogger("morgand.peer")
 
 MAX_BODY_BYTES = 512 * 1024 * 1024
 AT_ONCE = 200  # calls served at the same time
+READ_S = 120.0  # until a call's arguments are here
+MOVE_S = 30.0  # until a caller takes one more piece of an answer, or sends one more of a file
 PEER = "/peer/v1/"
 ASKER = web.RequestKey("asker", str)
 
+T = TypeVar("T")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -41,14 +44,16 @@ class PeerApi:
     def __init__(
         self, exports: Mapping[str, Export], *, held: Callable[[str], Assignment | None],
         member: Callable[[str], bool], spool: Path, open_routes: Sequence[web.RouteDef] = (),
-        member_routes: Sequence[web.RouteDef] = (),
+        member_routes: Sequence[web.RouteDef] = (), body_bytes: int = MAX_BODY_BYTES,
+        file_bytes: int = MAX_FILE_BYTES, move_s: float = MOVE_S,
     ) -> None:  # fmt: skip
         self._exports, self._held, self._member, self._spool = exports, held, member, spool
+        self._body_bytes, self._file_bytes, self._move_s = body_bytes, file_bytes, move_s
         self._open_routes, self._member_routes = open_routes, member_routes
-        self._places = asyncio.Semaphore(AT_ONCE)
+        self._serving = 0
 
     def app(self) -> web.Application:
-        app = web.Application(middlewares=[self._gate()], client_max_size=MAX_BODY_BYTES)
+        app = web.Application(middlewares=[self._gate()], client_max_size=self._body_bytes)
         app.on_response_prepare.append(_say_nothing_of_ourselves)
         app.add_routes([
             web.get(PEER + "alive", self._alive),
@@ -61,20 +66,30 @@ class PeerApi:
         return app
 
     def _gate(self) -> Any:
+        open_paths = {route.path for route in self._open_routes if not route.path.startswith(PEER)}
+
         @web.middleware
         async def gate(request: web.Request, handler: Handler) -> web.StreamResponse:
+            resource = request.match_info.route.resource
             try:
-                if request.path.startswith(PEER):
+                if resource is None or resource.canonical not in open_paths:
                     self._admit(request)
                 return await handler(request)
             except Unauthorized as err:
                 return web.Response(status=err.status)  # a stranger learns nothing
             except MorganError as err:
                 return web.Response(status=err.status, body=to_wire(err))
+            except web.HTTPRequestEntityTooLarge:
+                too_large = TooLarge(f"A call takes {self._body_bytes} bytes at most.")
+                return web.Response(status=too_large.status, body=to_wire(too_large))
             except web.HTTPException as err:
                 return web.Response(status=err.status)
+            except ConnectionError:
+                raise  # the caller is gone
             except Exception:  # supervisor of all handlers: a fault of ours costs one request, with a trace
                 log.exception("request of a host failed", extra={"path": request.path})
+                if request.writer.output_size > 0:
+                    raise  # part of an answer is out: only cutting the connection says that it is not whole
                 return web.Response(status=500, body=to_wire(MorganError()))
 
         return gate
@@ -91,23 +106,36 @@ class PeerApi:
     async def _call(self, request: web.Request) -> web.StreamResponse:
         export = self._export(request)
         signature = wire.signature_of(export.protocol, request.match_info["method"])
-        arguments = wire.unpack_arguments(signature, await request.read())
-        if self._places.locked():
-            raise Overloaded("This host serves as many calls as it can.", retry_after_s=1.0)
-        async with self._places:
+        with self._place():
+            arguments = wire.unpack_arguments(signature, await _in_time(request, request.read(), READ_S))
             found = getattr(export.implementation, signature.method)(**arguments)
             if signature.streamed:
-                return await _streamed(request, cast("AsyncIterator[Any]", found))
+                return await self._streamed(request, cast("AsyncIterator[Any]", found))
             return web.Response(body=wire.pack(await found))
+
+    @property
+    def serving(self) -> int:
+        """Calls that are being answered."""
+        return self._serving
+
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        if self._serving >= AT_ONCE:
+            raise Overloaded("This host serves as many calls as it can.", retry_after_s=1.0)
+        self._serving += 1
+        try:
+            yield
+        finally:
+            self._serving -= 1
 
     async def _put_file(self, request: web.Request) -> web.Response:
         objects: Objects = self._export(request).implementation
         with tempfile.NamedTemporaryFile(dir=self._spool) as file:
             size = 0
-            async for block in request.content.iter_chunked(BLOCK):
+            while block := await _in_time(request, request.content.readany(), self._move_s):
                 size += len(block)
-                if size > MAX_FILE_BYTES:
-                    raise InvalidInput("The file is too large.")
+                if size > self._file_bytes:
+                    raise TooLarge(f"The file is over {self._file_bytes} bytes.")
                 await asyncio.to_thread(file.write, block)
             await asyncio.to_thread(file.flush)
             return web.Response(text=await objects.put_file(Path(file.name)))
@@ -115,6 +143,30 @@ class PeerApi:
     async def _get_file(self, request: web.Request) -> web.StreamResponse:
         objects: Objects = self._export(request).implementation
         return web.FileResponse(await objects.path(request.match_info["key"]), chunk_size=BLOCK)
+
+    async def _streamed(self, request: web.Request, items: AsyncIterator[Any]) -> web.StreamResponse:
+        """The first item is waited for before anything is sent, so that a failure until then has its status."""
+        response = web.StreamResponse()
+
+        async def write(kind: bytes, body: bytes = b"") -> None:
+            await _in_time(request, response.write(wire.frame(kind, body)), self._move_s)
+
+        async with aclosing(cast("Any", items)) as stream:
+            try:
+                first: bytes | None = wire.pack(await anext(stream))
+            except StopAsyncIteration:
+                first = None
+            await response.prepare(request)
+            if first is not None:
+                await write(wire.ITEM, first)
+                try:
+                    async for item in stream:
+                        await write(wire.ITEM, wire.pack(item))
+                except MorganError as err:
+                    await write(wire.ERROR, to_wire(err))
+                    return response
+            await write(wire.END)
+            return response
 
     def _export(self, request: web.Request) -> Export:
         """Raises InvalidInput for an unknown port, Fenced or Unavailable when the epochs differ."""
@@ -145,22 +197,12 @@ def refuse(role: str, own: Assignment | None, asked_epoch: int) -> MorganError |
     return None
 
 
-async def _streamed(request: web.Request, items: AsyncIterator[Any]) -> web.StreamResponse:
-    """The first item is waited for before anything is sent, so that a failure until then has its status."""
-    async with aclosing(cast("Any", items)) as stream:
-        try:
-            first: bytes | None = wire.frame(wire.ITEM, wire.pack(await anext(stream)))
-        except StopAsyncIteration:
-            first = None
-        response = web.StreamResponse()
-        await response.prepare(request)
-        if first is not None:
-            await response.write(first)
-            try:
-                async for item in stream:
-                    await response.write(wire.frame(wire.ITEM, wire.pack(item)))
-            except MorganError as err:
-                await response.write(wire.frame(wire.ERROR, to_wire(err)))
-                return response
-        await response.write(wire.frame(wire.END))
-        return response
+async def _in_time(request: web.Request, moving: Awaitable[T], limit_s: float) -> T:
+    """What moves between us and the caller; one that stands still is cut off."""
+    try:
+        async with asyncio.timeout(limit_s):
+            return await moving
+    except TimeoutError as err:
+        if request.transport is not None:
+            request.transport.abort()
+        raise ConnectionAbortedError(f"A host stood still for {limit_s:g} s.") from err

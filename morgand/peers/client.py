@@ -1,7 +1,7 @@
 """Speaks to other hosts: HTTPS with certificates on both sides, deadlines, and an eye on whether the host is there.
 
-A slow model may take as long as it needs; a host that is frozen or gone must not. So while a call waits, the host is
-asked on another connection whether it is alive, and two misses in a row end the call.
+Calls have no deadline of their own, since a slow model may take as long as it needs: ``watch`` ends them when the host
+shows no sign of life. Signs of life travel on connections of their own, so that no amount of calls holds them up.
 """
 
 from __future__ import annotations
@@ -10,39 +10,61 @@ import asyncio
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import aclosing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import aiohttp
 
 from morgand.clock import Clock
-from morgand.errors import MorganError, Unavailable
+from morgand.errors import EngineError, MorganError, Overloaded, StorageFull, TooLarge, Unavailable
 from morgand.failure import from_wire
 from morgand.peers import wire
+from morgand.peers.watch import ALIVE_S, Watch
 from morgand.peers.wire import Signature
 
 T = TypeVar("T")
 AddressOf = Callable[[str], str | None]  # host id -> "ip:port" of its API for hosts
 
 CONNECT_S = 1.0
-ALIVE_S = 0.5
-PING_EVERY_S = 0.5
-MISSES = 2
 SUSPECT_S = 5.0  # how long a host that failed is asked last
+CONNECTIONS = 100  # to one host
+MAX_ANSWER_BYTES = 512 * 1024 * 1024
 MAX_FRAME_BYTES = 64 * 1024 * 1024
 MAX_FILE_BYTES = 16 * 1024 * 1024 * 1024
 EPOCH = "X-Morgan-Epoch"
 BLOCK = 1 << 20
 
 
+class NotReached(Unavailable):
+    """The host cannot be reached: it was asked nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """All there is to one host; closed as one."""
+
+    calls: aiohttp.ClientSession
+    pings: aiohttp.ClientSession
+    watch: Watch
+
+    async def close(self) -> None:
+        await self.watch.close()
+        await self.calls.close()
+        await self.pings.close()
+
+
 class PeerClient:
     """One for the daemon. ``tls`` is this host's own; hosts are told apart by name, not by address."""
 
-    def __init__(self, tls: ssl.SSLContext, address_of: AddressOf, clock: Clock) -> None:
+    def __init__(
+        self, tls: ssl.SSLContext, address_of: AddressOf, clock: Clock, *, answer_bytes: int = MAX_ANSWER_BYTES
+    ) -> None:
         self._tls = tls
         self._address_of = address_of
         self._clock = clock
-        self._sessions: dict[str, aiohttp.ClientSession] = {}
+        self._answer_bytes = answer_bytes
+        self._lines: dict[str, _Line] = {}
         self._suspects: dict[str, float] = {}
 
     async def call(self, host: str, role: str, signature: Signature, arguments: bytes, *, epoch: int) -> Any:
@@ -64,7 +86,7 @@ class PeerClient:
         """Whether the host answers in time."""
         try:
             timeout = aiohttp.ClientTimeout(total=deadline_s)
-            async with self._request(host, "GET", "/peer/v1/alive", timeout) as response:
+            async with self._request(host, "GET", "/peer/v1/alive", timeout, ping=True) as response:
                 return bool(response.status == 200)
         except (Unavailable, aiohttp.ClientError, OSError, TimeoutError):
             return False
@@ -87,25 +109,23 @@ class PeerClient:
 
     async def abort(self, host: str) -> None:
         """Drop all connections to a host at once: it is fenced."""
-        session = self._sessions.pop(host, None)
-        if session is not None:
-            await session.close()
+        line = self._lines.pop(host, None)
+        if line is not None:
+            await line.close()
 
     async def close(self) -> None:
-        for host in list(self._sessions):
+        for host in list(self._lines):
             await self.abort(host)
 
     async def _watched(self, host: str, work: Coroutine[Any, Any, T]) -> T:
         doing = asyncio.ensure_future(work)
         try:
-            done, _ = await asyncio.wait({doing}, timeout=PING_EVERY_S)
-            misses = 0
-            while not done:
-                misses = 0 if await self.alive(host) else misses + 1
-                if misses >= MISSES and not doing.done():
-                    raise _silent(host)
-                done, _ = await asyncio.wait({doing}, timeout=PING_EVERY_S)
-            return doing.result()
+            with self._line(host).watch.waiting() as lost:
+                both: tuple[asyncio.Future[Any], ...] = (doing, lost)
+                await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+                return _outcome(doing, lost)
+        except Overloaded:
+            raise  # it is well, and says so
         except Unavailable:
             self._suspects[host] = self._clock.monotonic() + SUSPECT_S
             raise
@@ -119,13 +139,14 @@ class PeerClient:
         return wire.unpack(signature, body)
 
     async def _posted(
-        self, host: str, path: str, body: bytes, headers: dict[str, str], limits: aiohttp.ClientTimeout
-    ) -> bytes:
+        self, host: str, path: str, body: bytes | AsyncIterator[bytes], headers: dict[str, str],
+        limits: aiohttp.ClientTimeout, *, method: str = "POST",
+    ) -> bytes:  # fmt: skip
         try:
-            async with self._request(host, "POST", path, limits, data=body, headers=headers) as response:
-                answer: bytes = await response.read()
+            async with self._request(host, method, path, limits, data=body, headers=headers) as response:
+                answer = await self._read(response)
                 if response.status != 200:
-                    raise from_wire(answer, f"Host {host}")
+                    raise _refused(host, response.status, answer)
                 return answer
         except (aiohttp.ClientError, OSError, TimeoutError) as err:
             raise _unreachable(host, err) from err
@@ -138,11 +159,11 @@ class PeerClient:
         try:
             async with self._request(host, "POST", path, _patient(), data=arguments, headers=headers) as response:
                 if response.status != 200:
-                    raise from_wire(await response.read(), f"Host {host}")
+                    raise _refused(host, response.status, await self._read(response))
                 while True:
                     length, kind = wire.head(await response.content.readexactly(wire.HEAD_BYTES))
                     if length > MAX_FRAME_BYTES:
-                        raise Unavailable(f"Host {host} sent more than can be taken at once.")
+                        raise _too_much()
                     body = await response.content.readexactly(length)
                     if kind == wire.END:
                         return
@@ -155,21 +176,15 @@ class PeerClient:
             raise _unreachable(host, err) from err
 
     async def _send_file(self, host: str, role: str, path: Path, epoch: int) -> str:
-        async def blocks() -> AsyncIterator[bytes]:
-            with path.open("rb") as file:
+        headers = {EPOCH: str(epoch)}
+        with await asyncio.to_thread(path.open, "rb") as file:
+
+            async def blocks() -> AsyncIterator[bytes]:
                 while block := await asyncio.to_thread(file.read, BLOCK):
                     yield block
 
-        try:
-            async with self._request(
-                host, "PUT", f"/peer/v1/{role}/files", _patient(), data=blocks(), headers={EPOCH: str(epoch)}
-            ) as response:
-                body: bytes = await response.read()
-                if response.status != 200:
-                    raise from_wire(body, f"Host {host}")
-                return body.decode()
-        except (aiohttp.ClientError, OSError, TimeoutError) as err:
-            raise _unreachable(host, err) from err
+            body = await self._posted(host, f"/peer/v1/{role}/files", blocks(), headers, _patient(), method="PUT")
+        return body.decode("ascii", "replace")
 
     async def _fetch_file(self, host: str, role: str, key: str, target: Path, epoch: int) -> None:
         try:
@@ -177,20 +192,35 @@ class PeerClient:
                 host, "GET", f"/peer/v1/{role}/files/{key}", _patient(), headers={EPOCH: str(epoch)}
             ) as response:
                 if response.status != 200:
-                    raise from_wire(await response.read(), f"Host {host}")
-                with target.open("wb") as file:
-                    async for block in response.content.iter_chunked(BLOCK):
-                        await asyncio.to_thread(file.write, block)
+                    raise _refused(host, response.status, await self._read(response))
+                await _write(target, response.content.iter_chunked(BLOCK))
         except (aiohttp.ClientError, TimeoutError) as err:
             raise _unreachable(host, err) from err
 
-    def _request(self, host: str, method: str, path: str, limits: aiohttp.ClientTimeout, **more: Any) -> Any:
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+        found = bytearray()
+        async for block in response.content.iter_any():
+            found += block
+            if len(found) > self._answer_bytes:
+                raise _too_much()
+        return bytes(found)
+
+    def _line(self, host: str) -> _Line:
+        line = self._lines.get(host)
+        if line is None:
+            calls, pings = (aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=n)) for n in (CONNECTIONS, 2))
+            watch = Watch(host, lambda: self.alive(host), self._clock)
+            line = self._lines[host] = _Line(calls, pings, watch)
+        return line
+
+    def _request(
+        self, host: str, method: str, path: str, limits: aiohttp.ClientTimeout, *, ping: bool = False, **more: Any
+    ) -> Any:
         address = self._address_of(host)
         if address is None:
-            raise Unavailable(f"The address of host {host} is not known.")
-        session = self._sessions.get(host)
-        if session is None:
-            session = self._sessions[host] = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=100))
+            raise NotReached(f"The address of host {host} is not known.")
+        line = self._line(host)
+        session = line.pings if ping else line.calls
         url = f"https://{address}{path}"
         return session.request(method, url, ssl=self._tls, server_hostname=f"{host}.morgan", timeout=limits, **more)
 
@@ -207,9 +237,55 @@ async def _next(items: AsyncGenerator[Any, None]) -> tuple[Any] | None:
     return None
 
 
-def _silent(host: str) -> MorganError:
-    return Unavailable(f"Host {host} does not answer any more.")
+def _outcome(doing: asyncio.Future[T], lost: asyncio.Future[str]) -> T:
+    if doing.done():
+        return doing.result()
+    raise Unavailable(lost.result())
+
+
+async def _write(target: Path, blocks: AsyncIterator[bytes]) -> None:
+    """All of it or no file. Raises TooLarge, StorageFull."""
+    size, whole = 0, False
+    try:
+        file = await asyncio.to_thread(target.open, "wb")
+    except OSError as err:
+        raise _full(err) from err
+    try:
+        async for block in blocks:
+            size += len(block)
+            if size > MAX_FILE_BYTES:
+                raise TooLarge(f"The file is over {MAX_FILE_BYTES} bytes.")
+            await _stored(file.write, block)
+        await _stored(file.flush)
+        whole = True
+    finally:
+        file.close()
+        if not whole:
+            await asyncio.to_thread(target.unlink, missing_ok=True)
+
+
+async def _stored(do: Callable[..., Any], *args: bytes) -> None:
+    try:
+        await asyncio.to_thread(do, *args)
+    except OSError as err:
+        raise _full(err) from err
+
+
+def _full(err: OSError) -> StorageFull:
+    return StorageFull(f"A file of another host cannot be stored here: {err.strerror}.")
+
+
+def _refused(host: str, status: int, body: bytes) -> MorganError:
+    """What the other side says is wrong; to who is no member it says nothing."""
+    if status == 401 and not body:
+        return NotReached(f"Host {host} does not take this host for a member of the cluster.")
+    return from_wire(body, f"Host {host}")
+
+
+def _too_much() -> MorganError:
+    return EngineError("Another host answered more than can be taken at once.")
 
 
 def _unreachable(host: str, err: Exception) -> MorganError:
-    return Unavailable(f"Host {host} cannot be reached: {str(err) or type(err).__name__}.")
+    cls = NotReached if isinstance(err, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError) else Unavailable
+    return cls(f"Host {host} cannot be reached: {str(err) or type(err).__name__}.")

@@ -1,8 +1,10 @@
-"""Objects wherever they are: files travel between hosts, and what was fetched is kept for the next reading."""
+"""Objects wherever they are: files travel between hosts; what was fetched lies here for as long as it is read."""
 
 from __future__ import annotations
 
+import asyncio
 import os
+from collections import deque
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
@@ -15,15 +17,17 @@ from morgand.ports import Objects
 T = TypeVar("T")
 
 ROLE = "objects"
+KEPT = 32  # fetched copies that are still there: more than are read at the same time
 
 
 class RoutedObjects:
-    """Implements ``ports.Objects``. ``folder`` holds fetched copies; they are the caller's to keep small."""
+    """Implements ``ports.Objects``. ``folder`` holds the last ``KEPT`` fetched copies."""
 
     def __init__(self, route: Route, local: Objects, folder: Path) -> None:
         self._route = route
         self._local = local
         self._folder = folder
+        self._fetched: deque[Path] = deque()
         self._plain = routed(Objects, route, local)  # type: ignore[type-abstract]  # a Protocol is what is meant
 
     async def put_file(self, path: Path) -> str:
@@ -39,6 +43,9 @@ class RoutedObjects:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             target = self._folder / f"{os.path.basename(key)}-{uuid4().hex}"  # noqa: PTH119 - a key, not a path
             await client_of(self._route).fetch_file(holder.host, ROLE, key, target, epoch=holder.epoch)
+            self._fetched.append(target)
+            if len(self._fetched) > KEPT:
+                await asyncio.to_thread(self._fetched.popleft().unlink, missing_ok=True)
             return target
 
         return await self._at_holder(remote, lambda: self._local.path(key))

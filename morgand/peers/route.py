@@ -13,17 +13,20 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, cast
 
 from morgand.clock import Clock
-from morgand.errors import Fenced, MorganError, Unavailable
+from morgand.errors import Fenced, MorganError, Overloaded, Unavailable
 from morgand.peers import wire
-from morgand.peers.client import PeerClient
+from morgand.peers.client import NotReached, PeerClient
 from morgand.peers.wire import Signature
 
 T = TypeVar("T")
 
 FIRST_PARTS = ("main", "primary")
 ONE_TRUTH = frozenset({"db", "objects", "vectors"})  # only the first part answers: a standby may be behind
-ONCE = frozenset({"add_feedback"})  # not the same when done twice: never repeated once it may have been done
+# not the same when done twice (a second feedback, a delete that finds nothing): not repeated once it may have been done
+ONCE = frozenset({"add_feedback", "delete", "delete_conversation"})
+NOTHING_DONE = (Fenced, NotReached, Overloaded)
 LOOK_AGAIN_S = 0.25
+LOOK_AGAIN_LIMIT_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +126,7 @@ class _Routed:
                 try:
                     return await self._ask(holder, signature, args, kwargs)
                 except (Unavailable, Fenced) as err:
-                    if signature.method in ONCE and isinstance(err, Unavailable):
+                    if signature.method in ONCE and not isinstance(err, NOTHING_DONE):
                         raise
                     rounds.failed(err)
 
@@ -163,7 +166,10 @@ class _Routed:
 
 
 class Rounds:
-    """The holders to try for one call: each once, then again for as long as patience lasts."""
+    """The holders to try for one call: each once, then again at growing intervals for as long as patience lasts.
+
+    When all of a round are overloaded there is no second one: it would only lengthen the queues.
+    """
 
     def __init__(self, route: Route, busy: Mapping[str, int]) -> None:
         self._route = route
@@ -171,10 +177,13 @@ class Rounds:
         self._left: list[Holder] = []
         self._first = True
         self._reason: MorganError | None = None
+        self._round: list[MorganError] = []
+        self._pause_s = LOOK_AGAIN_S
         self._deadline = route.clock.monotonic() + route.patience_s
 
     def failed(self, reason: MorganError) -> None:
         self._reason = reason
+        self._round.append(reason)
 
     async def next(self) -> Holder:
         """The next one to ask. Raises the last failure, or Unavailable when nobody holds the role."""
@@ -182,10 +191,13 @@ class Rounds:
         while not self._left:
             if directory.alone:
                 return self._alone()
+            if self._round and all(isinstance(one, Overloaded) for one in self._round):
+                raise self._round[-1]
             changed = directory.next()
             if not self._first:
                 await self._wait(changed)
             self._first = False
+            self._round = []
             self._left = self._candidates()
         return self._left.pop(0)
 
@@ -208,8 +220,10 @@ class Rounds:
                 f"No host performs {self._route.role} right now.", remedy="See `morganctl roles explain`."
             )
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(min(LOOK_AGAIN_S, left_s)):
+            async with asyncio.timeout(min(self._pause_s, left_s)):
                 await changed.wait()
+        if self._round:
+            self._pause_s = min(2 * self._pause_s, LOOK_AGAIN_LIMIT_S)
 
 
 def client_of(route: Route) -> PeerClient:

@@ -14,7 +14,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from morgand.errors import InvalidInput
+from morgand.errors import EngineError, InvalidInput
 
 HEAD_BYTES = 5
 ITEM, ERROR, END = b"i", b"e", b"z"
@@ -59,9 +59,13 @@ def signature_of(protocol: type, method: str) -> Signature:
 
 
 def pack_arguments(signature: Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
+    """Raises InvalidInput for what cannot travel: half a character, a number of more than 64 bits."""
     bound = signature.call.bind(*args, **kwargs)
     bound.apply_defaults()
-    return msgspec.msgpack.encode([bound.arguments[name] for name, _ in signature.parameters])
+    try:
+        return msgspec.msgpack.encode([bound.arguments[name] for name, _ in signature.parameters])
+    except (UnicodeEncodeError, OverflowError) as err:
+        raise InvalidInput(f"The arguments of {signature.method} cannot be sent to another host: {err}.") from err
 
 
 def unpack_arguments(signature: Signature, body: bytes) -> dict[str, Any]:
@@ -81,11 +85,11 @@ def pack(value: object) -> bytes:
 
 
 def unpack(signature: Signature, body: bytes) -> Any:
-    """One result, or one item of a stream. Raises InvalidInput."""
+    """One result, or one item of a stream. Raises EngineError: the other side is of another version."""
     try:
         return msgspec.msgpack.decode(body, type=signature.result)
     except msgspec.MsgspecError as err:
-        raise InvalidInput(f"The result of {signature.method} cannot be read: {err}.") from err
+        raise EngineError(f"The result of {signature.method} cannot be read: {err}.") from err
 
 
 def frame(kind: bytes, body: bytes = b"") -> bytes:

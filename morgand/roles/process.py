@@ -23,48 +23,15 @@ import aiohttp
 import msgspec
 from aiohttp import web
 
-from morgand.errors import (
-    EngineError,
-    InvalidInput,
-    MorganError,
-    NotFound,
-    Overloaded,
-    StorageFull,
-    TooLarge,
-    Unavailable,
-    Unreadable,
-    Unsupported,
-)
+from morgand.errors import EngineError, MorganError, Unavailable
+from morgand.failure import from_wire, to_wire
 
 Handler = Callable[[bytes], Awaitable[bytes]]
 Build = Callable[[dict[str, Any]], Awaitable[dict[str, Handler]]]
 ReplyT = TypeVar("ReplyT")
 
-# what an engine may say is wrong; anything else is its own failure
-RAISED: dict[str, type[MorganError]] = {
-    cls.code: cls
-    for cls in (
-        EngineError,
-        InvalidInput,
-        NotFound,
-        Overloaded,
-        StorageFull,
-        TooLarge,
-        Unavailable,
-        Unreadable,
-        Unsupported,
-    )
-}
 MAX_BODY_BYTES = 512 * 1024 * 1024
 _PR_SET_PDEATHSIG = 1
-
-
-class Failure(msgspec.Struct):
-    """An error on the wire."""
-
-    code: str
-    message: str
-    remedy: str | None = None
 
 
 # --- child side ----------------------------------------------------------------------------------
@@ -132,8 +99,7 @@ def _app(handlers: dict[str, Handler]) -> web.Application:
 
 
 def _failure(err: MorganError) -> web.Response:
-    body = msgspec.msgpack.encode(Failure(code=err.code, message=err.message, remedy=err.remedy))
-    return web.Response(status=err.status, body=body)
+    return web.Response(status=err.status, body=to_wire(err))
 
 
 def _first_line() -> bytes:
@@ -172,7 +138,7 @@ class EngineClient:
         status, body = await self._request("POST", name, msgspec.msgpack.encode(payload), deadline_s)
         if status == 200:
             return msgspec.msgpack.decode(body, type=reply)
-        raise _raised(body, self._name)
+        raise from_wire(body, f"The {self._name} engine")
 
     async def healthy(self, *, deadline_s: float = 5.0) -> bool:
         """Whether the engine answers and has loaded."""
@@ -198,12 +164,3 @@ class EngineClient:
             raise EngineError(f"The {self._name} engine did not answer within {deadline_s:g} s.") from err
         except (aiohttp.ClientError, OSError) as err:
             raise EngineError(f"The {self._name} engine is not running.") from err
-
-
-def _raised(body: bytes, name: str) -> MorganError:
-    try:
-        failure = msgspec.msgpack.decode(body, type=Failure)
-    except msgspec.MsgspecError:
-        return EngineError(f"The {name} engine answered something that is not an answer.")
-    cls = RAISED.get(failure.code, EngineError)
-    return cls(failure.message, remedy=failure.remedy)

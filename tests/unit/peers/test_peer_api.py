@@ -4,126 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 
 import aiohttp
 import pytest
-from aiohttp import web
 
-from morgand.api.peer import PeerApi, refuse
+from morgand.api.peer import refuse
 from morgand.clock import SystemClock
-from morgand.errors import EngineError, Fenced, InvalidInput, MorganError, Unauthorized, Unavailable
+from morgand.errors import EngineError, Fenced, InvalidInput, MorganError, Unavailable
 from morgand.peers import wire
-from morgand.peers.client import PeerClient
-from morgand.peers.wire import Export
-from morgand.ports import Chat, ChatDelta, ChatInfo, ChatMessage, ChatOptions, Embedder, Objects
-from morgand.roles.objects.store import FolderObjects
-from morgand.security import ca, trust
+from morgand.peers.client import NotReached, PeerClient
+from morgand.ports import ChatDelta, ChatMessage, ChatOptions
+from morgand.security import trust
 from morgand.state import Assignment
-
-AUTHORITY = ca.make_authority("home", datetime.now(UTC))
-STRANGER = ca.make_authority("other", datetime.now(UTC))
-EMBED = wire.signature_of(Embedder, "embed_query")
-STREAM = wire.signature_of(Chat, "stream")
-TALK = wire.pack_arguments(STREAM, ([ChatMessage("user", "Hi")], ChatOptions()), {})
-
-
-def credentials(folder: Path, host: str, authority: ca.Authority = AUTHORITY, cluster: str = "home") -> Path:
-    """The files of a host that was let in."""
-    now, key = datetime.now(UTC), ca.make_key()
-    certificate = ca.sign(
-        authority, ca.make_request(key, host), host_id=host, cluster_id=cluster, addresses=("127.0.4.1",), now=now
-    )
-    trust.install(folder / host, ca_pem=authority.cert_pem, cert_pem=certificate, key_pem=key)
-    trust.write_private(folder / host / trust.CRL, ca.revocation_list(authority, (), now))
-    return folder / host
-
-
-class Engine:
-    """Embeds by saying what it was given; fails and dawdles when told to."""
-
-    def __init__(self) -> None:
-        self.error: MorganError | None = None
-        self.cancelled = asyncio.Event()
-
-    async def model(self) -> str:
-        return "toy"
-
-    async def embed_query(self, text: str) -> bytes:
-        if self.error is not None:
-            raise self.error
-        if text == "slow":
-            await asyncio.sleep(1.5)
-        return text.encode()
-
-    async def embed_passages(self, texts: Sequence[str]) -> list[bytes]:
-        return [await self.embed_query(text) for text in texts]
-
-    async def info(self) -> ChatInfo:
-        return ChatInfo("toy", 1, 1, small=True)
-
-    async def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        return [len(text) for text in texts]
-
-    async def stream(self, messages: Sequence[ChatMessage], options: ChatOptions) -> AsyncIterator[ChatDelta]:
-        try:
-            yield ChatDelta("one")
-            if self.error is not None:
-                raise self.error
-            await asyncio.sleep(0.01 if messages[0].content == "Hi" else 60)
-            yield ChatDelta("", "stop", 1, 2)
-        except (asyncio.CancelledError, GeneratorExit):
-            self.cancelled.set()
-            raise
-
-
-@dataclass
-class Served:
-    """A host's API on an address of its own."""
-
-    engine: Engine
-    address: str
-    held: dict[str, Assignment] = field(default_factory=dict)
-    members: set[str] = field(default_factory=lambda: {"a", "b"})
-
-    def client(self, folder: Path) -> PeerClient:
-        return PeerClient(trust.client_context(folder), lambda _: self.address, SystemClock())
-
-
-@asynccontextmanager
-async def served(
-    tmp_path: Path, wrap: Callable[[web.Application], web.Application] = lambda app: app
-) -> AsyncIterator[Served]:
-    engine, found = Engine(), Served(Engine(), "")
-    found.engine = engine
-    for role in ("embedder", "llm", "objects"):
-        found.held[role] = Assignment(role, "main", "b", "toy", 5, "test")
-    (tmp_path / "spool").mkdir()
-    api = PeerApi(
-        {
-            "embedder": Export("embedder", Embedder, engine), "llm": Export("llm", Chat, engine),
-            "objects": Export("objects", Objects, FolderObjects(tmp_path / "objects")),
-        },
-        held=found.held.get, member=lambda host: host in found.members, spool=tmp_path / "spool",
-    )  # fmt: skip
-    runner = web.AppRunner(wrap(api.app()), access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
-    await runner.setup()
-    tls = trust.server_context(credentials(tmp_path, "b"), require_cert=False)
-    site = web.TCPSite(runner, "127.0.4.1", 0, ssl_context=tls)
-    await site.start()
-    found.address = f"127.0.4.1:{runner.addresses[0][1]}"
-    try:
-        yield found
-    finally:
-        await runner.cleanup()
-
-
-async def embed(client: PeerClient, text: str, *, epoch: int = 5, host: str = "b") -> object:
-    return await client.call(host, "embedder", EMBED, wire.pack_arguments(EMBED, (text,), {}), epoch=epoch)
+from tests.fakes.peers import EMBED, STRANGER, STREAM, TALK, credentials, embed, served
 
 
 async def test_a_member_is_answered(tmp_path: Path) -> None:
@@ -182,15 +76,22 @@ async def test_strangers_are_given_nothing(tmp_path: Path) -> None:
     async with served(tmp_path) as host:
         blind = aiohttp.TCPConnector(ssl=trust.blind_context())
         async with aiohttp.ClientSession(connector=blind) as session:
-            for path in ("/peer/v1/alive", "/peer/v1/embedder/embed_query", "/peer/v1/objects/files/a"):
+            for path in (
+                "/peer/v1/alive",
+                "/peer/v1/embedder/embed_query",
+                "/peer/v1/objects/files/a",
+                "/",
+                "/nothing",
+            ):
                 async with session.get(f"https://{host.address}{path}") as response:
-                    assert response.status in (401, 404, 405)
-                    assert b"embed" not in await response.read()
+                    assert response.status == 401
+                    assert await response.read() == b""
+                    assert "Server" not in response.headers
         foreign = host.client(credentials(tmp_path / "foreign", "a", STRANGER, "other"))
         assert not await foreign.alive("b")
         await foreign.close()
         removed = host.client(credentials(tmp_path, "c"))
-        with pytest.raises((Unauthorized, EngineError)):
+        with pytest.raises(NotReached, match="does not take this host for a member"):
             await embed(removed, "hello")
         await removed.close()
 

@@ -10,11 +10,11 @@ from typing import Any, cast
 import pytest
 
 from morgand.clock import SystemClock
-from morgand.errors import EngineError, Fenced, InvalidInput, Unavailable
-from morgand.peers.client import PeerClient
+from morgand.errors import EngineError, Fenced, InvalidInput, Overloaded, Unavailable
+from morgand.peers.client import NotReached, PeerClient
 from morgand.peers.route import Holder, Route, candidates, routed
 from morgand.peers.wire import Signature
-from morgand.ports import Chat, ChatDelta, ChatMessage, ChatOptions, Embedder, History
+from morgand.ports import Chat, ChatDelta, ChatMessage, ChatOptions, Embedder, History, Library
 
 
 def holder(host: str, part: str = "main", *, ready: bool = True, epoch: int = 1) -> Holder:
@@ -143,11 +143,46 @@ async def test_patience_ends_with_the_last_reason() -> None:
         await port(Embedder, Hosts([MAIN]), Wires(a=EngineError("broken"))).embed_query("a")
 
 
-async def test_what_is_not_the_same_when_done_twice_is_done_once() -> None:
-    wires = Wires(a=Unavailable("the answer was lost"), b="feedback")
+@pytest.mark.parametrize("error", [Unavailable("the answer was lost"), EngineError("it broke")])
+@pytest.mark.parametrize(
+    ("protocol", "method", "arguments"),
+    [
+        (History, "add_feedback", {"conversation": "v", "message": None, "rating": 1, "comment": None, "kind": "x"}),
+        (History, "delete_conversation", {"conversation": "v"}),
+        (Library, "delete", {"document": "d"}),
+    ],
+)
+async def test_what_is_not_the_same_when_done_twice_is_done_once(
+    protocol: type, method: str, arguments: dict[str, Any], error: Exception
+) -> None:
+    wires = Wires(a=error, b=None)
     with pytest.raises(Unavailable):
-        await port(History, Hosts([MAIN, STANDBY]), wires).add_feedback("v", None, rating=1, comment=None, kind="x")
+        await getattr(port(protocol, Hosts([MAIN, STANDBY]), wires), method)(**arguments)
     assert wires.asked == ["a"]
+
+
+@pytest.mark.parametrize("error", [NotReached("no route"), Fenced("old epoch"), Overloaded("full")])
+async def test_what_was_not_done_at_all_is_done_elsewhere(error: Exception) -> None:
+    wires = Wires(a=error, b=None)
+    await port(History, Hosts([MAIN, STANDBY]), wires).delete_conversation("v")
+    assert wires.asked == ["a", "b"]
+
+
+async def test_queues_that_are_all_full_are_not_asked_again() -> None:
+    """The person is told at once; asking on and on would only lengthen the queues."""
+    wires = Wires(a=Overloaded("full"), b=Overloaded("full as well"))
+    asking = port(Embedder, Hosts([MAIN, STANDBY]), wires, patience_s=30).embed_query("a")
+    with pytest.raises(Overloaded, match="full as well"):
+        await asyncio.wait_for(asking, 1)
+    assert wires.asked == ["a", "b"]
+
+
+async def test_a_holder_that_keeps_failing_is_asked_less_and_less() -> None:
+    """Two seconds of patience are four more attempts, not eight."""
+    wires = Wires(a=EngineError("broken"))
+    with pytest.raises(EngineError):
+        await port(Embedder, Hosts([MAIN]), wires, patience_s=2.0).embed_query("a")
+    assert len(wires.asked) <= 5
 
 
 MESSAGES, OPTIONS = [ChatMessage("user", "Hi")], ChatOptions()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from morgand.errors import InvalidInput
+from morgand.errors import EngineError, InvalidInput
 from morgand.peers import wire
 from morgand.ports import (
     Chat,
@@ -104,3 +104,15 @@ def test_a_frame_says_how_long_it_is_and_of_what_kind() -> None:
     framed = wire.frame(wire.ITEM, b"abc")
     assert wire.head(framed[: wire.HEAD_BYTES]) == (3, wire.ITEM)
     assert framed[wire.HEAD_BYTES :] == b"abc"
+
+
+@pytest.mark.parametrize("text", ["\ud800", "ab\udfff"])
+def test_half_a_character_is_refused_before_it_is_sent(text: str) -> None:
+    with pytest.raises(InvalidInput, match="cannot be sent to another host"):
+        wire.pack_arguments(wire.signature_of(Embedder, "embed_query"), (text,), {})
+
+
+def test_a_result_of_another_version_is_a_failure_of_the_other_side() -> None:
+    """So that another holder is asked, and nobody is told that their question was wrong."""
+    with pytest.raises(EngineError, match="cannot be read"):
+        wire.unpack(wire.signature_of(Embedder, "embed_query"), b"\x01")
