@@ -15,7 +15,7 @@ from tests.lab.client import Chatter
 from tests.lab.hosts import LabHost
 from tests.lab.net import Net
 from tests.lab.scenario import Step, parse, perform
-from tests.lab.timeline import Look, Timeline, first, look
+from tests.lab.timeline import Look, Timeline, doubles, first, longest_gap, look, rivals
 
 
 class Lab:
@@ -31,6 +31,8 @@ class Lab:
         self.times: dict[str, list[float]] = {}
         self._chatter: Chatter | None = None
         self._timeline: Timeline | None = None
+        self._others: list[Timeline] = []
+        self._outside: set[str] = set()  # hosts that are not meant to be members
         self._victim: LabHost | None = None
         self._struck_at = 0.0
         self._before: Look | None = None
@@ -43,7 +45,7 @@ class Lab:
     def __exit__(
         self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for helper in (self._chatter, self._timeline):
+        for helper in (self._chatter, self._timeline, *self._others):
             if helper is not None:
                 helper.stop()
         self.net.__exit__(kind, err, trace)
@@ -58,12 +60,38 @@ class Lab:
         for name in step.words[0].split():
             self.hosts[name] = LabHost(self.net, name, self._root)
 
-    def do_join(self, _: Step) -> None:
-        founder, *others = self.hosts.values()
+    def do_multicast(self, _: Step) -> None:
+        for name in self.hosts:
+            self.net.without_multicast(name)
+
+    def do_interface(self, step: Step) -> None:
+        device, address, name = step.words
+        self.net.add_interface(name, device, address)
+
+    def do_clock(self, step: Step) -> None:
+        name, seconds = step.words
+        self.hosts[name] = LabHost(self.net, name, self._root, clock_ahead_s=int(seconds))
+        self._outside.add(name)
+
+    def do_join(self, step: Step) -> None:
+        founder, *others = self._alive()
         founder.start(ready=("db",))
         for host in others:
-            host.join(founder)
+            host.join(founder, by_code=bool(step.words[0]))
             host.start(ready=())
+
+    def do_refused(self, step: Step) -> None:
+        name, words = step.words
+        said = ""
+        try:
+            self.hosts[name].join(self._alive()[0])
+        except AssertionError as err:
+            said = str(err)
+        assert words in said, said or f"{name} was let in"
+
+    def do_addresses(self, _: Step) -> None:
+        known = {one["name"]: one["address"] for one in self._alive()[0].ctl("hosts", "list")["hosts"]}
+        assert known == {host.name: host.address for host in self._alive()}, known
 
     def do_settled(self, step: Step) -> None:
         took = self._until(self._settled, float(step.words[0]), "every role ready")
@@ -98,6 +126,9 @@ class Lab:
         self._chatter.start()
         self._timeline = Timeline(self.hosts[step.words[0]])
         self._timeline.start()
+        self._others = [Timeline(host, every_s=1.0) for host in self._alive() if host is not self.hosts[step.words[0]]]
+        for one in self._others:
+            one.start()
         time.sleep(2.0)
 
     def do_strike(self, step: Step) -> None:
@@ -108,17 +139,49 @@ class Lab:
         self._say(f"{self._kind} {self._victim.name}")
         {"power-cut": self._victim.power_cut, "freeze": self._victim.freeze, "cut off": self._cut_off}[self._kind]()
 
+    def do_loss(self, step: Step) -> None:
+        self.net.lose(step.words[0], int(step.words[1]) / 100)
+
+    def do_late(self, step: Step) -> None:
+        self.net.delay(step.words[0], float(step.words[1]), float(step.words[2]))
+
+    def do_deaf(self, step: Step) -> None:
+        self.net.deafen(step.words[1], step.words[0])
+
+    def do_heal(self, _: Step) -> None:
+        self.net.heal()
+
+    def do_wait(self, step: Step) -> None:
+        self._before = self._look()
+        time.sleep(float(step.words[0]))
+
+    def do_nobody(self, _: Step) -> None:
+        """Since the last wait began, nobody was given up and nothing moved."""
+        assert self._before is not None
+        found = self._look()
+        assert found.leader == self._before.leader, f"the leader is {found.leader}"
+        assert found.hosts == self._before.hosts, found.hosts
+        places = [{(role, part, host) for role, part, host, _, _ in look.roles} for look in (self._before, found)]
+        assert places[0] == places[1], places[0] ^ places[1]
+
+    def do_leaders(self, _: Step) -> None:
+        assert self._timeline is not None
+        looks = [look for one in (self._timeline, *self._others) for look in one.looks]
+        found = rivals(looks)
+        self._say(f"ready on two hosts, in looks of {len(looks)}: {doubles(looks) or 'nothing'}")
+        assert not found, found
+
     def do_elsewhere(self, step: Step) -> None:
         """Every role that was ready on the struck host, and that can be elsewhere, is ready on another."""
         assert self._before is not None
         assert self._victim is not None
         assert self._timeline is not None
         name = self._victim.name
-        for role in sorted({one for one, _, host, _, _ in self._before.roles if host == name}):
-            if role in BOUND:
+        for role, part in sorted({(one, part) for one, part, host, _, _ in self._before.roles if host == name}):
+            if role in BOUND or part not in NEEDED:
                 continue
-            took = self._until_seen(partial(self._is_elsewhere, role), float(step.words[0]), role)
-            self._note(f"{self._kind}: {role} elsewhere", took)
+            took = self._until_seen(partial(self._is_elsewhere, role, part), float(step.words[0]), f"{role}/{part}")
+            self._note(f"{self._kind}: {role}/{part} elsewhere", took)
         if self._before.leader == name:
             took = self._until_seen(lambda found: found.leader not in (name, None), float(step.words[0]), "a leader")
             self._note(f"{self._kind}: new leader", took)
@@ -146,7 +209,9 @@ class Lab:
         failed = [one for one in said if one.took_s is None]
         slowest = max((one.took_s for one in said if one.took_s is not None), default=0.0)
         self._note("slowest turn", slowest)
-        self._say(f"{len(said)} turns, slowest {slowest:.1f} s")
+        gap = longest_gap(one.began + one.took_s for one in said if one.took_s is not None)
+        self._note("longest time without a turn", gap)
+        self._say(f"{len(said)} turns")
         assert not failed, f"{len(failed)} turns were never acknowledged"
         assert slowest <= float(step.words[0]), f"a turn took {slowest:.1f} s"
 
@@ -160,7 +225,8 @@ class Lab:
     # --- helpers ---------------------------------------------------------------------------------
 
     def _alive(self) -> list[LabHost]:
-        return [host for host in self.hosts.values() if host is not self._victim or not self._struck_at]
+        inside = [host for host in self.hosts.values() if host.name not in self._outside]
+        return [host for host in inside if host is not self._victim or not self._struck_at]
 
     def _look(self) -> Look:
         for host in self._alive():
@@ -188,11 +254,10 @@ class Lab:
         holders = [host for one, this, host, _, _ in self._before.roles if one == name and part in ("", this)]
         return self._chance.choice([host for host in holders if host != chat] or holders)
 
-    def _is_elsewhere(self, role: str, found: Look) -> bool:
+    def _is_elsewhere(self, role: str, part: str, found: Look) -> bool:
         assert self._victim is not None
-        main = [host for one, part, host, state, _ in found.roles
-                if one == role and part in ("main", "primary") and state == "ready"]  # fmt: skip
-        return bool(main) and self._victim.name not in main
+        holders = {host: state for one, this, host, state, _ in found.roles if (one, this) == (role, part)}
+        return self._victim.name not in holders and "ready" in holders.values()
 
     def _cut_off(self) -> None:
         assert self._victim is not None
@@ -221,4 +286,5 @@ class Lab:
         sys.stderr.write(f"  {text}\n")
 
 
+NEEDED = ("main", "primary", "active")  # a replica or a standby may have no further host to be on
 BOUND = ("db", "objects")  # SQLite and a folder: what they store is on one host

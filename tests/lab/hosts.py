@@ -50,15 +50,15 @@ class LabHost(Daemon):
             )
         return json.loads(done.stdout)
 
-    def join(self, sponsor: LabHost) -> None:
-        """Be invited by ``sponsor`` and prepare the data directory."""
+    def join(self, sponsor: LabHost, *, by_code: bool = False) -> None:
+        """Be invited by ``sponsor`` and prepare the data directory; ``by_code``: find the cluster by itself."""
         invitation = sponsor.ctl("cluster", "invite")
-        argv = [*self.prefix, sys.executable, "-m", "morgand", "join", invitation["address"], "-"]
+        words = ["-"] if by_code else [invitation["address"], "-"]
+        argv = [*self.prefix, sys.executable, "-m", "morgand", "join", *words]
         for one in (f"host.data_dir={self.data_dir}", *self.settings):
             argv += ["--set", one]
-        done = subprocess.run(
-            argv, input=invitation["token"] + "\n", capture_output=True, text=True, timeout=60, check=False
-        )
+        said = invitation["code" if by_code else "token"] + "\n"
+        done = subprocess.run(argv, input=said, capture_output=True, text=True, timeout=60, check=False)
         if done.returncode:
             raise AssertionError(f"{self.name} could not join: {done.stderr[-1000:]}")
 
@@ -96,8 +96,8 @@ def faketime() -> Path | None:
 
 
 def _ahead(seconds: int) -> tuple[str, ...]:
-    """Start a program whose wall clock is ahead; the monotonic one is not. Programs in Go (etcd, serf) read the kernel's
-    clock past any library, so they keep the right time."""
+    """Start a program whose wall clock is ahead; the monotonic one is not. Programs in Go (etcd, serf) ask the
+    kernel, past any library, and keep the right time."""
     library = faketime()
     if library is None:
         raise AssertionError("a wrong clock needs libfaketime: apt-get install libfaketime")

@@ -105,7 +105,7 @@ class Net:
         _ip("-n", space, "link", "set", "eth0", "address", mac(self._numbers[name]))
         _ip("-n", space, "addr", "add", f"{self.addresses[name]}/24", "dev", "eth0")
         _ip("-n", space, "link", "set", "eth0", "up")
-        _ip("-n", space, "route", "add", "default", "via", f"{NETWORK}.1")  # nothing is there; a home has a router
+        _ip("-n", space, "route", "add", "default", "via", f"{NETWORK}.1", "metric", "100")  # a home has a router
         _tc(self._switch, "qdisc", "add", "dev", port, "clsact")
         _ip("-n", self._switch, "link", "set", port, "master", "br0", "up")
         for device, address in self._extra[name].items():
@@ -137,6 +137,8 @@ class Net:
             _ip("-n", space, "link", "set", f"c-{device}"[:15], "master", device)
         _ip("-n", space, "addr", "add", address, "dev", device)
         _ip("-n", space, "link", "set", device, "up")
+        if device.startswith("tun"):  # a VPN takes all traffic that is not for the local network
+            _ip("-n", space, "route", "add", "default", "dev", device, "metric", "50")
 
     # --- faults ----------------------------------------------------------------------------------
 

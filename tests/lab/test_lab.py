@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from tests.lab.cluster import Lab
+from tests.lab.hosts import faketime
 from tests.lab.net import usable
 from tests.lab.scenario import parse
 
 SCENARIOS = Path(__file__).parent / "scenarios"
-IN_CI = ("placement", "lose_llm", "lose_leader", "rolling")
+IN_CI = ("placement", "seed", "interfaces", "wrong_clock", "lose_llm", "lose_leader", "rolling")
 
 
 @pytest.fixture
@@ -33,6 +34,8 @@ def test_scenario(name: str, root: Path) -> None:
     reason = usable()
     if reason is not None:
         pytest.skip(f"no laboratory here: {reason}")
+    if name == "wrong_clock" and faketime() is None:
+        pytest.skip("a wrong clock needs libfaketime")
     with Lab((SCENARIOS / f"{name}.txt").read_text(), root, seed=1) as lab:
         lab.run()
 

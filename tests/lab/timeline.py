@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import http.client
+import itertools
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 from tests.lab.hosts import LabHost
 
 LOOK_EVERY_S = 0.25
+HELD_ONCE = ("main", "primary")
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,7 @@ class Look:
     hosts: dict[str, str]  # name -> state
     roles: list[tuple[str, str, str, str, int]]  # role, part, host name, state, epoch
     tolerates: int = 0  # voters that may still be lost
+    epoch: int = 0  # of the leader
 
     def holders(self, role: str, *, ready: bool = True) -> list[str]:
         return [host for one, _, host, state, _ in self.roles if one == role and (state == "ready" or not ready)]
@@ -41,7 +45,7 @@ def read(at: float, body: dict[str, Any]) -> Look:
     return Look(
         at, names.get(body["cluster"]["leader"]), {one["name"]: one["state"] for one in body["hosts"]},
         [(one["role"], one["part"], names.get(one["host"], "?"), one["state"], one["epoch"]) for one in body["roles"]],
-        body["cluster"]["quorum"]["tolerates"],
+        body["cluster"]["quorum"]["tolerates"], body["cluster"]["epoch"],
     )  # fmt: skip
 
 
@@ -50,6 +54,7 @@ class Timeline:
     """Looks through one host, in a thread, until stopped."""
 
     host: LabHost
+    every_s: float = LOOK_EVERY_S
     looks: list[Look] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
@@ -69,12 +74,39 @@ class Timeline:
             found = look(self.host)
             if found is not None:
                 self.looks.append(found)
-            time.sleep(LOOK_EVERY_S)
+            time.sleep(self.every_s)
 
 
 def first(looks: Iterable[Look], since: float, holds: Callable[[Look], bool]) -> float | None:
     """Seconds from ``since`` to the first look for which ``holds``, or None."""
     return next((one.at - since for one in looks if one.at >= since and holds(one)), None)
+
+
+def rivals(looks: Iterable[Look]) -> list[str]:
+    """Epochs with more than one leader, as any of the looks tells."""
+    leaders: dict[int, set[str]] = {}
+    for one in looks:
+        if one.leader is not None:
+            leaders.setdefault(one.epoch, set()).add(one.leader)
+    return [f"epoch {epoch} has leaders {', '.join(sorted(who))}" for epoch, who in leaders.items() if len(who) > 1]
+
+
+def doubles(looks: Iterable[Look]) -> dict[str, int]:
+    """In how many looks something that is held once was ready on two hosts. What a host says of itself arrives late, so
+    this is a reason to look closer, no proof."""
+    found: Counter[str] = Counter()
+    for one in looks:
+        ready = Counter(
+            f"{role}/{part}" for role, part, _, state, _ in one.roles if part in HELD_ONCE and state == "ready"
+        )
+        found.update(slot for slot, count in ready.items() if count > 1)
+    return dict(found)
+
+
+def longest_gap(moments: Iterable[float]) -> float:
+    """The longest time between two of the moments, seconds; 0 for fewer than two."""
+    ordered = sorted(moments)
+    return max((after - before for before, after in itertools.pairwise(ordered)), default=0.0)
 
 
 def table(rows: dict[str, list[float]]) -> str:
