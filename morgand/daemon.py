@@ -208,7 +208,7 @@ class Daemon:
 
     def _candidates(self) -> list[Candidate]:
         """Hosts that could vote, as they are known here."""
-        snapshot = read_snapshot(self._mirror.list("/"), self._mirror.revision, self._inputs(), 0)
+        snapshot = read_snapshot(self._mirror.list("/"), self._mirror.revision, self._inputs())
         ports = {host: record.peer.rpartition(":")[2] for host, record in self._directory.hosts().items()}
         return [Candidate(host, int(ports[host.id])) for host in snapshot.hosts if ports.get(host.id)]
 
@@ -304,7 +304,7 @@ class Daemon:
     async def _fetch_models(self) -> None:
         """Fetch what this host would run if it had it; the plan upgrades itself once the profile lists it."""
         while self._settings.current().catalog.download:
-            snapshot = read_snapshot(self._mirror.list("/"), self._mirror.revision, self._inputs(), 0)
+            snapshot = read_snapshot(self._mirror.list("/"), self._mirror.revision, self._inputs())
             wanted = [one for one in wanted_downloads(snapshot, self._identity.id) if one.source.startswith("gguf:")]
             if await self._fetcher.fetch(wanted):
                 await self._refresh()

@@ -12,7 +12,7 @@ import msgspec
 
 from morgand.clock import Clock
 from morgand.cluster import codec, keys
-from morgand.cluster.election import Leadership
+from morgand.cluster.election import Leadership, epoch_in
 from morgand.cluster.fencing import INPUTS, commit_plan
 from morgand.cluster.store import Changes, ClusterStore, Item
 from morgand.errors import NotFound, StorageFull, StoreConflict, Unavailable
@@ -35,14 +35,19 @@ class Inputs:
     preferences: Mapping[str, RolePreference]
 
 
-async def snapshot_of(store: ClusterStore, inputs: Inputs, epoch: int) -> Snapshot:
+async def snapshot_of(store: ClusterStore, inputs: Inputs) -> Snapshot:
     """One consistent reading of the world."""
     items, revision = await store.list("/")
-    return read_snapshot(items, revision, inputs, epoch)
+    return read_snapshot(items, revision, inputs)
 
 
-def read_snapshot(items: Sequence[Item], revision: int, inputs: Inputs, epoch: int) -> Snapshot:
-    """The snapshot that stands in these items; a host without a profile is not a host yet."""
+def read_snapshot(items: Sequence[Item], revision: int, inputs: Inputs) -> Snapshot:
+    """The snapshot that stands in these items; a host without a profile is not a host yet.
+
+    What is planned from it begins the next epoch, so that a role that moves twice never has the same one twice.
+    """
+    counters = {item.key: item for item in items if item.key in (keys.EPOCH, keys.ELECTION)}
+    epoch = epoch_in(counters.get(keys.EPOCH), counters.get(keys.ELECTION)) + 1
     profiles = {item.key: item for item in items if item.key.startswith(keys.PROFILES)}
     hosts = []
     for item in items:
@@ -149,11 +154,11 @@ class Planner:
         """One plan, made and committed. Raises Fenced, Unavailable, and StoreConflict after the last attempt."""
         started = self._clock.monotonic()
         for attempt in range(1, ATTEMPTS + 1):
-            snapshot = await snapshot_of(self._store, self._inputs(), self._leadership.epoch)
+            snapshot = await snapshot_of(self._store, self._inputs())
             result = plan(snapshot)
             try:
                 if not result.empty:
-                    await commit_plan(self._store, self._leadership, result)
+                    await commit_plan(self._store, self._leadership, result, snapshot.epoch)
             except StoreConflict:
                 continue
             self._tell(snapshot, result, attempt, (self._clock.monotonic() - started) * 1000)

@@ -1,7 +1,8 @@
-"""Who leads: the host named under the election key, in an epoch that is one higher with every new leadership.
+"""Who leads: the host named under the election key.
 
-The epoch is part of the value and the value is never deleted, so epochs only grow, also when the cluster's truth moves
-to another store or is restored from a copy. What fences a leader is the key's ``mod_revision``: nobody else wrote it.
+Epochs are counted under a key of their own, which is never deleted: they only grow, also when the cluster's truth moves
+to another store or is restored from a copy. A new leadership begins one, and so does every plan that moves something.
+What fences a leader is the election key's ``mod_revision``: nobody else wrote it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ log = logging.getLogger("morgand.election")
 
 @dataclass(frozen=True, slots=True)
 class Leadership:
-    """Held while the election key was last written at ``revision``."""
+    """Held while the election key was last written at ``revision``. ``epoch`` is the one it began with."""
 
     host: str
     epoch: int
@@ -73,16 +74,26 @@ async def resign(store: ClusterStore, held: Leadership) -> None:
         await store.txn([held.fence()], [Put(keys.ELECTION, codec.encode(codec.Office(None, held.epoch)))])
 
 
+def epoch_in(counted: Item | None, election: Item | None) -> int:
+    """The last epoch that was begun; 0 before the first."""
+    if counted is not None:
+        return codec.decode(int, counted.value, key=keys.EPOCH)
+    return 0 if election is None else election.mod_revision  # 0.1 counted none: it was the revision
+
+
 def office(item: Item) -> codec.Office:
     return codec.decode(codec.Office, item.value, key=keys.ELECTION)
 
 
 async def _take(store: ClusterStore, host: str, stale: Item | None) -> Leadership:
-    epoch = 1
-    if stale is not None:
-        epoch = (office(stale).epoch or stale.mod_revision) + 1  # 0.1 had no epoch in the value, it was the revision
-    compare = Unchanged(keys.ELECTION, stale.mod_revision if stale else 0)
-    revision = await store.txn([compare], [Put(keys.ELECTION, codec.encode(codec.Office(host, epoch)))])
+    counted = await store.get(keys.EPOCH)
+    epoch = epoch_in(counted, stale) + 1
+    compares = [
+        Unchanged(keys.ELECTION, stale.mod_revision if stale else 0),
+        Unchanged(keys.EPOCH, counted.mod_revision if counted else 0),
+    ]
+    puts = [Put(keys.ELECTION, codec.encode(codec.Office(host, epoch))), Put(keys.EPOCH, codec.encode(epoch))]
+    revision = await store.txn(compares, puts)
     log.info("leadership won", extra={"host": host, "epoch": epoch, "from": office(stale).host if stale else None})
     return Leadership(host, epoch, revision)
 

@@ -8,16 +8,17 @@ from morgand.cluster.store import ClusterStore, Compare, Put, QuietSince
 from morgand.errors import Fenced, StoreConflict
 from morgand.state import Plan
 
-INPUTS = (keys.HOSTS, keys.PROFILES, keys.ASSIGNMENTS, keys.CONFIG)  # what a snapshot is read from
+INPUTS = (keys.HOSTS, keys.PROFILES, keys.ASSIGNMENTS, keys.CONFIG, keys.EPOCH)  # what a snapshot is read from
 
 
-async def commit_plan(store: ClusterStore, leadership: Leadership, plan: Plan) -> int:
-    """Write the plan's difference; returns the revision.
+async def commit_plan(store: ClusterStore, leadership: Leadership, plan: Plan, epoch: int) -> int:
+    """Write the plan's difference and begin its epoch; returns the revision.
 
     Raises Fenced when another leads by now, StoreConflict when what was planned from has changed: plan again.
     """
     added = {one.slot for one in plan.added}
     puts = [Put(keys.assignment(*one.slot), codec.encode(one)) for one in plan.added]
+    puts.append(Put(keys.EPOCH, codec.encode(epoch)))
     deletes = [keys.assignment(*one.slot) for one in plan.removed if one.slot not in added]
     compares: list[Compare] = [leadership.fence(), *(QuietSince(prefix, plan.revision) for prefix in INPUTS)]
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from urllib.parse import quote
 
 ELECTION = "/election"
+EPOCH = "/epoch"  # the last epoch that was begun
 CLUSTER = "/cluster"
 HOSTS = "/hosts/"
 PROFILES = "/profiles/"

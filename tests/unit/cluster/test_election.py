@@ -82,10 +82,10 @@ async def test_a_plan_of_an_ended_epoch_is_fenced(tmp_path: Path) -> None:
     store = await LocalStore.open(tmp_path)
     await joined(store, "a")
     old = await election.campaign(store, "a")
-    made = plan(await snapshot_of(store, INPUTS, old.epoch))
+    made = plan(await snapshot_of(store, INPUTS))
     await election.campaign(store, "b")
     with pytest.raises(Fenced, match="b leads"):
-        await commit_plan(store, old, made)
+        await commit_plan(store, old, made, 9)
     assert (await store.list(keys.ASSIGNMENTS))[0] == []
 
 
@@ -93,10 +93,10 @@ async def test_a_plan_made_from_an_older_world_conflicts(tmp_path: Path) -> None
     store = await LocalStore.open(tmp_path)
     await joined(store, "a")
     lead = await election.campaign(store, "a")
-    made = plan(await snapshot_of(store, INPUTS, lead.epoch))
+    made = plan(await snapshot_of(store, INPUTS))
     await joined(store, "b")
     with pytest.raises(StoreConflict):
-        await commit_plan(store, lead, made)
+        await commit_plan(store, lead, made, 9)
 
 
 async def test_the_planner_follows_changes_until_it_is_fenced(tmp_path: Path) -> None:
@@ -118,10 +118,25 @@ async def test_the_planner_follows_changes_until_it_is_fenced(tmp_path: Path) ->
     await store.close()
 
 
+async def test_a_role_that_moves_twice_never_has_the_same_epoch_twice(tmp_path: Path) -> None:
+    """Under one leader too: a former holder's epoch is older than its successor's, and than its own next one."""
+    store = await LocalStore.open(tmp_path)
+    await joined(store, "a")
+    await joined(store, "b", 64)
+    planner = Planner(store, await election.campaign(store, "a"), lambda: INPUTS, SystemClock())
+    epochs = []
+    for draining in (False, True, False):
+        await store.txn([], [Put(keys.host("b"), codec.encode(codec.HostRecord("b", "b", "x", draining=draining)))])
+        placed = (await planner.cycle()).assignments
+        epochs.append(next(one.epoch for one in placed if (one.role, one.part) == ("vectors", "main")))
+    assert epochs == sorted(set(epochs))
+    await store.close()
+
+
 async def until(store: LocalStore, holds: object) -> None:
     async with asyncio.timeout(5):
         while True:
-            snapshot = await snapshot_of(store, INPUTS, 0)
+            snapshot = await snapshot_of(store, INPUTS)
             if holds(where(replace(plan(snapshot), assignments=snapshot.assignments))):  # type: ignore[operator]
                 return
             await asyncio.sleep(0.01)
@@ -142,7 +157,7 @@ async def test_shared_settings_overlay_a_hosts_own(tmp_path: Path) -> None:
     store = await LocalStore.open(tmp_path)
     for key, value in (("roles.db.prefer", ["a"]), ("llm.model", "qwen3-4b"), ("limits.queue", 5)):
         await store.txn([], [Put(keys.config(key), json.dumps(value).encode())])
-    found = (await snapshot_of(store, INPUTS, 0)).preferences
+    found = (await snapshot_of(store, INPUTS)).preferences
     assert found["db"].prefer == ("a",)
     assert found["llm"].model == "qwen3-4b"
 
@@ -151,7 +166,7 @@ async def test_a_preview_changes_nothing_and_refuses_nonsense(tmp_path: Path) ->
     store = await LocalStore.open(tmp_path)
     await joined(store, "a")
     await joined(store, "b", 64)
-    snapshot = await snapshot_of(store, INPUTS, 0)
+    snapshot = await snapshot_of(store, INPUTS)
     assert where(preview(snapshot, without=["b"]))["db/primary"] == "a"
     big = {"name": "big", "ram_mb": 262144, "gpus": [{"name": "RTX 3090", "vram_mb": 24576}]}
     assert where(preview(snapshot, with_profiles=[big]))["llm/main"] == "preview-1"
@@ -164,7 +179,7 @@ async def test_a_preview_changes_nothing_and_refuses_nonsense(tmp_path: Path) ->
 async def test_models_worth_fetching_are_those_that_would_run(tmp_path: Path) -> None:
     store = await LocalStore.open(tmp_path)
     await joined(store, "a")
-    wanted = wanted_downloads(await snapshot_of(store, INPUTS, 0), "a")
+    wanted = wanted_downloads(await snapshot_of(store, INPUTS), "a")
     assert [(one.name, one.engines) for one in wanted] == [("qwen3-4b", ("llama.cpp",))]
 
 
