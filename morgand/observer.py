@@ -29,7 +29,7 @@ from morgand.errors import MorganError, NotFound
 from morgand.planner import Inputs, preview, read_snapshot
 from morgand.ports import Library
 from morgand.runner import Runner
-from morgand.scheduler.plan import passed_over, plan
+from morgand.scheduler.explain import explain
 from morgand.state import Host, RoleState, Snapshot, Usage
 
 ANSWERING = ("core", "db")  # without these nothing can be answered; without the others less well
@@ -51,7 +51,7 @@ class Observer:
         self._config, self._cluster_id, self._directory, self._notes = config, cluster_id, directory, notes
 
     async def status(self) -> StatusReply:
-        snapshot = self._snapshot()
+        snapshot, held = self._snapshot(), self._leadership()  # of one moment: what follows takes time
         voters = self._voters(snapshot)
         roles = self._role_views(snapshot)
         try:
@@ -59,14 +59,17 @@ class Observer:
                 documents = await self._library.states()
         except (MorganError, TimeoutError):
             documents = {}
-        held = self._leadership()
         warnings = overview.warnings(snapshot.hosts, voters, roles, documents.get("failed", 0)) + self._notes()
         if not self._mirror.current:
             warnings.insert(0, "There is no quorum: this is what was last known, and nothing can be decided.")
         return StatusReply(
             version=__version__,
             cluster=overview.cluster_view(
-                self._cluster_id(), self._config().cluster.name, held.host if held else None, snapshot.epoch, voters
+                self._cluster_id(),
+                self._config().cluster.name,
+                held.host if held else None,
+                held.epoch if held else 0,
+                voters,
             ),
             hosts=self._hosts(snapshot),
             roles=roles,
@@ -85,8 +88,7 @@ class Observer:
         """Raises NotFound for an unknown role, naming the nearest."""
         if role is not None and role not in ROLE_NAMES:
             raise NotFound(f"There is no role '{role}'{nearest(role, ROLE_NAMES)}")
-        snapshot = self._snapshot()
-        return overview.explain_view(plan(snapshot), passed_over(snapshot), role)
+        return overview.explain_view(explain(self._snapshot(), role))
 
     async def plan(self, request: PlanRequest) -> PlanReply:
         return overview.plan_view(preview(self._snapshot(), request.without, request.with_profiles))
@@ -101,9 +103,7 @@ class Observer:
         return HealthReply(status="ok" if every else "degraded", roles=roles)
 
     def _snapshot(self) -> Snapshot:
-        item = self._mirror.get(keys.ELECTION)
-        epoch = election.office(item).epoch if item else 0
-        return read_snapshot(self._mirror.list("/"), self._mirror.revision, self._inputs(), epoch)
+        return read_snapshot(self._mirror.list("/"), self._mirror.revision, self._inputs())
 
     def _leadership(self) -> Leadership | None:
         item = self._mirror.get(keys.ELECTION)

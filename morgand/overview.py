@@ -19,6 +19,7 @@ from morgand.api.schema import (
     UsageView,
     VoterView,
 )
+from morgand.scheduler.explain import Explanation
 from morgand.state import Assignment, Host, HostState, Plan, Profile, Refusal, RoleState, RoleStatus, Usage
 
 LOW_DISK_MB = 1024
@@ -136,11 +137,11 @@ def refusal_view(one: Refusal) -> RefusalView:
     return RefusalView(role=one.role, part=one.part, host=one.host, reason=one.reason)
 
 
-def explain_view(plan: Plan, passed: tuple[Refusal, ...], role: str | None) -> ExplainReply:
-    """Why things are where they are, and why each other host was passed over; for one role or all."""
-    placements = [placement_view(one) for one in plan.assignments if role in (None, one.role)]
-    refusals = [refusal_view(one) for one in dict.fromkeys((*plan.refusals, *passed)) if role in (None, one.role)]
-    return ExplainReply(placements=placements, refusals=refusals)
+def explain_view(told: Explanation) -> ExplainReply:
+    return ExplainReply(
+        placements=[placement_view(one) for one in told.placements],
+        refusals=[refusal_view(one) for one in told.refusals],
+    )
 
 
 def plan_view(plan: Plan) -> PlanReply:

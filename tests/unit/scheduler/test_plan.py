@@ -139,6 +139,8 @@ def test_the_explanation_names_every_host() -> None:
     told = explain(world, "db")
     assert told.placements[0].host == "a"
     assert {one.host for one in told.refusals if one.part == "primary"} == {"b"}
-    text = "\n".join(told.lines(world))
-    assert "primary on a with sqlite" in text
-    assert "16.0 GB RAM against 64.0 GB RAM on a" in text
+    assert told.placements[0].engine == "sqlite"
+    assert any("16.0 GB RAM against 64.0 GB RAM on a" in one.reason for one in told.refusals)
+    assert len(set(told.refusals)) == len(told.refusals)
+    assert {one.role for one in told.placements} == {one.role for one in told.refusals} == {"db"}
+    assert {one.role for one in explain(world).placements} > {"db", "llm", "core"}
