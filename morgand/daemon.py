@@ -317,7 +317,7 @@ class Daemon:
         observer = Observer(
             mirror=self._mirror, inputs=self._inputs, runner=self._runner, library=self._parts.library,
             config=self._settings.current, cluster_id=lambda: self._fabric.cluster_id, directory=self._directory,
-            notes=self._fetcher.notes,
+            members=self._fabric.members, notes=self._fetcher.notes,
         )  # fmt: skip
         members = Members(
             store=self._store, mirror=self._mirror, observer=observer, me=self._identity.id, invite=self._fabric.invite,

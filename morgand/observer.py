@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from morgand import __version__, overview
@@ -30,7 +31,7 @@ from morgand.planner import Inputs, preview, read_snapshot
 from morgand.ports import Library
 from morgand.runner import Runner
 from morgand.scheduler.explain import explain
-from morgand.state import Host, RoleState, Snapshot, Usage
+from morgand.state import Host, Member, RoleState, Snapshot, Usage
 
 ANSWERING = ("core", "db")  # without these nothing can be answered; without the others less well
 LOG_TAIL_BYTES = 1024 * 1024
@@ -45,13 +46,17 @@ class Observer:
     def __init__(
         self, *, mirror: Mirror, inputs: Callable[[], Inputs], runner: Runner, library: Library,
         config: Callable[[], Config], cluster_id: Callable[[], str], directory: ClusterDirectory,
-        notes: Callable[[], list[str]],
+        members: Callable[[], Mapping[str, Member]], notes: Callable[[], list[str]],
     ) -> None:  # fmt: skip
         self._mirror, self._inputs, self._runner, self._library = mirror, inputs, runner, library
         self._config, self._cluster_id, self._directory, self._notes = config, cluster_id, directory, notes
+        self._members = members
 
     async def status(self) -> StatusReply:
         snapshot, held = self._snapshot(), self._leadership()  # of one moment: what follows takes time
+        if not self._mirror.current:
+            hosts = overview.as_gossip_has_it(snapshot.hosts, self._members(), self._directory.me)
+            snapshot = replace(snapshot, hosts=hosts)
         voters = self._voters(snapshot)
         roles = self._role_views(snapshot)
         try:
@@ -61,7 +66,9 @@ class Observer:
             documents = {}
         warnings = overview.warnings(snapshot.hosts, voters, roles, documents.get("failed", 0)) + self._notes()
         if not self._mirror.current:
-            warnings.insert(0, "There is no quorum: this is what was last known, and nothing can be decided.")
+            warnings.insert(
+                0, "There is no quorum: nothing can be decided. This is what was last known, and whom gossip sees."
+            )
         return StatusReply(
             version=__version__,
             cluster=overview.cluster_view(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Literal
 
 import msgspec
@@ -20,7 +22,19 @@ from morgand.api.schema import (
     VoterView,
 )
 from morgand.scheduler.explain import Explanation
-from morgand.state import Assignment, Host, HostState, Plan, Profile, Refusal, RoleState, RoleStatus, Usage
+from morgand.state import (
+    Assignment,
+    Host,
+    HostState,
+    Member,
+    MemberStatus,
+    Plan,
+    Profile,
+    Refusal,
+    RoleState,
+    RoleStatus,
+    Usage,
+)
 
 LOW_DISK_MB = 1024
 NEEDED = ("core", "db", "llm", "embedder", "reranker", "vectors", "objects")
@@ -40,6 +54,15 @@ def host_view(host: Host, assignments: tuple[Assignment, ...], usage: Usage, api
         draining=host.draining,
         labels=list(host.labels),
         api_port=api_port,
+    )
+
+
+def as_gossip_has_it(hosts: tuple[Host, ...], members: Mapping[str, Member], me: str) -> tuple[Host, ...]:
+    """The hosts as last known, but suspect where gossip does not see them: the best there is without a quorum."""
+    seen = {host for host, member in members.items() if member.status is MemberStatus.ALIVE} | {me}
+    return tuple(
+        replace(one, state=HostState.SUSPECT) if one.state is HostState.ALIVE and one.id not in seen else one
+        for one in hosts
     )
 
 
