@@ -27,7 +27,9 @@ Shared keys can also be set for the whole cluster while it runs: `morganctl conf
 """
 
 ROLES_HEAD = """
-Per role, in a section `[roles.NAME]` (`[roles.llm]`; in the environment `MORGAN_ROLES__LLM__PREFER`):
+Per role, in a section `[roles.NAME]` (`[roles.llm]`; in the environment `MORGAN_ROLES__LLM__PREFER`; for the whole
+cluster `morganctl config set roles.llm.prefer desktop,attic`; no host gets a role it is forbidden, whatever is
+preferred):
 
 | key | default | range | shared | meaning |
 |---|---|---|---|---|
@@ -36,7 +38,7 @@ Per role, in a section `[roles.NAME]` (`[roles.llm]`; in the environment `MORGAN
 
 def configuration() -> str:
     """Every setting in a table."""
-    rows = "".join(_row(key, item) for key, item in setting_fields())
+    rows = "".join(_row(key, item) for key, item in setting_fields() if not key.startswith("roles."))
     roles = "".join(_row(f"roles.NAME.{item.name}", item) for item in RoleConfig.__dataclass_fields__.values())
     return CONFIGURATION_HEAD + rows + ROLES_HEAD + roles
 

@@ -14,7 +14,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, get_origin, get_type_hints
 
 import platformdirs
 
@@ -114,8 +114,8 @@ class LogConfig:
 
 @dataclass(frozen=True, slots=True)
 class RoleConfig:
-    prefer: tuple[str, ...] = _key((), "Hosts (or labels) to prefer for this role.")
-    forbid: tuple[str, ...] = _key((), "Hosts (or labels) that must not get this role.")
+    prefer: tuple[str, ...] = _key((), "Hosts (or labels) to prefer for this role.", shared=True)
+    forbid: tuple[str, ...] = _key((), "Hosts (or labels) that must not get this role.", shared=True)
 
 
 ROLE_NAMES = (
@@ -149,6 +149,12 @@ class Config:
         """Host and port of the TCP API, or None when it is off."""
         return parse_listen(self.api.listen)
 
+    def part(self, section: str) -> Any:
+        """The values of one section (``llm``, ``roles.llm``)."""
+        if section.startswith("roles."):
+            return self.roles.get(section.removeprefix("roles."), RoleConfig())
+        return getattr(self, section)
+
     def preferences(self) -> dict[str, RolePreference]:
         found = {role: RolePreference(prefer=conf.prefer, forbid=conf.forbid) for role, conf in self.roles.items()}
         if self.llm.model:
@@ -179,8 +185,8 @@ def parse_listen(text: str) -> tuple[str, int] | None:
 
 
 def setting_fields() -> Iterator[tuple[str, Field[Any]]]:
-    """Every dotted key with its field, roles aside."""
-    for section, cls in SECTIONS.items():
+    """Every dotted key with its field; ``roles.NAME.KEY`` for every role."""
+    for section, cls in (*SECTIONS.items(), *((f"roles.{role}", RoleConfig) for role in ROLE_NAMES)):
         for item in fields(cls):
             yield f"{section}.{item.name}", item
 
@@ -258,16 +264,18 @@ def check_value(key: str, value: Any) -> Any:
     config = build({section: {name: value}}, faults)
     if faults:
         raise ConfigError(faults[0])
-    return getattr(getattr(config, section), name)
+    return getattr(config.part(section), name)
 
 
 def with_shared(config: Config, shared: Mapping[str, Any]) -> Config:
     """The configuration with the cluster's shared settings laid over the host's own."""
     for key, value in shared.items():
         section, _, name = key.rpartition(".")
+        part = replace(config.part(section), **{name: check_value(key, value)})
         if section in SECTIONS:
-            part = replace(getattr(config, section), **{name: check_value(key, value)})
             config = replace(config, **{section: part})
+        else:
+            config = replace(config, roles={**config.roles, section.removeprefix("roles."): part})
     return replace(config, sources={**config.sources, **dict.fromkeys(shared, "cluster")})
 
 
@@ -290,8 +298,8 @@ def _typed(key: str, raw: Any, hint: Any) -> Any:
     """Convert a TOML value or a string to the field's type. Raises ConfigError."""
     if get_origin(hint) is tuple:
         items = [part.strip() for part in raw.split(",") if part.strip()] if isinstance(raw, str) else raw
-        if isinstance(items, list) and all(isinstance(item, get_args(hint)[0]) for item in items):
-            return tuple(items)
+        if isinstance(items, list) and all(isinstance(item, str) and item.strip() for item in items):
+            return tuple(item.strip() for item in items)
         raise ConfigError(f"{key}: {raw!r} is not a list of texts.")
     if hint is str and isinstance(raw, str) and "\0" not in raw:  # no path and no name holds one
         return raw

@@ -80,10 +80,11 @@ class Settings:
 
     def _view(self, key: str) -> SettingView:
         section, _, name = key.rpartition(".")
-        field = next(one for one in fields(getattr(self.current(), section)) if one.name == name)
+        part = self.current().part(section)
+        field = next(one for one in fields(part) if one.name == name)
         source: Any = self._config.sources.get(key, "default")
         return SettingView(
-            key=key, value=_plain(getattr(getattr(self._config, section), name)), default=_plain(field_default(field)),
+            key=key, value=_plain(getattr(part, name)), default=_plain(field_default(field)),
             source=source, help=field.metadata["help"], shared=field.metadata["shared"],
         )  # fmt: skip
 

@@ -14,6 +14,7 @@ from morgand.cluster.mirror import Mirror
 from morgand.cluster.store import Put
 from morgand.config import Config, load
 from morgand.errors import InvalidInput, NotFound
+from morgand.planner import Inputs, snapshot_of
 from morgand.settings import Settings
 
 
@@ -54,6 +55,11 @@ async def test_a_shared_setting_survives_a_restart(tmp_path: Path) -> None:
         ("limits.queue", 0, InvalidInput, "out of range"),
         ("limits.queue", None, InvalidInput, "is not a whole number"),
         ("llm.model", {"a": 1}, InvalidInput, "is not a text"),
+        ("roles.llm.prefers", "desktop", NotFound, "did you mean 'roles.llm.prefer'"),
+        ("roles.lmm.prefer", "desktop", NotFound, "did you mean 'roles.llm.prefer'"),
+        ("roles.llm.prefer", 7, InvalidInput, "is not a list of texts"),
+        ("roles.llm.prefer", ["desktop", 7], InvalidInput, "is not a list of texts"),
+        ("roles.llm.forbid", ["desktop", " "], InvalidInput, "is not a list of texts"),
     ],
 )
 async def test_a_bad_setting_changes_nothing(
@@ -91,6 +97,30 @@ async def test_changes_of_others_are_followed(tmp_path: Path) -> None:
                 await asyncio.sleep(0.01)
     finally:
         following.cancel()
+
+
+async def test_preferences_of_a_role_are_settings_like_others(tmp_path: Path) -> None:
+    """`roles.NAME.prefer` and `.forbid`: for the cluster over the host's own, in the planner's terms, and back."""
+    settings = await over(await LocalStore.open(tmp_path), load(None, {}, ["roles.llm.prefer=attic,loud"]))
+    assert settings.get("roles.llm.prefer").source == "command line"
+    view = await settings.set("roles.llm.prefer", "desktop, attic")
+    assert (view.value, view.default, view.source, view.shared) == (["desktop", "attic"], [], "cluster", True)
+    await settings.set("roles.llm-fast.forbid", ["attic"])
+    preferences = settings.current().preferences()
+    assert preferences["llm"].prefer == ("desktop", "attic")
+    assert preferences["llm-fast"].forbid == ("attic",)
+    assert (await settings.delete("roles.llm.prefer")).value == ["attic", "loud"]
+    assert {"roles.llm.prefer", "roles.monitor.forbid"} <= {one.key for one in settings.list()}
+
+
+async def test_a_preference_moves_the_role(tmp_path: Path) -> None:
+    """The planner reads the shared preferences from the store, laid over the leader's own."""
+    store = await LocalStore.open(tmp_path)
+    settings = await over(store, load(None, {}, ["roles.llm.forbid=attic"]))
+    await settings.set("roles.llm.prefer", "desktop")
+    inputs = Inputs(roles=(), models=(), preferences=settings.current().preferences())
+    seen = (await snapshot_of(store, inputs)).preferences["llm"]
+    assert (seen.prefer, seen.forbid) == (("desktop",), ("attic",))
 
 
 async def test_every_key_is_listed_with_its_help(tmp_path: Path) -> None:
