@@ -53,7 +53,8 @@ class Observer:
         self._members = members
 
     async def status(self) -> StatusReply:
-        snapshot, held = self._snapshot(), self._leadership()  # of one moment: what follows takes time
+        # of one moment: what follows takes time
+        snapshot, held, epoch = self._snapshot(), self._leadership(), self._epoch()
         if not self._mirror.current:
             hosts = overview.as_gossip_has_it(snapshot.hosts, self._members(), self._directory.me)
             snapshot = replace(snapshot, hosts=hosts)
@@ -75,7 +76,7 @@ class Observer:
                 self._cluster_id(),
                 self._config().cluster.name,
                 held.host if held else None,
-                held.epoch if held else 0,
+                epoch,
                 voters,
             ),
             hosts=self._hosts(snapshot),
@@ -115,6 +116,9 @@ class Observer:
     def _leadership(self) -> Leadership | None:
         item = self._mirror.get(keys.ELECTION)
         return election.leadership(item) if item else None
+
+    def _epoch(self) -> int:
+        return election.epoch_in(self._mirror.get(keys.EPOCH), self._mirror.get(keys.ELECTION))
 
     def _said(self) -> dict[str, codec.HostStatus]:
         """What every host last said of itself."""

@@ -48,7 +48,10 @@ class Lab:
         for helper in (self._chatter, self._timeline, *self._others):
             if helper is not None:
                 helper.stop()
-        self.net.__exit__(kind, err, trace)
+        self.net.__exit__(kind, err, trace)  # ends what runs inside
+        for host in self.hosts.values():
+            if host.process is not None:
+                host.process.wait(timeout=30)
 
     def run(self) -> None:
         doers = {name.removeprefix("do_"): getattr(self, name) for name in dir(self) if name.startswith("do_")}
