@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import stat
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from urllib.parse import quote
 
 # What the daemon reads; in a folder, other files are skipped and counted. A file named outright is always sent.
 DOCUMENTS = frozenset({".pdf", ".docx", ".html", ".htm", ".xhtml", ".md", ".markdown", ".txt", ".text", ".rst"})
@@ -114,8 +116,25 @@ def text_of(path: str) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
+def source_of(path: str) -> str:
+    """What the daemon knows a file by: its path on one line, distinct for distinct paths."""
+    return "".join(
+        char.encode("unicode_escape").decode("ascii") if unicodedata.category(char) == "Cc" else char
+        for char in text_of(path)
+    )
+
+
 def display_name(path: str) -> str:
-    """The file's name on one line, at most 255 characters, its ending kept."""
-    name = text_of(os.path.basename(path))  # noqa: PTH119  # as above
-    shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in name)
+    """The file's name on one line, at most 255 characters, its ending kept; other bytes as in URLs.
+
+    A backslash too: whoever shows the name may take it for the end of a folder's.
+    """
+    name = os.path.basename(path)  # noqa: PTH119  # as above
+    shown = "".join(map(_shown, name))
     return shown if len(shown) <= 255 else f"{shown[:200]}...{shown[-52:]}"
+
+
+def _shown(char: str) -> str:
+    if char.isprintable() and char != "\\":
+        return char
+    return " " if unicodedata.category(char) == "Zs" else quote(os.fsencode(char), safe="")

@@ -20,7 +20,7 @@ import msgspec
 from morganctl import pages
 from morganctl.client import Client
 from morganctl.errors import Away, Busy, CliError, Refused
-from morganctl.files import Candidate, Fault, display_name, text_of, walk
+from morganctl.files import Candidate, Fault, display_name, source_of, text_of, walk
 from morgand.api.schema import DocumentView, UploadReply, UploadResult
 
 T = TypeVar("T")
@@ -197,7 +197,7 @@ class Ingest:
             def form() -> aiohttp.FormData:
                 data = aiohttp.FormData(quote_fields=False)  # names as they are, in UTF-8, not as %41
                 for item, file in zip(batch, opened, strict=True):
-                    data.add_field("source", text_of(item.path))
+                    data.add_field("source", source_of(item.path))
                     data.add_field(
                         "file", file, filename=display_name(item.path), content_type="application/octet-stream"
                     )

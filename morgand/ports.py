@@ -128,6 +128,15 @@ class Extractor(Protocol):
     async def extract(self, path: Path, name: str) -> Extracted: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file that somebody sent, as it lies in the spool folder."""
+
+    path: Path
+    name: str  # to be shown
+    source: str  # where it came from; the same source again replaces
+
+
 class Objects(Protocol):
     """Content-addressed: the key is derived from the sha256 of the content."""
 
@@ -159,10 +168,13 @@ class History(Protocol):
 
     async def turn(self, turn_id: str) -> Turn | None: ...
 
-    async def store_message(self, turn_id: str, conversation: str, text: str, *, tokens: int, user: str | None) -> Turn:
+    async def store_message(
+        self, turn_id: str, conversation: str | None, text: str, *, tokens: int, user: str | None
+    ) -> Turn:
         """Store the person's message under the turn's id; creates the conversation when it is new.
 
-        The same id again returns what is stored. The same id with another text or conversation raises Conflict.
+        ``conversation`` None: where the turn is stored already, else a new one. The same id again returns what is
+        stored. The same id with another text or conversation raises Conflict.
         """
         ...
 
@@ -173,6 +185,10 @@ class History(Protocol):
         ...
 
     async def messages(self, conversation: str, *, after: str | None = None, limit: int = 1000) -> list[Message]: ...
+
+    async def since_summary(self, conversation: str, *, limit: int = 1000) -> tuple[Conversation, list[Message]]:
+        """A conversation and its first messages after those its summary covers, in one reading."""
+        ...
 
     async def conversation(self, conversation: str) -> Conversation: ...
 
@@ -189,6 +205,16 @@ class History(Protocol):
     async def add_feedback(
         self, conversation: str, message: str | None, *, rating: int | None, comment: str | None, kind: str
     ) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A document that is ready to be found: what extraction told of it, and all its chunks."""
+
+    document: str
+    title: str | None
+    mime: str
+    chunks: tuple[StoredChunk, ...]
 
 
 class Library(Protocol):
@@ -209,6 +235,10 @@ class Library(Protocol):
         it is returned with False; else the new row with True."""
         ...
 
+    async def add_many(self, documents: Sequence[Document]) -> list[tuple[Document, bool]]:
+        """``add`` of each in this order, in one transaction."""
+        ...
+
     async def start(self, documents: Sequence[str]) -> list[Document]:
         """Mark documents as being processed, in one transaction; those that are gone by now are left out."""
         ...
@@ -218,6 +248,11 @@ class Library(Protocol):
     async def complete(self, document: str, extracted: Extracted, chunks: Sequence[StoredChunk]) -> list[str]:
         """In one transaction: store the chunks (and their full-text rows), mark the document completed, and
         soft-delete every older document of the same source. Returns the ids of those replaced."""
+        ...
+
+    async def complete_many(self, completions: Sequence[Completion]) -> dict[str, list[str]]:
+        """``complete`` of each in this order, in one transaction: the ids of those replaced, by document. Documents
+        that were deleted or overtaken in the meantime are left out."""
         ...
 
     async def delete(self, document: str) -> Document: ...

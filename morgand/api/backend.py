@@ -23,7 +23,8 @@ from morgand.api.schema import (
     StatusReply,
 )
 from morgand.assistant.events import QueryEvent, TurnEvent
-from morgand.ports import Chat, ChatMessage, ChatOptions, Embedder, History, Library, Reranker
+from morgand.errors import MorganError
+from morgand.ports import Chat, ChatMessage, ChatOptions, Embedder, History, Library, Reranker, Upload
 from morgand.security.keys import Keys
 from morgand.state import Document, Passage
 
@@ -53,10 +54,10 @@ class Assistant(Protocol):
 
 
 class Ingestor(Protocol):
-    async def accept(self, path: Path, *, name: str, source: str) -> tuple[Document, bool]:
-        """Take over a spooled upload; False: the same content of this source is there already.
+    async def accept(self, uploads: Sequence[Upload]) -> Sequence[tuple[Document, bool] | MorganError]:
+        """Take over spooled uploads; False: the same content of this source is there already.
 
-        Raises InvalidInput, Unsupported, TooLarge, Overloaded or StorageFull.
+        A refusal is InvalidInput, Unsupported, TooLarge, Overloaded or StorageFull.
         """
         ...
 

@@ -10,7 +10,11 @@ from morgand.api.limits import Rate
 from morgand.api.routes import Route, json
 from morgand.api.service import Service, path_id
 from morgand.errors import InvalidInput, MorganError, Unavailable
-from morgand.state import DocumentState
+from morgand.ports import Upload
+from morgand.state import Document, DocumentState
+
+GROUP_FILES = 32  # handed over together: their originals and rows are made durable at once
+GROUP_BYTES = 8 * 1024 * 1024
 
 
 class Documents:
@@ -31,37 +35,20 @@ class Documents:
 
     async def upload(self, request: web.Request) -> web.Response:
         """Parts named ``file``, each preceded by its ``source`` (default: the file's name)."""
-        results: list[schema.UploadResult] = []
+        taking = _Taking(self._service)
         source: str | None = None
-        async for part in upload.parts(request):
-            if part.name == "source":
-                source = upload.printable(await upload.field(part))[: upload.SOURCE_CHARS]
-            elif part.name == "file":
-                if len(results) >= upload.FILES_MAX:
-                    raise InvalidInput(f"file: more than {upload.FILES_MAX} files in one upload.")
-                results.append(await self._take(part, source, first=not results))
-                source = None
-            else:
-                raise InvalidInput(f"{upload.printable(part.name or 'body')}: is not a known field of the form.")
-        if not results:
-            raise InvalidInput("file: the upload holds no file.")
-        return json(schema.UploadReply(results), status=202)
-
-    async def _take(self, part: BodyPartReader, source: str | None, *, first: bool) -> schema.UploadResult:
-        """One file; its fault refuses only itself, unless nothing at all can be taken now."""
-        name = upload.display_name(part.filename)
-        limit_mb = self._service.limits().document_mb
         try:
-            async with upload.spooled(part, self._backend.spool, document_mb=limit_mb) as (path, size):
-                if size == 0:
-                    raise InvalidInput(f"{name}: the file is empty.")
-                document, new = await self._backend.ingestor.accept(path, name=name, source=source or name)
-        except MorganError as err:
-            if first and isinstance(err, Unavailable):
-                raise
-            error = schema.ErrorBody(err.code, err.message, err.remedy)
-            return schema.UploadResult(name, "refused", error=error)
-        return schema.UploadResult(name, "accepted" if new else "unchanged", views.document(document))
+            async for part in upload.parts(request):
+                if part.name == "source":
+                    source = upload.printable(await upload.field(part))[: upload.SOURCE_CHARS]
+                elif part.name == "file":
+                    await taking.take(part, source)
+                    source = None
+                else:
+                    raise InvalidInput(f"{upload.printable(part.name or 'body')}: is not a known field of the form.")
+            return json(schema.UploadReply(await taking.end()), status=202)
+        finally:
+            await taking.clear()
 
     async def documents(self, request: web.Request) -> web.Response:
         page = read_query(request, schema.DocumentsPage)
@@ -74,3 +61,61 @@ class Documents:
 
     async def delete(self, request: web.Request) -> web.Response:
         return json(schema.Deleted((await self._backend.ingestor.delete(path_id(request, "document"))).id))
+
+
+class _Taking:
+    """The files of one upload: spooled one by one, handed over several at a time."""
+
+    def __init__(self, service: Service) -> None:
+        self._ingestor = service.backend.ingestor
+        self._folder = service.backend.spool
+        self._limit_mb = service.limits().document_mb
+        self._results: list[schema.UploadResult] = []
+        self._spooled: list[tuple[int, Upload]] = []  # with the place of its result
+        self._bytes = 0
+
+    async def take(self, part: BodyPartReader, source: str | None) -> None:
+        """One file; its fault refuses only itself, unless nothing at all can be taken now."""
+        if len(self._results) >= upload.FILES_MAX:
+            raise InvalidInput(f"file: more than {upload.FILES_MAX} files in one upload.")
+        name = upload.display_name(part.filename)
+        try:
+            path, size = await upload.spool(part, self._folder, document_mb=self._limit_mb)
+        except MorganError as err:
+            if not self._results and isinstance(err, Unavailable):
+                raise
+            self._results.append(_refused(name, err))
+            return
+        self._spooled.append((len(self._results), Upload(path, name, source or name)))
+        self._results.append(schema.UploadResult(name, "refused"))  # until it is handed over
+        self._bytes += size
+        if len(self._spooled) >= GROUP_FILES or self._bytes >= GROUP_BYTES:
+            await self._hand_over()
+
+    async def end(self) -> list[schema.UploadResult]:
+        """Hand over the rest. Raises InvalidInput when there was no file, Unavailable when nothing can be taken."""
+        if not self._results:
+            raise InvalidInput("file: the upload holds no file.")
+        if self._spooled:
+            await self._hand_over()
+        return self._results
+
+    async def clear(self) -> None:
+        await upload.clear([one.path for _, one in self._spooled])
+
+    async def _hand_over(self) -> None:
+        answers = await self._ingestor.accept([one for _, one in self._spooled])
+        first, refusals = self._spooled[0][0] == 0, [one for one in answers if isinstance(one, MorganError)]
+        if first and len(refusals) == len(answers) and isinstance(refusals[0], Unavailable):
+            raise refusals[0]
+        for (place, one), answer in zip(self._spooled, answers, strict=True):
+            self._results[place] = _refused(one.name, answer) if isinstance(answer, MorganError) else _taken(*answer)
+        self._spooled, self._bytes = [], 0
+
+
+def _refused(name: str, err: MorganError) -> schema.UploadResult:
+    return schema.UploadResult(name, "refused", error=schema.ErrorBody(err.code, err.message, err.remedy))
+
+
+def _taken(document: Document, new: bool) -> schema.UploadResult:  # noqa: FBT001 - as the ingestor tells it
+    return schema.UploadResult(document.name, "accepted" if new else "unchanged", views.document(document))

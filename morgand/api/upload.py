@@ -6,8 +6,7 @@ import asyncio
 import errno
 import os
 import unicodedata
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from uuid import uuid4
 
@@ -51,39 +50,47 @@ async def field(part: BodyPartReader) -> str:
         raise InvalidInput(f"{part.name}: is not UTF-8 text.") from err
 
 
-@asynccontextmanager
-async def spooled(part: BodyPartReader, folder: Path, *, document_mb: int) -> AsyncIterator[tuple[Path, int]]:
-    """The part's content as a file of mode 0600 and its size; what the block leaves of it is removed.
+async def spool(part: BodyPartReader, folder: Path, *, document_mb: int) -> tuple[Path, int]:
+    """The part's content as a new file of mode 0600, and its size in bytes; the file is the caller's to remove.
 
-    Raises TooLarge (the rest of the part is read and dropped), StorageFull.
+    Raises InvalidInput (empty), TooLarge (the rest of the part is read and dropped), StorageFull; then there is none.
     """
     path = folder / uuid4().hex
+    size = 0
     try:
-        yield path, await _spool(part, path, document_mb)
+        size = await _spool(part, path, document_mb)
     except OSError as err:
         raise _translated(err) from err
     finally:
-        await asyncio.shield(asyncio.to_thread(path.unlink, missing_ok=True))
+        if not size:
+            await clear([path])
+    if not size:
+        raise InvalidInput(f"{display_name(part.filename)}: the file is empty.")
+    return path, size
+
+
+async def clear(paths: Sequence[Path]) -> None:
+    """Remove spool files that are still there."""
+    if paths:
+        await asyncio.shield(asyncio.to_thread(_unlink, paths))
 
 
 async def _spool(part: BodyPartReader, path: Path, document_mb: int) -> int:
+    """Content that fits one piece is written in one go; most documents are that small."""
     limit = document_mb * 1024 * 1024
-    descriptor = await asyncio.to_thread(_open, path)
     size = 0
-    try:
-        buffer = bytearray()
-        while piece := await part.read_chunk(PIECE_BYTES):
-            size += len(piece)
-            if size > limit:
-                await part.release()
-                raise TooLarge(f"The document is over {document_mb} MiB.", remedy="Raise limits.document_mb.")
-            buffer += piece
-            if len(buffer) >= PIECE_BYTES:
-                await asyncio.to_thread(_write, descriptor, bytes(buffer))
-                buffer.clear()
-        await asyncio.to_thread(_write, descriptor, bytes(buffer))
-    finally:
-        os.close(descriptor)
+    buffer = bytearray()
+    while piece := await part.read_chunk(PIECE_BYTES):
+        size += len(piece)
+        if size > limit:
+            await part.release()
+            raise TooLarge(f"The document is over {document_mb} MiB.", remedy="Raise limits.document_mb.")
+        buffer += piece
+        if len(buffer) >= PIECE_BYTES:
+            await asyncio.to_thread(_append, path, bytes(buffer))
+            buffer.clear()
+    if buffer:
+        await asyncio.to_thread(_append, path, bytes(buffer))
     return size
 
 
@@ -100,15 +107,20 @@ def printable(raw: str) -> str:
     return "".join(char for char in spaced if unicodedata.category(char) not in {"Cc", "Cf", "Cs"})
 
 
-def _open(path: Path) -> int:
+def _append(path: Path, content: bytes) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        view = memoryview(content)
+        while view:
+            view = view[os.write(descriptor, view) :]
+    finally:
+        os.close(descriptor)
 
 
-def _write(descriptor: int, content: bytes) -> None:
-    view = memoryview(content)
-    while view:
-        view = view[os.write(descriptor, view) :]
+def _unlink(paths: Sequence[Path]) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)
 
 
 def _translated(err: OSError) -> MorganError:

@@ -19,7 +19,7 @@ from morgand.assistant.events import Accepted, Delta, QueryDone, QueryEvent, Rep
 from morgand.assistant.history import Window
 from morgand.assistant.prompt import estimate_tokens
 from morgand.assistant.rag.retrieve import Retrieved
-from morgand.assistant.turn import Answer, Answerer, Request, Search
+from morgand.assistant.turn import Answer, Answerer, Request, Search, is_long
 from morgand.clock import Clock, SystemClock
 from morgand.config import Config
 from morgand.errors import InvalidInput, MorganError, NotFound
@@ -124,13 +124,10 @@ class Assistant:
     # --- one turn ----------------------------------------------------------------------------------
 
     async def _turn(self, asked: _Asked) -> AsyncGenerator[TurnEvent, None]:
-        known = await self._history.turn(asked.id)
-        conversation = asked.conversation or (known.conversation if known is not None else str(uuid4()))
-        done = not asked.answer or (known is not None and known.answer is not None)
-        if not done:
+        if asked.answer and is_long(asked.text) and not await self._answered(asked.id):
             await self._answerer.check_length(asked.text)  # before it is stored: it could never be answered
         turn = await self._history.store_message(
-            asked.id, conversation, asked.text, tokens=estimate_tokens(asked.text), user=asked.user
+            asked.id, asked.conversation, asked.text, tokens=estimate_tokens(asked.text), user=asked.user
         )
         yield Accepted(turn.id, turn.conversation)
         if turn.answer is not None or not asked.answer:
@@ -144,6 +141,10 @@ class Assistant:
                     yield TurnDone(await self._store(turn, event, window))
                 else:
                     yield event
+
+    async def _answered(self, turn: str) -> bool:
+        known = await self._history.turn(turn)
+        return known is not None and known.answer is not None
 
     async def _store(self, turn: Turn, answer: Answer, window: Window) -> Turn:
         stored = await self._history.store_answer(

@@ -40,14 +40,11 @@ class Window:
 
 async def read_window(history: History, conversation: str, before: str | None = None) -> Window:
     """The messages after the summary, up to the message ``before`` (that one excluded)."""
-    stored = await history.conversation(conversation)
-    found: list[Message] = []
-    after = stored.summary_through
-    while page := await history.messages(conversation, after=after, limit=PAGE):
-        found += page
-        after = page[-1].id
-        if len(page) < PAGE or any(message.id == before for message in page):
-            break
+    stored, page = await history.since_summary(conversation, limit=PAGE)
+    found = page
+    while len(page) == PAGE and not any(message.id == before for message in page):
+        page = await history.messages(conversation, after=page[-1].id, limit=PAGE)
+        found = found + page
     ids = [message.id for message in found]
     end = ids.index(before) if before in ids else len(found)
     return Window(tuple(found[:end]), stored.summary)

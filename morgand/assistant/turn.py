@@ -149,7 +149,7 @@ class Answerer:
 
     async def check_length(self, question: str) -> None:
         """Raises InvalidInput for a message that cannot fit into the model's context beside instruction and answer."""
-        if len(question.encode("utf-8", "replace")) < COUNTED_FROM_BYTES:
+        if not is_long(question):
             return
         for chat, _ in self._chats:
             try:
@@ -286,11 +286,16 @@ class Answerer:
         return Answer(text, citations, (degrade.NOTICE_NO_LLM,), len(passages))
 
 
+def is_long(text: str) -> bool:
+    """Whether a text's tokens are worth counting."""
+    return len(text.encode("utf-8", "replace")) >= COUNTED_FROM_BYTES
+
+
 async def _count(chat: Chat, texts: Sequence[str]) -> list[int]:
     """Tokens per text; only long ones are worth asking the engine."""
-    long = [text for text in texts if len(text.encode("utf-8", "replace")) >= COUNTED_FROM_BYTES]
+    long = [text for text in texts if is_long(text)]
     counted = iter(await chat.count_tokens(long) if long else [])
-    return [next(counted) if text in long else estimate_tokens(text) for text in texts]
+    return [next(counted) if is_long(text) else estimate_tokens(text) for text in texts]
 
 
 @asynccontextmanager

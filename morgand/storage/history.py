@@ -30,6 +30,11 @@ def answer_id(turn_id: UUID) -> UUID:
     return uuid5(turn_id, "answer")
 
 
+def opened_id(turn_id: UUID) -> UUID:
+    """The id of the conversation that a turn without one opens: a retry finds it again."""
+    return uuid5(turn_id, "conversation")
+
+
 class SqlHistory:
     """Implements ``ports.History``."""
 
@@ -46,17 +51,19 @@ class SqlHistory:
         async with self._database.read() as session:
             return await _turn(session, message_id)
 
-    async def store_message(self, turn_id: str, conversation: str, text: str, *, tokens: int, user: str | None) -> Turn:
+    async def store_message(
+        self, turn_id: str, conversation: str | None, text: str, *, tokens: int, user: str | None
+    ) -> Turn:
         """See the port. Raises Conflict for the same id with other content, NotFound for a deleted conversation."""
-        message_id, conversation_id, text = new_id(turn_id, "turn"), new_id(conversation, "conversation"), clean(text)
+        message_id, text = new_id(turn_id, "turn"), clean(text)
+        given = None if conversation is None else new_id(conversation, "conversation")
         async with self._database.write() as session:
-            await self._open_conversation(session, conversation_id, text, user)
-            if stored := await session.get(MessageRow, message_id):
-                return await _same_turn(session, stored, conversation_id, text)
-            await self._append(session, conversation_id, message_id, speaker=Speaker.USER, text=text, tokens=tokens)
-            turn = await _turn(session, message_id)
-        assert turn is not None
-        return turn
+            place = given or await _conversation_of_turn(session, message_id)
+            position = await self._open_conversation(session, place, text, user)
+            message = Message(str(message_id), str(place), Speaker.USER, text, tokens, self._clock.now())
+            if not await self._append(session, message, position):
+                return await _same_turn(session, message_id, place, text)
+        return Turn(message.id, message.conversation, message, None)  # what is new has no answer: no need to look
 
     async def store_answer(
         self, turn_id: str, text: str, *, tokens: int, citations: Sequence[Citation], notices: Sequence[str]
@@ -67,13 +74,12 @@ class SqlHistory:
             stored = await session.get(MessageRow, message_id)
             if stored is None or stored.deleted_at or stored.role != Speaker.USER:
                 raise NotFound(f"There is no turn '{turn_id}'.")
-            await _lock(session, stored.conversation_id)
-            if await session.get(MessageRow, answer_id(message_id)) is None:
-                cited: list[Any] = msgspec.to_builtins(list(citations))
-                await self._append(
-                    session, stored.conversation_id, answer_id(message_id), speaker=Speaker.ASSISTANT, text=text,
-                    tokens=tokens, citations=cited, notices=list(notices),
-                )  # fmt: skip
+            position = await _lock(session, stored.conversation_id)
+            answer = Message(
+                str(answer_id(message_id)), str(stored.conversation_id), Speaker.ASSISTANT, text, tokens,
+                self._clock.now(), tuple(citations), tuple(notices),
+            )  # fmt: skip
+            await self._append(session, answer, position)
             turn = await _turn(session, message_id)
         assert turn is not None
         return turn
@@ -82,16 +88,14 @@ class SqlHistory:
         """In the order they were stored. Raises NotFound for an unknown conversation or ``after``."""
         async with self._database.read() as session:
             row = await _conversation(session, conversation)
-            start = -1
-            if after is not None:
-                start = (await _message(session, row.id, after)).position
-            found = await session.scalars(
-                select(MessageRow)
-                .where(MessageRow.conversation_id == row.id, MessageRow.position > start)
-                .order_by(MessageRow.position)
-                .limit(limit)
-            )
-            return [message_of(message) for message in found]
+            return await _messages(session, row.id, after, limit)
+
+    async def since_summary(self, conversation: str, *, limit: int = 1000) -> tuple[Conversation, list[Message]]:
+        """See the port. Raises NotFound for an unknown conversation."""
+        async with self._database.read() as session:
+            row = await _conversation(session, conversation)
+            through = str(row.summary_through) if row.summary_through else None
+            return conversation_of(row), await _messages(session, row.id, through, limit)
 
     async def conversation(self, conversation: str) -> Conversation:
         async with self._database.read() as session:
@@ -160,38 +164,37 @@ class SqlHistory:
             session.add(feedback)
         return str(feedback.id)
 
-    async def _open_conversation(self, session: AsyncSession, conversation: UUID, text: str, user: str | None) -> None:
-        """Make the conversation unless it is there, and lock it."""
+    async def _open_conversation(self, session: AsyncSession, conversation: UUID, text: str, user: str | None) -> int:
+        """Make the conversation unless it is there, and lock it; returns the position of the next message."""
         now = self._clock.now()
         new = self._database.insert(ConversationRow).values(
             id=conversation, user=user, title=_title(text), message_count=0, created_at=now, updated_at=now, details={}
         )
         lock = new.on_conflict_do_update(index_elements=["id"], set_={"updated_at": ConversationRow.updated_at})
-        deleted = await session.scalar(lock.returning(ConversationRow.deleted_at))
+        found = await session.execute(lock.returning(ConversationRow.deleted_at, ConversationRow.message_count))
+        deleted, position = found.one()
         if deleted is not None:
             _gone(str(conversation))
+        return int(position)
 
-    async def _append(
-        self, session: AsyncSession, conversation: UUID, message: UUID, *, speaker: Speaker, text: str, tokens: int,
-        citations: Sequence[Any] = (), notices: Sequence[str] = (),
-    ) -> None:  # fmt: skip
-        """Add a message to a conversation that this transaction has locked."""
-        now = self._clock.now()
-        taken = await session.scalar(
+    async def _append(self, session: AsyncSession, message: Message, position: int) -> bool:
+        """Add a message to a conversation that this transaction has locked; False when its id is taken."""
+        conversation = UUID(message.conversation)
+        cited: list[Any] = msgspec.to_builtins(list(message.citations))
+        new = self._database.insert(MessageRow).values(
+            id=UUID(message.id), conversation_id=conversation, position=position, role=message.speaker.value,
+            content=message.text, tokens=message.tokens, citations=cited, notices=list(message.notices),
+            created_at=message.created, updated_at=message.created, details={},
+        )  # fmt: skip
+        if await session.scalar(new.on_conflict_do_nothing(index_elements=["id"]).returning(MessageRow.id)) is None:
+            return False
+        await session.execute(
             update(ConversationRow)
             .where(ConversationRow.id == conversation)
-            .values(message_count=ConversationRow.message_count + 1, updated_at=now)
-            .returning(ConversationRow.message_count)
+            .values(message_count=position + 1, updated_at=message.created)
             .execution_options(synchronize_session=False)
         )
-        assert taken is not None
-        session.add(
-            MessageRow(
-                id=message, conversation_id=conversation, position=taken - 1, role=speaker.value, content=text,
-                tokens=tokens, citations=list(citations), notices=list(notices), created_at=now, updated_at=now,
-            )
-        )  # fmt: skip
-        await session.flush()
+        return True
 
 
 def _title(text: str) -> str:
@@ -217,16 +220,30 @@ async def _message(session: AsyncSession, conversation: UUID, message: str) -> M
     return row
 
 
-async def _lock(session: AsyncSession, conversation: UUID) -> None:
-    deleted = await session.scalar(
+async def _messages(session: AsyncSession, conversation: UUID, after: str | None, limit: int) -> list[Message]:
+    start = -1 if after is None else (await _message(session, conversation, after)).position
+    found = await session.scalars(
+        select(MessageRow)
+        .where(MessageRow.conversation_id == conversation, MessageRow.position > start)
+        .order_by(MessageRow.position)
+        .limit(limit)
+    )
+    return [message_of(message) for message in found]
+
+
+async def _lock(session: AsyncSession, conversation: UUID) -> int:
+    """Keep other writers off a conversation; returns the position of its next message."""
+    found = await session.execute(
         update(ConversationRow)
         .where(ConversationRow.id == conversation)
         .values(updated_at=ConversationRow.updated_at)
-        .returning(ConversationRow.deleted_at)
+        .returning(ConversationRow.deleted_at, ConversationRow.message_count)
         .execution_options(synchronize_session=False)
     )
+    deleted, position = found.one()
     if deleted is not None:
         _gone(str(conversation))
+    return int(position)
 
 
 async def _turn(session: AsyncSession, message_id: UUID) -> Turn | None:
@@ -244,12 +261,20 @@ async def _turn(session: AsyncSession, message_id: UUID) -> Turn | None:
     )
 
 
-async def _same_turn(session: AsyncSession, stored: MessageRow, conversation: UUID, text: str) -> Turn:
+async def _conversation_of_turn(session: AsyncSession, message_id: UUID) -> UUID:
+    """Where a turn that names no conversation belongs: where it is stored already, or in a new one."""
+    stored = await session.scalar(select(MessageRow.conversation_id).where(MessageRow.id == message_id))
+    return stored or opened_id(message_id)
+
+
+async def _same_turn(session: AsyncSession, message_id: UUID, conversation: UUID, text: str) -> Turn:
     """A turn that is stored already. Raises Conflict if what came now is something else."""
+    stored = await session.get(MessageRow, message_id)
+    assert stored is not None, "its id is taken"
     if stored.role != Speaker.USER or stored.conversation_id != conversation or stored.content != text:
         raise Conflict(
             f"Turn {stored.id} is already stored with other content.", remedy="Give every new message a new id."
         )
-    turn = await _turn(session, stored.id)
+    turn = await _turn(session, message_id)
     assert turn is not None, "its conversation is live"
     return turn

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 from uuid import UUID
 
-from sqlalchemy import Select, bindparam, delete, func, insert, select, update
+from sqlalchemy import Select, bindparam, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from morgand.clock import Clock
 from morgand.errors import NotFound
+from morgand.ports import Completion
 from morgand.state import Document, DocumentState, Extracted, Level, StoredChunk
-from morgand.storage import fulltext
+from morgand.storage import fulltext, intake
 from morgand.storage.database import Database
-from morgand.storage.models import Base, ChunkRow, DocumentRow, clean
-from morgand.storage.rows import batches, chunk_of, chunk_values, document_of, known_id, new_id, valid_ids
+from morgand.storage.models import Base, ChunkRow, DocumentRow
+from morgand.storage.rows import batches, chunk_of, document_of, known_id, valid_ids
 
-BUCKET = "documents"
 TABLE = Base.metadata.tables["document_chunks"]
 
 
@@ -50,30 +50,12 @@ class SqlLibrary:
         return {state.value: found.get(state.value, 0) for state in DocumentState}
 
     async def add(self, document: Document) -> tuple[Document, bool]:
-        """See the port. Only the newest document of a source counts as 'already there': sending A, B, A ends with A."""
-        now = self._clock.now()
+        return (await self.add_many([document]))[0]
+
+    async def add_many(self, documents: Sequence[Document]) -> list[tuple[Document, bool]]:
+        """See the port."""
         async with self._database.write() as session:
-            if (row := await session.get(DocumentRow, new_id(document.id, "document"))) and not row.deleted_at:
-                return document_of(row), False
-            same_source = DocumentRow.source == clean(document.source)
-            newest = await session.scalar(
-                _all_live()
-                .where(same_source, DocumentRow.state != DocumentState.FAILED.value)
-                .order_by(DocumentRow.revision.desc())
-                .limit(1)
-            )
-            if newest is not None and newest.sha256 == document.sha256:
-                return document_of(newest), False
-            last = await session.scalar(select(func.max(DocumentRow.revision)).where(same_source))
-            row = DocumentRow(
-                id=UUID(document.id), name=clean(document.name), source=clean(document.source),
-                revision=(last or 0) + 1, mime=document.mime, size_bytes=document.size_bytes, sha256=document.sha256,
-                bucket=BUCKET, object_key=document.object_key, state=document.state.value, chunks=0, embeddings=0,
-                error=document.error, title=document.title, created_at=now, updated_at=now,
-            )  # fmt: skip
-            session.add(row)
-            await session.flush()
-            return document_of(row), True
+            return await intake.add(session, documents, self._clock.now())
 
     async def start(self, documents: Sequence[str]) -> list[Document]:
         """In the order given."""
@@ -94,33 +76,24 @@ class SqlLibrary:
 
     async def complete(self, document: str, extracted: Extracted, chunks: Sequence[StoredChunk]) -> list[str]:
         """See the port. Raises NotFound if the document was deleted, or overtaken by a newer one, in the meantime."""
-        now = self._clock.now()
+        done = await self.complete_many([Completion(document, extracted.title, extracted.mime, tuple(chunks))])
+        if document not in done:
+            _gone(document)
+        return done[document]
+
+    async def complete_many(self, completions: Sequence[Completion]) -> dict[str, list[str]]:
+        """See the port."""
+        known = intake.by_id(completions)
         async with self._database.write() as session:
-            row = await _live(session, document)
-            same_source = _all_live().where(DocumentRow.source == row.source).order_by(DocumentRow.id)
-            # locked, then looked at again: two documents of a source may be completed at once
-            locked = list(
-                await session.scalars(same_source.with_for_update().execution_options(populate_existing=True))
-            )
-            if row not in locked:
-                _gone(document)
-            if row.state == DocumentState.COMPLETED.value:  # only then it has chunks: they come in this transaction
-                await self._remove_chunks(session, row.id)
-            await self._insert_chunks(session, row.id, chunks)
-            row.state, row.error, row.updated_at = DocumentState.COMPLETED.value, None, now
-            row.title, row.mime = extracted.title, extracted.mime
-            row.chunks, row.embeddings = len(chunks), sum(chunk.embedding is not None for chunk in chunks)
-            older = [other for other in locked if other.revision < row.revision]
-            for other in older:
-                await self._bury(session, other)
-            return [str(other.id) for other in older]
+            done = await intake.complete(session, known, self._clock.now(), sqlite=self._database.is_sqlite)
+        return {known[identity].document: [str(one.id) for one in older] for identity, older in done.items()}
 
     async def delete(self, document: str) -> Document:
         """Returns the document as it was. Its text and embeddings are gone when this returns."""
         async with self._database.write() as session:
             row = await _live(session, document, lock=True)
             was = document_of(row)
-            await self._bury(session, row)
+            await intake.bury(session, row.id, self._clock.now(), sqlite=self._database.is_sqlite)
         return was
 
     async def chunks(self, document: str) -> list[StoredChunk]:
@@ -197,31 +170,6 @@ class SqlLibrary:
                 query = select(DocumentRow.id, DocumentRow.object_key).where(DocumentRow.id.in_(batch))
                 found.update({str(row.id): row.object_key for row in await session.execute(query)})
         return found
-
-    async def _insert_chunks(self, session: AsyncSession, document: UUID, chunks: Sequence[StoredChunk]) -> None:
-        if not chunks:
-            return
-        now = self._clock.now()
-        first = await fulltext.next_row(session) if self._database.is_sqlite else None
-        rows: list[dict[str, Any]] = []
-        for number, chunk in enumerate(chunks):
-            values = chunk_values(chunk, document, now, None if first is None else first + number)
-            rows.append({**values, "text": clean(chunk.chunk.text)})
-        connection = await session.connection()
-        await connection.execute(insert(TABLE), rows)
-        if self._database.is_sqlite:
-            await fulltext.fill(session, rows)
-
-    async def _remove_chunks(self, session: AsyncSession, document: UUID) -> None:
-        if self._database.is_sqlite:
-            await fulltext.empty(session, document)
-        await session.execute(delete(ChunkRow).where(ChunkRow.document_id == document))
-
-    async def _bury(self, session: AsyncSession, row: DocumentRow) -> None:
-        """Remove a document's text at once; the row stays as a tombstone."""
-        await self._remove_chunks(session, row.id)
-        row.deleted_at = row.updated_at = self._clock.now()
-        row.title, row.error, row.chunks, row.embeddings = None, None, 0, 0
 
 
 def _all_live() -> Select[DocumentRow]:

@@ -37,7 +37,7 @@ from morgand.storage.database import Database, sqlite_url
 from morgand.storage.history import SqlHistory
 from morgand.storage.library import SqlLibrary
 from morgand.storage.migrate import upgrade
-from tests.fakes.assistant import MemoryCache
+from tests.fakes.assistant import MemoryCache, accept
 
 pytestmark = pytest.mark.engine
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -139,7 +139,7 @@ async def ingested(
     names = {}
     for file in sorted((EXAMPLES / "documents").iterdir()):
         (spool / file.name).write_bytes(file.read_bytes())
-        document, _ = await ingestor.accept(spool / file.name, name=file.name, source=str(file))
+        document, _ = await accept(ingestor, spool / file.name, name=file.name, source=str(file))
         names[document.id] = file.name
     async with asyncio.timeout(120):
         while ingestor.waiting:

@@ -8,11 +8,12 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from morgand.assistant.rag.ingest import Ingestor
 from morgand.assistant.rag.retrieve import Retrieved
 from morgand.assistant.text import content_words, sentences
-from morgand.errors import NotFound, Unavailable, Unreadable
-from morgand.ports import ChatDelta, ChatInfo, ChatMessage, ChatOptions, SearchLegs, VectorPoint
-from morgand.state import Chunk, Extracted, Level, Passage
+from morgand.errors import MorganError, NotFound, Unavailable, Unreadable
+from morgand.ports import ChatDelta, ChatInfo, ChatMessage, ChatOptions, SearchLegs, Upload, VectorPoint
+from morgand.state import Chunk, Document, Extracted, Level, Passage
 
 SMALL = ChatInfo("tiny", context_tokens=2048, prompt_tokens=512, small=True)
 LARGE = ChatInfo("large", context_tokens=8192, prompt_tokens=2048, small=False)
@@ -173,6 +174,14 @@ class FolderObjects:
 
     async def keys(self) -> list[str]:
         return [file.name for file in self.folder.iterdir()]
+
+
+async def accept(ingestor: Ingestor, path: Path, *, name: str, source: str) -> tuple[Document, bool]:
+    """One file into the ingestor; a refusal is raised."""
+    [taken] = await ingestor.accept([Upload(path, name, source)])
+    if isinstance(taken, MorganError):
+        raise taken
+    return taken
 
 
 class MemoryCache:

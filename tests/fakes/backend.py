@@ -17,7 +17,7 @@ from morgand.assistant.events import Accepted, Delta, QueryDone, QueryEvent, Tur
 from morgand.clock import SystemClock
 from morgand.config import check_value, setting_fields
 from morgand.errors import ConfigError, Conflict, InvalidInput, MorganError, NotFound
-from morgand.ports import ChatMessage, ChatOptions, History, Library
+from morgand.ports import ChatMessage, ChatOptions, History, Library, Upload
 from morgand.security.keys import KeyRecord, Keys
 from morgand.state import Citation, Document, DocumentState, Passage
 from tests.fakes.assistant import HashEmbedder, ScriptedChat, WordReranker
@@ -103,10 +103,12 @@ class MemoryIngestor:
         self._library = library
         self.error: MorganError | None = None
 
-    async def accept(self, path: Path, *, name: str, source: str) -> tuple[Document, bool]:
-        if self.error is not None:
-            raise self.error
+    async def accept(self, uploads: Sequence[Upload]) -> list[tuple[Document, bool] | MorganError]:
+        return [self.error or await self._accept(one.path, one.name, one.source) for one in uploads]
+
+    async def _accept(self, path: Path, name: str, source: str) -> tuple[Document, bool]:
         content = await asyncio.to_thread(path.read_bytes)
+        await asyncio.to_thread(path.unlink)
         now = datetime.now(UTC)
         digest = hashlib.sha256(content).hexdigest()
         return await self._library.add(

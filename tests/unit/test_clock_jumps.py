@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from collections.abc import Mapping
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +14,11 @@ from morgand.api.limits import Rate, Rates
 from morgand.config import LimitsConfig
 from morgand.errors import RateLimited
 from morgand.security.keys import KeyRecord, Keys
+from morgand.state import RoleState
+from morgand.supervisor import BACKOFF_S, COOL_DOWN_S, Child, ChildSpec
 from tests.fakes.storage import HandClock
+
+PROBE_PAUSE_S = 0.1  # between two looks at a child that loads
 
 
 class MemoryKeys:
@@ -28,6 +35,41 @@ class MemoryKeys:
 
     async def remove(self, key_id: str) -> None:
         del self.records[key_id]
+
+
+class JumpingClock(HandClock):
+    """At each pause the wall clock jumps; the time that passes is what was slept. Keeps the pauses."""
+
+    def __init__(self, jump: timedelta) -> None:
+        super().__init__()
+        self.jump = jump
+        self.pauses: list[float] = []
+
+    async def sleep(self, delay_s: float) -> None:
+        self.pauses.append(delay_s)
+        self.elapsed_s += delay_s
+        self.wall += self.jump
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("jump", [timedelta(days=-30), timedelta(), timedelta(days=30)])
+async def test_restarts_are_spaced_by_time_that_passed(tmp_path: Path, jump: timedelta) -> None:
+    """An engine that ends again and again is restarted after the same pauses, and fails as soon, whatever the date."""
+    clock, states = JumpingClock(jump), []
+    program = (sys.executable, "-S", "-c", "raise SystemExit(3)")
+
+    async def not_loaded() -> bool:
+        return False
+
+    child = Child(ChildSpec("toy", program, {}, tmp_path / "toy.log"), not_loaded, clock)
+    running = asyncio.create_task(child.run(lambda state, _: states.append(state)))
+    async with asyncio.timeout(30):
+        while RoleState.FAILED not in states:
+            await asyncio.sleep(0.01)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert [pause for pause in clock.pauses if pause != PROBE_PAUSE_S] == [*BACKOFF_S, COOL_DOWN_S]
+    assert states.count(RoleState.FAILED) == 1
 
 
 @pytest.mark.parametrize("jump", [timedelta(days=-400), timedelta(days=400)])

@@ -9,23 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import logging
-import mimetypes
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from uuid import uuid4
 
+from morgand.assistant.rag.accept import Acceptor
 from morgand.assistant.rag.backfill import Backfill
 from morgand.assistant.rag.embed import BATCH, IN_FLIGHT, EmbedStage, Work
 from morgand.assistant.rag.points import index_points, stored_chunks
 from morgand.assistant.rag.reconcile import Reconciler
 from morgand.clock import Clock, SystemClock
 from morgand.config import Config
-from morgand.errors import MorganError, NotFound, Overloaded, TooLarge, Unavailable, Unreadable
-from morgand.ports import Cache, Embedder, Extractor, Library, Objects, Vectors
+from morgand.errors import MorganError, NotFound, Unavailable
+from morgand.ports import Cache, Completion, Embedder, Extractor, Library, Objects, Upload, Vectors
 from morgand.state import Document, DocumentState, StoredChunk
 
 log = logging.getLogger("morgand.assistant")
@@ -36,7 +34,8 @@ PUBLISHED_TOGETHER = 32  # documents in one write of the index
 ATTEMPTS = 10  # per document while storage or an engine fails; then it is FAILED, its original is kept
 PAUSE_S = 2.0
 PAGE = 1000
-STARTED_TOGETHER = 8  # documents in one write of the library
+STARTED_TOGETHER = 16  # documents in one write of the library
+COMPLETED_TOGETHER = 512  # chunks in one write of the library, or one document: a turn may wait for it
 LOOK_EVERY_S = 1.0
 
 
@@ -45,7 +44,7 @@ class Finished:
     """A document the library has completed, and the versions that are gone with that."""
 
     document: str
-    chunks: list[StoredChunk]
+    chunks: tuple[StoredChunk, ...]
     replaced: list[str]
 
 
@@ -76,8 +75,8 @@ class Ingestor:
         self._extractor = extractor
         self._vectors = vectors
         self._cache = cache
-        self._settings = settings
         self._clock = clock or SystemClock()
+        self._acceptor = Acceptor(library, objects, settings, self._clock)
         self._stage = EmbedStage(embedder, self._clock)
         self._backfill = Backfill(library, self._stage, self.reconciler, self._clock)
         self._pending: deque[str] = deque()
@@ -88,23 +87,15 @@ class Ingestor:
 
     # --- from the API ----------------------------------------------------------------------------
 
-    async def accept(self, path: Path, *, name: str, source: str) -> tuple[Document, bool]:
-        """Take over a spooled file: durable when this returns; processed later. The file at ``path`` is gone then.
-
-        Returns the document and whether it is new: unchanged content of the same source is the one already there.
-        Raises Unreadable (empty), TooLarge, Overloaded (too many wait), StorageFull.
-        """
-        try:
-            size, digest = await asyncio.to_thread(_measure, path)
-            self._check(name, size)
-            async with self._originals:
-                key = await self._objects.put_file(path)
-                document, new = await self._library.add(self._new_document(name, source, size, digest, key))
-        finally:
-            await asyncio.to_thread(path.unlink, missing_ok=True)
-        if new and (self._running or not self._shared()):  # else the host that processes finds it in the library
-            self._enqueue(document.id)
-        return document, new
+    async def accept(self, uploads: Sequence[Upload]) -> list[tuple[Document, bool] | MorganError]:
+        """Take over spooled files: durable when this returns; processed later. See ``Acceptor.take``."""
+        async with self._originals:
+            taken = await self._acceptor.take(uploads, waiting=len(self._known))
+        for one in taken:
+            # else the host that processes finds it in the library
+            if not isinstance(one, MorganError) and one[1] and (self._running or not self._shared()):
+                self._enqueue(one[0].id)
+        return taken
 
     async def delete(self, document: str) -> Document:
         """Delete a document everywhere: library, index, original, cached searches. Raises NotFound."""
@@ -202,7 +193,7 @@ class Ingestor:
             started = await self._library.start(taken)
         except Unavailable as err:
             self._pending.extendleft(reversed(taken[1:]))
-            await self._retry(taken[0], err)
+            await self._retry(taken[:1], err)
             return []
         for gone in set(taken) - {document.id for document in started}:
             self._done(gone)
@@ -214,25 +205,45 @@ class Ingestor:
             path = await self._objects.path(document.object_key)
             return Work(document.id, await self._extractor.extract(path, document.name))
         except Unavailable as err:
-            await self._retry(document.id, err)
+            await self._retry([document.id], err)
         except MorganError as err:
             await self._fail(document.id, err)
         return None
 
     async def _finish(self, finishing: asyncio.Queue[Work], publishing: asyncio.Queue[Finished]) -> None:
         """Complete documents in the order they were accepted: a newer version always replaces an older one."""
+        next_one: Work | None = None
         while True:
-            work = await finishing.get()
-            await work.embedded.wait()
-            chunks = stored_chunks(work.document, work.extracted.chunks, work.vectors)
-            try:
-                replaced = await self._library.complete(work.document, work.extracted, chunks)
-            except Unavailable as err:
-                await self._retry(work.document, err)
-            except MorganError as err:
-                await self._fail(work.document, err)
-            else:
-                await publishing.put(Finished(work.document, chunks, replaced))
+            ready = [next_one or await finishing.get()]
+            next_one = None
+            await ready[0].embedded.wait()
+            chunks = len(ready[0].extracted.chunks)
+            while not finishing.empty() and next_one is None:
+                work = finishing.get_nowait()
+                chunks += len(work.extracted.chunks)
+                if work.embedded.is_set() and chunks <= COMPLETED_TOGETHER:
+                    ready.append(work)
+                else:
+                    next_one = work
+            for done in await self._complete([_completion(work) for work in ready]):
+                await publishing.put(done)
+
+    async def _complete(self, ready: list[Completion]) -> list[Finished]:
+        """All in one transaction; when that is refused each for itself, so that none stands in for another."""
+        try:
+            replaced = await self._library.complete_many(ready)
+        except Unavailable as err:
+            await self._retry([one.document for one in ready], err)
+            return []
+        except MorganError as err:
+            if len(ready) > 1:
+                return [done for one in ready for done in await self._complete([one])]
+            await self._fail(ready[0].document, err)
+            return []
+        for one in ready:
+            if one.document not in replaced:  # deleted or overtaken meanwhile
+                self._done(one.document)
+        return [Finished(one.document, one.chunks, replaced[one.document]) for one in ready if one.document in replaced]
 
     async def _publish(self, publishing: asyncio.Queue[Finished]) -> None:
         """Bring completed documents into the index, and the versions they replaced out of everything.
@@ -251,7 +262,7 @@ class Ingestor:
                 self._backfill.wake()
             try:
                 await self._vectors.upsert(index_points(kept))
-                await self._forget(await self._library.object_keys(sorted(gone)))
+                await self._forget(await self._library.object_keys(sorted(gone)) if gone else {})
             except MorganError as err:
                 log.warning("index not written", extra={"documents": len(ready), "reason": err.message})
                 self.reconciler.wake(*(one.document for one in ready))
@@ -288,16 +299,20 @@ class Ingestor:
         except Unavailable as err:
             log.warning("originals not swept", extra={"reason": err.message})
 
-    async def _retry(self, document: str, err: MorganError) -> None:
-        """Not this document's fault: try it again after a pause, up to ATTEMPTS times."""
-        self._attempts[document] = self._attempts.get(document, 0) + 1
-        if self._attempts[document] >= ATTEMPTS:
-            await self._fail(document, err)
-            return
-        log.warning("ingestion waits", extra={"document": document, "reason": err.message})
-        await self._clock.sleep(PAUSE_S)
-        self._pending.appendleft(document)
-        self._arrived.set()
+    async def _retry(self, documents: list[str], err: MorganError) -> None:
+        """Not these documents' fault: try them again after a pause, each up to ATTEMPTS times."""
+        again = []
+        for document in documents:
+            self._attempts[document] = self._attempts.get(document, 0) + 1
+            if self._attempts[document] >= ATTEMPTS:
+                await self._fail(document, err)
+            else:
+                again.append(document)
+        if again:
+            log.warning("ingestion waits", extra={"documents": again, "reason": err.message})
+            await self._clock.sleep(PAUSE_S)
+            self._pending.extendleft(reversed(again))
+            self._arrived.set()
 
     async def _fail(self, document: str, err: MorganError) -> None:
         """Tell in the document's row why it could not be read. A row that is gone was deleted meanwhile."""
@@ -329,36 +344,7 @@ class Ingestor:
             self._pending.append(document)
             self._arrived.set()
 
-    def _check(self, name: str, size: int) -> None:
-        limits = self._settings().limits
-        if size == 0:
-            raise Unreadable(f"{name!r} is empty.", remedy="Give a file that has content.")
-        if size > limits.document_mb * 1024 * 1024:
-            raise TooLarge(
-                f"{name!r} has {size / 1048576:.0f} MiB; the limit is {limits.document_mb} MiB.",
-                remedy="Split it, or raise limits.document_mb.",
-            )
-        if len(self._known) >= limits.ingest_queue:
-            raise Overloaded(f"{len(self._known)} documents wait already.", retry_after_s=30.0)
 
-    def _new_document(self, name: str, source: str, size: int, digest: str, key: str) -> Document:
-        now = self._clock.now()
-        return Document(
-            id=str(uuid4()),
-            name=name,
-            source=source,
-            mime=mimetypes.guess_type(name)[0] or "application/octet-stream",
-            size_bytes=size,
-            sha256=digest,
-            object_key=key,
-            state=DocumentState.PENDING,
-            created=now,
-            updated=now,
-        )
-
-
-def _measure(path: Path) -> tuple[int, str]:
-    """Size in bytes and sha256 of a file's content."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return file.tell(), digest
+def _completion(work: Work) -> Completion:
+    chunks = stored_chunks(work.document, work.extracted.chunks, work.vectors)
+    return Completion(work.document, work.extracted.title, work.extracted.mime, tuple(chunks))

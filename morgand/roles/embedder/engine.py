@@ -11,6 +11,7 @@ import asyncio
 import itertools
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -98,6 +99,8 @@ class Engine:
         self._model = model
         self._name = name
         self._line = Line(model.side_by_side)
+        # no more threads than work side by side: each has memory of its own, which is warm when it is used again
+        self._threads = ThreadPoolExecutor(model.side_by_side, thread_name_prefix="embed")
         self._prefix = next((text for begin, text in QUERY_PREFIXES.items() if name.startswith(begin)), "")
 
     async def embed(self, body: bytes) -> bytes:
@@ -119,7 +122,7 @@ class Engine:
     async def _in_line(self, texts: list[str], priority: int) -> NDArray[np.float32]:
         await self._line.enter(priority)
         try:
-            return await asyncio.to_thread(self._model.embed, texts)
+            return await asyncio.get_running_loop().run_in_executor(self._threads, self._model.embed, texts)
         finally:
             self._line.leave()
 

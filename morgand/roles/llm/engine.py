@@ -42,7 +42,10 @@ def main() -> None:
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     if not Path(options["model_path"]).is_file():
-        sys.exit(f"The model file {options['model_path']} is not there.")
+        sys.exit(
+            f"The model file {options['model_path']} is not there. "
+            "Put it back, or choose another model with `morganctl config set llm.model NAME`."
+        )
     try:
         server = xllamacpp.Server(parameters(options, socket))
     except (RuntimeError, ValueError) as err:

@@ -16,7 +16,7 @@ from morgand.config import Config, LimitsConfig
 from morgand.errors import NotFound, Overloaded, TooLarge, Unreadable
 from morgand.state import Document, DocumentState, Level
 from morgand.storage.library import SqlLibrary
-from tests.fakes.assistant import FolderObjects, HashEmbedder, LineExtractor, MemoryCache, MemoryVectors
+from tests.fakes.assistant import FolderObjects, HashEmbedder, LineExtractor, MemoryCache, MemoryVectors, accept
 from tests.fakes.storage import HandClock
 
 LIMITS = Config(limits=LimitsConfig(document_mb=1, ingest_queue=50))
@@ -83,7 +83,7 @@ async def test_documents_are_extracted_embedded_stored_and_indexed(bench: Bench)
     documents = []
     for number in range(20):
         path = bench.file(f"line a of {number}\nline b of {number}")
-        document, new = await ingestor.accept(path, name=f"{number}.txt", source=f"/docs/{number}.txt")
+        document, new = await accept(ingestor, path, name=f"{number}.txt", source=f"/docs/{number}.txt")
         assert new
         assert not path.exists()
         documents.append(document)
@@ -102,12 +102,12 @@ async def test_documents_are_extracted_embedded_stored_and_indexed(bench: Bench)
 async def test_unchanged_content_is_not_taken_twice_and_changed_content_replaces(bench: Bench) -> None:
     ingestor = bench.ingestor()
     async with running(ingestor):
-        first, _ = await ingestor.accept(bench.file("old"), name="a.txt", source="/a")
+        first, _ = await accept(ingestor, bench.file("old"), name="a.txt", source="/a")
         await until(lambda: not ingestor.waiting)
-        again, new = await ingestor.accept(bench.file("old"), name="a.txt", source="/a")
+        again, new = await accept(ingestor, bench.file("old"), name="a.txt", source="/a")
         assert (again.id, new) == (first.id, False)
         await bench.cache.set(f"{SEARCHES}x", b"1", ttl_s=60)
-        second, new = await ingestor.accept(bench.file("new"), name="a.txt", source="/a")
+        second, new = await accept(ingestor, bench.file("new"), name="a.txt", source="/a")
         assert new
         await until(lambda: not ingestor.waiting)
         await until(lambda: {point.document for point in bench.vectors.points.values()} == {second.id})
@@ -121,7 +121,7 @@ async def test_unfinished_documents_are_processed_after_a_restart(bench: Bench) 
     """What was accepted before a kill, in whatever state, is completed once by the next daemon."""
     before = bench.ingestor()
     documents = [
-        (await before.accept(bench.file(f"text {number}"), name="t", source=f"/{number}"))[0] for number in range(5)
+        (await accept(before, bench.file(f"text {number}"), name="t", source=f"/{number}"))[0] for number in range(5)
     ]
     await bench.library.set_state(documents[2].id, DocumentState.PROCESSING)
     after = bench.ingestor()
@@ -133,7 +133,7 @@ async def test_unfinished_documents_are_processed_after_a_restart(bench: Bench) 
 async def test_originals_nobody_has_are_swept_at_start(bench: Bench) -> None:
     """A daemon that died between storing an original and its row, or in a removal, leaves no private text behind."""
     before = bench.ingestor()
-    kept, _ = await before.accept(bench.file("kept"), name="k", source="/k")
+    kept, _ = await accept(before, bench.file("kept"), name="k", source="/k")
     orphan = await bench.objects.put_file(bench.file("orphan"))
     async with running(bench.ingestor()):
         await until(lambda: [path.name for path in bench.objects.folder.iterdir()] == [kept.object_key])
@@ -143,8 +143,8 @@ async def test_originals_nobody_has_are_swept_at_start(bench: Bench) -> None:
 async def test_original_that_two_documents_share_is_kept_until_both_are_gone(bench: Bench) -> None:
     ingestor = bench.ingestor()
     async with running(ingestor):
-        one, _ = await ingestor.accept(bench.file("same"), name="1", source="/1")
-        two, _ = await ingestor.accept(bench.file("same"), name="2", source="/2")
+        one, _ = await accept(ingestor, bench.file("same"), name="1", source="/1")
+        two, _ = await accept(ingestor, bench.file("same"), name="2", source="/2")
         await until(lambda: not ingestor.waiting)
         await ingestor.delete(one.id)
         assert (await bench.objects.path(two.object_key)).exists()
@@ -158,8 +158,8 @@ async def test_original_that_two_documents_share_is_kept_until_both_are_gone(ben
 async def test_unreadable_document_is_failed_with_its_reason_and_the_others_go_on(bench: Bench) -> None:
     ingestor = bench.ingestor()
     async with running(ingestor):
-        bad, _ = await ingestor.accept(bench.file("damaged"), name="bad.txt", source="/bad")
-        good, _ = await ingestor.accept(bench.file("fine"), name="good.txt", source="/good")
+        bad, _ = await accept(ingestor, bench.file("damaged"), name="bad.txt", source="/bad")
+        good, _ = await accept(ingestor, bench.file("fine"), name="good.txt", source="/good")
         await until(lambda: not ingestor.waiting)
         stored = await bench.library.document(bad.id)
     assert (stored.state, stored.error) == (DocumentState.FAILED, "bad.txt is damaged.")
@@ -170,7 +170,7 @@ async def test_without_embedder_documents_are_stored_and_filled_in_later(bench: 
     bench.embedder.away = True
     ingestor = bench.ingestor()
     async with running(ingestor):
-        document, _ = await ingestor.accept(bench.file("one\ntwo"), name="a", source="/a")
+        document, _ = await accept(ingestor, bench.file("one\ntwo"), name="a", source="/a")
         await until(lambda: not ingestor.waiting)
         assert (await bench.library.document(document.id)).embeddings == 0
         bench.embedder.away = False
@@ -183,8 +183,8 @@ async def test_index_that_was_away_is_made_equal_to_the_library(bench: Bench) ->
     bench.vectors.away = True
     ingestor = bench.ingestor()
     async with running(ingestor):
-        document, _ = await ingestor.accept(bench.file("one"), name="a", source="/a")
-        gone, _ = await ingestor.accept(bench.file("two"), name="b", source="/b")
+        document, _ = await accept(ingestor, bench.file("one"), name="a", source="/a")
+        gone, _ = await accept(ingestor, bench.file("two"), name="b", source="/b")
         await until(lambda: not ingestor.waiting)
         await ingestor.delete(gone.id)
         bench.vectors.away = False
@@ -196,13 +196,13 @@ async def test_index_that_was_away_is_made_equal_to_the_library(bench: Bench) ->
 async def test_empty_large_and_too_many_are_refused_and_leave_nothing(bench: Bench) -> None:
     ingestor = bench.ingestor()
     with pytest.raises(Unreadable, match="empty"):
-        await ingestor.accept(bench.file(""), name="a\nb", source="/a")
+        await accept(ingestor, bench.file(""), name="a\nb", source="/a")
     with pytest.raises(TooLarge):
-        await ingestor.accept(bench.file("x" * 1_100_000), name="a", source="/a")
+        await accept(ingestor, bench.file("x" * 1_100_000), name="a", source="/a")
     for number in range(50):
-        await ingestor.accept(bench.file(f"text {number}"), name="a", source=f"/{number}")
+        await accept(ingestor, bench.file(f"text {number}"), name="a", source=f"/{number}")
     with pytest.raises(Overloaded):
-        await ingestor.accept(bench.file("one more"), name="a", source="/more")
+        await accept(ingestor, bench.file("one more"), name="a", source="/more")
     assert not list(bench.spool.iterdir())
     assert len(list(bench.objects.folder.iterdir())) == 50
 

@@ -61,7 +61,7 @@ def test_hostile_names_arrive_distinct_and_harmless(api: FakeApi, run: Run, tmp_
     sent = list(api.uploads)
     hidden = 1  # the one that begins with a dot
     assert len({upload.source for upload in sent}) == len(sent) == len(names) - hidden
-    assert {"two\\nlines.txt", "grün.txt", "x\\xff.txt", "x\\xfe.txt", 'quo"te.txt', "percent%41.txt"} <= {
+    assert {"two%0Alines.txt", "grün.txt", "x%FF.txt", "x%FE.txt", 'quo"te.txt', "percent%41.txt"} <= {
         upload.name for upload in sent
     }
     assert "\x1b" not in ran.err

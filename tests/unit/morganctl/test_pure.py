@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from morganctl.commands.logs import fresh
-from morganctl.files import display_name, text_of
+from morganctl.files import display_name, source_of, text_of
 from morganctl.output import clean, one_line
 from morganctl.retry import delay_s, parse_retry_after
 from morganctl.sse import Event, Parser
@@ -56,7 +56,10 @@ def test_clean_text_is_safe_and_encodable(text: str) -> None:
 def test_names_keep_their_bytes_apart() -> None:
     """Names that are not UTF-8 stay distinct, and newlines cannot fake another line."""
     assert text_of("a\udcff") == "a\\xff"
-    assert display_name("/x/two\nlines.txt") == "two\\nlines.txt"
+    assert source_of("/x/two\nlines\udcff.txt") == "/x/two\\nlines\\xff.txt"
+    assert source_of("/x/two  lines\u202f.txt") == "/x/two  lines\u202f.txt"
+    assert display_name("/x/two\nlines\udcff.txt") == "two%0Alines%FF.txt"
+    assert display_name("/x/back\\slash at 9\u202fPM.txt") == "back%5Cslash at 9 PM.txt"
     assert len(display_name("/x/" + "n" * 300 + ".txt")) == 255
     assert display_name("/x/" + "n" * 300 + ".txt").endswith(".txt")
 

@@ -26,6 +26,7 @@ from morgand.ports import (
 from morgand.state import (
     Chunk,
     Citation,
+    Conversation,
     Document,
     DocumentState,
     Extracted,
@@ -41,6 +42,7 @@ CHUNK = Chunk(Level.FINE, 0, None, "The pressure is 1.3 bar.", 8, "page 1")
 STORED = StoredChunk("c1", "d1", CHUNK, None, b"\x00\x01\x02\x03")
 DOCUMENT = Document("d1", "a.txt", "/a.txt", "text/plain", 3, "f" * 64, "ab", DocumentState.PENDING, NOW, NOW)
 MESSAGE = Message("m1", "v1", Speaker.USER, "Hello", 1, NOW, (Citation(1, "d1", "A", "page 1", "1.3 bar", "c1"),))
+CONVERSATION = Conversation("v1", "Hello", NOW, NOW, 1, None, "A summary.", "m1")
 
 CALLS: list[tuple[type, str, dict[str, Any], Any]] = [
     (Chat, "stream", {"messages": [ChatMessage("user", "Hi")], "options": ChatOptions(stop=("x",))}, ChatDelta("a")),
@@ -55,6 +57,7 @@ CALLS: list[tuple[type, str, dict[str, Any], Any]] = [
     (History, "store_message", {"turn_id": "t", "conversation": "v", "text": "é\x00", "tokens": 1, "user": None},
      Turn("t", "v1", MESSAGE, None)),
     (History, "messages", {"conversation": "v", "after": None, "limit": 10}, [MESSAGE]),
+    (History, "since_summary", {"conversation": "v", "limit": 10}, (CONVERSATION, [MESSAGE])),
     (Library, "add", {"document": DOCUMENT}, (DOCUMENT, True)),
     (Library, "complete", {"document": "d", "extracted": Extracted("T", "text/plain", (CHUNK,)), "chunks": [STORED]},
      ["d0"]),

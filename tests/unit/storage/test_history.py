@@ -50,6 +50,37 @@ async def test_the_same_turn_again_stores_nothing_twice(history: SqlHistory) -> 
     assert (await history.conversation(conversation)).messages == 2
 
 
+async def test_a_turn_without_a_conversation_opens_one_and_finds_it_again(history: SqlHistory) -> None:
+    """However often and concurrently it is sent; and a turn that was sent into a conversation stays there."""
+    turn = str(uuid4())
+    stored = await asyncio.gather(
+        *(history.store_message(turn, None, "Hello", tokens=1, user=None) for _ in range(10))
+    )  # fmt: skip
+    (conversation,) = {each.conversation for each in stored}
+    assert [message.id for message in await history.messages(conversation)] == [turn]
+    other = str(uuid4())
+    moved = await say(history, other, "Good evening")
+    assert (await history.store_message(moved, None, "Good evening", tokens=3, user=None)).conversation == other
+    with pytest.raises(Conflict):
+        await history.store_message(moved, None, "Good night", tokens=3, user=None)
+    await history.delete_conversation(other)
+    with pytest.raises(NotFound):
+        await history.store_message(moved, None, "Good evening", tokens=3, user=None)
+
+
+async def test_what_counts_word_by_word_is_read_at_once(history: SqlHistory) -> None:
+    """The conversation, and what was said after its summary, at most so many messages, oldest first."""
+    conversation = str(uuid4())
+    turns = [await say(history, conversation, f"Message {number}") for number in range(5)]
+    found, messages = await history.since_summary(conversation, limit=3)
+    assert (found.messages, [message.id for message in messages]) == (5, turns[:3])
+    await history.set_summary(conversation, "They counted.", turns[2])
+    found, messages = await history.since_summary(conversation)
+    assert (found.summary, [message.id for message in messages]) == ("They counted.", turns[3:])
+    with pytest.raises(NotFound):
+        await history.since_summary(str(uuid4()))
+
+
 async def test_fifty_concurrent_calls_of_one_turn_store_it_once(history: SqlHistory) -> None:
     """Whoever comes first stores; all others read."""
     conversation, turn = str(uuid4()), str(uuid4())
@@ -76,13 +107,24 @@ async def test_the_same_id_with_other_content_is_refused(history: SqlHistory) ->
         await history.conversation(other)
 
 
-async def test_a_clock_that_jumps_back_does_not_reorder(history: SqlHistory, clock: HandClock) -> None:
-    """Messages come in the order they were stored, whatever time it was."""
-    conversation = str(uuid4())
-    for number in range(6):
-        await say(history, conversation, str(number))
-        clock.turn(-86_400)
-    assert [message.text for message in await history.messages(conversation)] == list("012345")
+@pytest.mark.parametrize("jumps", [(-86_400, -86_400), (86_400, 86_400), (400 * 86_400, -800 * 86_400)])
+async def test_a_clock_that_jumps_does_not_reorder(
+    history: SqlHistory, clock: HandClock, jumps: tuple[float, float]
+) -> None:
+    """Messages and answers come, page by page and into the prompt, in the order they were stored."""
+    conversation, turns = str(uuid4()), []
+    for number in range(4):
+        turns.append(await say(history, conversation, f"q{number}"))
+        clock.turn(jumps[0])
+        await history.store_answer(turns[-1], f"a{number}", tokens=1, citations=[], notices=[])
+        clock.turn(jumps[1])
+    expected = [f"{kind}{number}" for number in range(4) for kind in "qa"]
+    assert [message.text for message in await history.messages(conversation)] == expected
+    after = await history.messages(conversation, after=turns[1], limit=3)
+    assert [message.text for message in after] == expected[3:6]
+    await history.set_summary(conversation, "The beginning.", turns[2])
+    _, window = await history.since_summary(conversation)
+    assert [message.text for message in window] == expected[5:]
 
 
 async def test_messages_are_paged_by_the_last_one_seen(history: SqlHistory) -> None:

@@ -1,0 +1,100 @@
+"""The way into the library: originals and rows of several files at once, durable before anybody is told."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import mimetypes
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from uuid import uuid4
+
+from morgand.clock import Clock
+from morgand.config import Config
+from morgand.errors import MorganError, Overloaded, TooLarge, Unavailable, Unreadable
+from morgand.ports import Library, Objects, Upload
+from morgand.state import Document, DocumentState
+
+Taken = tuple[Document, bool] | MorganError
+
+
+class Acceptor:
+    """Stores originals and makes their rows. Its owner keeps originals from being removed meanwhile."""
+
+    def __init__(self, library: Library, objects: Objects, settings: Callable[[], Config], clock: Clock) -> None:
+        self._library = library
+        self._objects = objects
+        self._settings = settings
+        self._clock = clock
+
+    async def take(self, uploads: Sequence[Upload], *, waiting: int) -> list[Taken]:
+        """For each in this order: its document and whether it is new, or why it was refused. The files are gone then.
+
+        Unchanged content of the same source is the document already there. ``waiting``: documents not processed yet.
+        Refusals: Unreadable (empty), TooLarge, Overloaded (too many wait), StorageFull, Unavailable.
+        """
+        try:
+            sizes = await asyncio.to_thread(lambda: [_measure(one.path) for one in uploads])
+            places = range(waiting, waiting + len(uploads))
+            placed = await asyncio.gather(*map(self._place, uploads, sizes, places))
+            rows = iter(await self._add([one for one in placed if isinstance(one, Document)]))
+        finally:
+            await asyncio.shield(asyncio.to_thread(_unlink, uploads))
+        return [next(rows) if isinstance(one, Document) else one for one in placed]
+
+    async def _place(self, upload: Upload, measured: tuple[int, str], waiting: int) -> Document | MorganError:
+        """Store one original, if it may come in."""
+        size, digest = measured
+        try:
+            self._check(upload.name, size, waiting)
+            return self._new_document(upload, size, digest, await self._objects.put_file(upload.path))
+        except MorganError as err:
+            return err
+
+    async def _add(self, documents: list[Document]) -> list[Taken]:
+        """All in one transaction; when that is refused each for itself, so that none stands in for another."""
+        try:
+            return list(await self._library.add_many(documents)) if documents else []
+        except MorganError as err:
+            if isinstance(err, Unavailable) or len(documents) == 1:
+                return [err] * len(documents)
+            return [(await self._add([one]))[0] for one in documents]
+
+    def _check(self, name: str, size: int, waiting: int) -> None:
+        limits = self._settings().limits
+        if size == 0:
+            raise Unreadable(f"{name!r} is empty.", remedy="Give a file that has content.")
+        if size > limits.document_mb * 1024 * 1024:
+            raise TooLarge(
+                f"{name!r} has {size / 1048576:.0f} MiB; the limit is {limits.document_mb} MiB.",
+                remedy="Split it, or raise limits.document_mb.",
+            )
+        if waiting >= limits.ingest_queue:
+            raise Overloaded(f"{waiting} documents wait already.", retry_after_s=30.0)
+
+    def _new_document(self, upload: Upload, size: int, digest: str, key: str) -> Document:
+        now = self._clock.now()
+        return Document(
+            id=str(uuid4()),
+            name=upload.name,
+            source=upload.source,
+            mime=mimetypes.guess_type(upload.name)[0] or "application/octet-stream",
+            size_bytes=size,
+            sha256=digest,
+            object_key=key,
+            state=DocumentState.PENDING,
+            created=now,
+            updated=now,
+        )
+
+
+def _measure(path: Path) -> tuple[int, str]:
+    """Size in bytes and sha256 of a file's content."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return file.tell(), digest
+
+
+def _unlink(uploads: Sequence[Upload]) -> None:
+    for one in uploads:
+        one.path.unlink(missing_ok=True)
