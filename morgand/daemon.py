@@ -42,13 +42,12 @@ from morgand.observer import EngineLogs, Observer
 from morgand.peers.client import PeerClient
 from morgand.planner import Inputs, read_snapshot, wanted_downloads
 from morgand.reporter import Reporter
-from morgand.roles.catalog import SPECS
+from morgand.roles.catalog import BY_NAME, SPECS
 from morgand.roles.downloads import Fetcher
 from morgand.roles.models import available, load_models
 from morgand.runner import Runner
 from morgand.security.keys import Keys
 from morgand.settings import Settings
-from morgand.sights import Sights
 from morgand.sites import Sites
 from morgand.state import Assignment, Duty, HostState, Profile, RoleState, RoleStatus
 
@@ -58,6 +57,7 @@ PROFILE_EVERY_S = 60.0
 RECORD_RETRY_S = 0.5
 HAND_OVER_S = 15.0
 DISK_CHANGE = 0.05  # of the free space: less is not worth a write and a plan
+CUT_OFF_S = 2.0  # without the others for so long: another host may hold by now what this one held
 DOWNLOAD_RETRY_S = 3600.0
 PROGRAMS = ("etcd", "serf")  # what the cluster itself runs on
 ENGINES_THAT_HELP_INGEST = ("embedder", "vectors")
@@ -95,20 +95,22 @@ class Daemon:
         self._assignments = Assignments(self._models, self._models_dir)
         context = context_for(self._settings.current, data.root, data.run_dir(), clock, self._assignments)
         self._local = build_local(context, self._assignments)
-        self._directory = ClusterDirectory(identity.id, self._mirror, self._statuses)
+        self._directory = ClusterDirectory(
+            identity.id, self._mirror, self._statuses, leased=lambda: self._fabric.leased
+        )
         others = Neighbours(self._directory, self._peers, clock)
         self._parts = build(context, self._local, others)
         factory = services(context, self._assignments, self._local, self._parts)
         self._runner = Runner(factory, clock, self._role_changed)
         self._reporter = Reporter(identity.id, store, self._runner.statuses, clock)
         home = Home(
-            config.host_name, data.root / "cluster", data.root / "spool", data.logs, config=self._settings.current,
+            config.host_name, data.root / "cluster", data.root / "spool", data.run_dir(), data.logs,
+            config=self._settings.current,
             profile=lambda: self._known, exports=self._local.exports(), candidates=self._candidates,
         )  # fmt: skip
         self._fabric = Fabric(identity, home, store=store, mirror=self._mirror, directory=self._directory, clock=clock)
-        self._sights = Sights(self._directory.others, self._fabric.members, self._fabric.alive, clock)
         self._leader = Leader(
-            identity.id, store=store, mirror=self._mirror, sights=self._sights, inputs=self._inputs, clock=clock,
+            identity.id, store=store, mirror=self._mirror, sights=self._fabric, inputs=self._inputs, clock=clock,
             duties=self._fabric.duties,
         )  # fmt: skip
         self._fetcher = Fetcher(self._models_dir)
@@ -152,7 +154,6 @@ class Daemon:
             tasks = [
                 fabric, leader, ready,
                 group.create_task(self._mirror.run(), name="mirror"),
-                group.create_task(self._sights.run(), name="sights"),
                 group.create_task(self._reporter.run(), name="reporter"),
                 group.create_task(self._follow_assignments(), name="runner"),
                 group.create_task(self._keep_record(), name="record"),
@@ -203,8 +204,7 @@ class Daemon:
 
     def _is_bound(self, role: str) -> bool:
         held = self._directory.held(role)
-        options = next(spec.engines for spec in SPECS if spec.name == role)
-        return held is not None and any(one.name == held.engine and one.bound for one in options)
+        return held is not None and BY_NAME[role].binds(held.engine)
 
     def _candidates(self) -> list[Candidate]:
         """Hosts that could vote, as they are known here."""
@@ -213,7 +213,7 @@ class Daemon:
         return [Candidate(host, int(ports[host.id])) for host in snapshot.hosts if ports.get(host.id)]
 
     def _inputs(self) -> Inputs:
-        return Inputs(SPECS, self._models, self._settings.current().preferences())
+        return Inputs(SPECS, self._models, self._settings.current().preferences(), self._clock.now())
 
     async def _profile(self) -> Profile:
         host = self._config.host
@@ -227,16 +227,19 @@ class Daemon:
         return replace(profile, engines=tuple(one for one in profile.engines if one.name in (*PERFORMED, *PROGRAMS)))
 
     async def _keep_record(self) -> None:
-        """What this host says it is stands in the store, whatever happens to it there."""
+        """What this host says it is stands in the store, whatever happens to it there.
+
+        It is away until the others count on it: whoever has just started is not missed.
+        """
         while True:
-            changed = self._mirror.next()
+            changed, seen = self._mirror.next(), self._fabric.next()
             try:
                 await self._write_record(HostState.ALIVE)
             except (Unavailable, StorageFull, StoreConflict) as err:
                 log.debug("record not written", extra={"reason": err.message})
                 await self._clock.sleep(RECORD_RETRY_S)
                 continue
-            await changed.wait()
+            await either(changed, seen)
 
     async def _write_record(self, state: HostState) -> None:
         """Write the record and the profile if they differ. What others decide about a host is kept.
@@ -254,11 +257,13 @@ class Daemon:
         item, profile = self._mirror.get(keys.host(me)), self._mirror.get(keys.profile(me))
         old = codec.decode(codec.HostRecord, item.value, key=item.key) if item else None
         kept = old.state if old and (old.state in (HostState.FENCED, HostState.SUSPECT)) else state
+        if (old is None or old.state is HostState.LEFT) and not self._fabric.leased:
+            kept = HostState.LEFT
         record = codec.HostRecord(
             me, self._config.host_name, self._known.network.address, labels=self._config.host.labels,
             version=__version__, peer=self._fabric.peer_address, api_port=self._api_port,
             draining=bool(old and old.draining),
-            state=state if state is HostState.LEFT else kept,
+            returned=old.returned if old else None, state=state if state is HostState.LEFT else kept,
         )  # fmt: skip
         puts = []
         if record != old:
@@ -283,12 +288,18 @@ class Daemon:
             log.warning("profile not refreshed", extra={"reason": err.message})
 
     async def _follow_assignments(self) -> None:
+        """Perform what is assigned; what only one host may do ends here when this one has been cut off for a while."""
+        cut_off_at: float | None = None
         while True:
-            changed = self._mirror.next()
+            changed, seen = self._mirror.next(), self._fabric.next()
             if self._leaving:  # others take over while the engines here still answer
                 return
-            await self._runner.apply(self._mine(self._mirror.list(keys.ASSIGNMENTS)))
-            await changed.wait()
+            cut_off_at = None if self._fabric.leased else (cut_off_at or self._clock.monotonic())
+            mine = self._mine(self._mirror.list(keys.ASSIGNMENTS))
+            if cut_off_at is not None and self._clock.monotonic() - cut_off_at >= CUT_OFF_S:
+                mine = [one for one in mine if not self._directory.cut_off(one.role)]
+            await self._runner.apply(mine)
+            await either(changed, seen)
 
     def _mine(self, items: Sequence[Item]) -> list[Assignment]:
         every = [codec.decode(Assignment, item.value, key=item.key) for item in items]
@@ -331,6 +342,16 @@ class Daemon:
             spool=self._data.root / "spool",
         )  # fmt: skip
         return Service(backend, lambda: self._settings.current().limits, self._clock)
+
+
+async def either(one: asyncio.Event, other: asyncio.Event) -> None:
+    """Wait until one of them is set."""
+    waiting = [asyncio.ensure_future(event.wait()) for event in (one, other)]
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waiting:
+            task.cancel()
 
 
 def _first(group: BaseExceptionGroup[MorganError]) -> MorganError:

@@ -8,14 +8,18 @@ from collections.abc import Callable, Sequence
 from morgand.cluster import codec, keys
 from morgand.cluster.mirror import Mirror
 from morgand.peers.route import Holder
+from morgand.roles.catalog import BY_NAME
 from morgand.state import Assignment, HostState, RoleState, RoleStatus
 
 
 class ClusterDirectory:
     """Implements ``peers.route.Directory`` over the copy of the cluster's truth; decoded once per change."""
 
-    def __init__(self, me: str, mirror: Mirror, own: Callable[[], list[RoleStatus]]) -> None:
-        self._me, self._mirror, self._own = me, mirror, own
+    def __init__(
+        self, me: str, mirror: Mirror, own: Callable[[], list[RoleStatus]], *, leased: Callable[[], bool]
+    ) -> None:
+        """``leased``: whether the others count on this host right now."""
+        self._me, self._mirror, self._own, self._leased = me, mirror, own, leased
         self._revision = -1
         self._hosts: dict[str, codec.HostRecord] = {}
         self._assignments: dict[str, list[Assignment]] = {}
@@ -53,6 +57,13 @@ class ClusterDirectory:
         """This host's own assignment of a role."""
         self._read()
         return next((one for one in self._assignments.get(role, ()) if one.host == self._me), None)
+
+    def cut_off(self, role: str) -> bool:
+        """Whether this host may not act for a role now: only one host may, and by now that may be another."""
+        held, spec = self.held(role), BY_NAME.get(role)
+        if held is None or spec is None or not spec.exclusive or spec.binds(held.engine):
+            return False
+        return held.part == spec.parts[0].name and not self._leased()
 
     def address_of(self, host: str) -> str | None:
         self._read()

@@ -21,7 +21,7 @@ from morgand.fingerprint.host_id import HostIdentity
 from morgand.home import Home
 from morgand.leader import Duty
 from morgand.peers.client import PeerClient
-from morgand.state import Member
+from morgand.state import Member, Sight
 
 if TYPE_CHECKING:  # loaded when this host becomes a member
     from morgand.links import Links
@@ -68,8 +68,17 @@ class Fabric:
         if self._links is not None:
             await self._links.connected.wait()
 
-    async def alive(self, host: str) -> bool:
-        return self._links is not None and await self._links.peers.alive(host)
+    def sight(self, host: str) -> Sight | None:
+        return self._links.beats.sight(host) if self._links else None
+
+    def next(self) -> asyncio.Event:
+        """Set when other hosts are seen otherwise than at this call."""
+        return self._links.beats.next() if self._links else self._linked
+
+    @property
+    def leased(self) -> bool:
+        """Whether the others count on this host: it may act for what only one host may do."""
+        return self._links is None or self._directory.alone or self._links.pulse.leased
 
     def duties(self) -> tuple[Duty, ...]:
         return self._links.duties() if self._links else ()

@@ -19,6 +19,7 @@ class Home:
     name: str
     folder: Path  # DATA_DIR/cluster
     spool: Path
+    run: Path  # sockets and what lives as long as the daemon
     logs: Path
     config: Callable[[], Config]
     profile: Callable[[], Profile]

@@ -3,23 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Protocol
 
 from morgand.clock import Clock
-from morgand.cluster import codec, election, hosts, keys
+from morgand.cluster import codec, election, fencing, hosts, keys
 from morgand.cluster.election import Leadership
 from morgand.cluster.mirror import Mirror
-from morgand.cluster.store import ClusterStore, Put, Unchanged
+from morgand.cluster.store import ClusterStore, Item, Put, Unchanged
 from morgand.errors import Fenced, StorageFull, StoreConflict, Unavailable
 from morgand.planner import Inputs, Planner
-from morgand.sights import PROBE_EVERY_S, Sights
+from morgand.state import Assignment, HostState, Sight
 
 log = logging.getLogger("morgand.leader")
 
 PAUSE_S = 0.5
+LOOK_EVERY_S = 0.5  # at the hosts, when nothing is heard of them
 Duty = Callable[[Leadership], Coroutine[Any, Any, None]]
+
+
+class Sights(Protocol):
+    """What this host sees of the others."""
+
+    def sight(self, host: str) -> Sight | None:
+        """None when nothing is known of it."""
+        ...
+
+    def next(self) -> asyncio.Event:
+        """Set when something else is seen than at this call."""
+        ...
 
 
 class Leader:
@@ -42,7 +56,7 @@ class Leader:
         while True:
             unavailable = False
             try:
-                self._held = await election.campaign(self._store, self._me, self._sights.lost)
+                self._held = await election.campaign(self._store, self._me, self._lost)
                 await self._lead(self._held)
             except* Fenced as group:
                 log.info("leadership ended", extra={"reason": str(group.exceptions[0])})
@@ -66,25 +80,60 @@ class Leader:
         while True:
             changed = self._mirror.next()
             item = self._mirror.get(keys.ELECTION)
-            if item is not None and election.office(item).epoch > held.epoch:
+            if item is not None and superseded(item, held):
                 raise Fenced(f"Epoch {held.epoch} has ended: {election.office(item).host} leads.")
+            await changed.wait()
+
+    async def _lost(self, leader: str) -> None:
+        """Return when ``leader`` is given up."""
+        while True:
+            changed = self._sights.next()
+            sight = self._sights.sight(leader)
+            if sight is not None and sight.dead:
+                return
             await changed.wait()
 
     async def _keep_hosts(self, held: Leadership) -> None:
         """Write down which hosts are there."""
         while True:
+            changed = self._sights.next()
             try:
                 await self._judge(held)
             except (StoreConflict, StorageFull, Unavailable) as err:
                 log.debug("host states not written", extra={"reason": err.message})
-            await self._clock.sleep(PROBE_EVERY_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_EVERY_S):
+                    await changed.wait()
 
     async def _judge(self, held: Leadership) -> None:
         items = {item.key: item for item in self._mirror.list(keys.HOSTS)}
         records = [codec.decode(codec.HostRecord, item.value, key=key) for key, item in items.items()]
-        sights = {one.id: self._sights.of(one.id) for one in records if one.id != self._me and one.peer}
-        for record in hosts.changes(records, sights, self._me):
-            key = keys.host(record.id)
-            compares = [held.fence(), Unchanged(key, items[key].mod_revision)]
-            await self._mirror.until(await self._store.txn(compares, [Put(key, codec.encode(record))]))
+        sights = {one.id: seen for one in records if one.peer and (seen := self._sights.sight(one.id))}
+        for record in hosts.changes(records, sights, self._me, self._clock.now()):
+            item = items[keys.host(record.id)]
+            if record.state is HostState.FENCED:
+                revision = await fencing.fence(self._store, held, item, record, self._taken(record.id))
+            else:
+                compares = [held.fence(), Unchanged(item.key, item.mod_revision)]
+                revision = await self._store.txn(compares, [Put(item.key, codec.encode(record))])
+            await self._mirror.until(revision)
             log.warning("host changed", extra={"host": record.name, "state": record.state.value, "epoch": held.epoch})
+
+    def _taken(self, host: str) -> list[str]:
+        """The assignments that a host loses when it is fenced; what it stores stays where it is."""
+        specs = {spec.name: spec for spec in self._inputs().roles}
+        found = []
+        for item in self._mirror.list(keys.ASSIGNMENTS):
+            one = codec.decode(Assignment, item.value, key=item.key)
+            if one.host == host and not (one.role in specs and specs[one.role].binds(one.engine)):
+                found.append(item.key)
+        return found
+
+
+def superseded(item: Item, held: Leadership) -> bool:
+    """Whether the election key says that a leadership has ended; a copy of it from before it began says nothing.
+
+    The same epoch at another revision is that of a truth that was moved to another store.
+    """
+    epoch = election.office(item).epoch
+    return epoch > held.epoch or (epoch == held.epoch and item.mod_revision != held.revision)

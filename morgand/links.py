@@ -33,6 +33,7 @@ from morgand.cluster.store import ClusterStore
 from morgand.cluster.switch import SwitchStore, set_aside
 from morgand.cluster.voter_keeper import VoterKeeper
 from morgand.cluster.voters import VoterRecord, VoterState
+from morgand.detector.client import Heartbeats
 from morgand.directory import ClusterDirectory
 from morgand.errors import Conflict, StorageFull, Unavailable
 from morgand.founding import gossip_key
@@ -40,6 +41,7 @@ from morgand.gossip import membership as gossip
 from morgand.gossip import tags
 from morgand.gossip.agent import Place
 from morgand.gossip.discovery import advertised
+from morgand.heartbeat import Pulse, ensure_key, fenced_hosts
 from morgand.home import Home
 from morgand.leader import Duty
 from morgand.peers.client import PeerClient
@@ -78,6 +80,8 @@ class Links:
         self._seat = OwnSeat(store, self._etcd, etcd_process(me, home, clock), clock, _say("etcd"))
         place = Place(me.host, me.address, me.port + GOSSIP_PORT, home.folder)
         self._gossip = gossip.Membership(place, keeper(home, clock), self._seeds, clock)
+        self.beats = Heartbeats(home.run, keeper(home, clock), clock)
+        self.pulse = Pulse(lambda: self.membership, self.beats, store=store, mirror=mirror, clock=clock)
 
     async def run(self) -> None:
         """Until cancelled. Raises Conflict when a port is taken, EngineError when a program is missing."""
@@ -90,6 +94,8 @@ class Links:
                 group.create_task(self._seat.run(), name="seat")
                 group.create_task(self._gossip.run(), name="gossip")
                 group.create_task(self._connect(), name="connect")
+                group.create_task(self._pulse(), name="pulse")
+                group.create_task(self._drop_fenced(), name="fenced")
                 group.create_task(self._advertise(), name="advertise")
                 group.create_task(self._keep_tags(), name="tags")
                 group.create_task(self._remember(), name="remember")
@@ -112,7 +118,8 @@ class Links:
 
     def duties(self) -> tuple[Duty, ...]:
         """What the leader does besides planning."""
-        return (VoterKeeper(self._store, self._etcd, self._clock, self._home.candidates).run,)
+        keeping = VoterKeeper(self._store, self._etcd, self._clock, self._home.candidates)
+        return (keeping.run, lambda held: ensure_key(self._store, held))
 
     async def invite(self) -> InvitationReply:
         """Raises Unavailable while there is no quorum."""
@@ -169,6 +176,21 @@ class Links:
         self.connected.set()
         log.info("connected", extra={"cluster": self.membership.cluster, "founder": founder})
 
+    async def _pulse(self) -> None:
+        await self.connected.wait()
+        await self.pulse.run()
+
+    async def _drop_fenced(self) -> None:
+        """Whoever is given up is not waited for: connections to it end at once."""
+        dropped: set[str] = set()
+        while True:
+            changed = self._mirror.next()
+            fenced = fenced_hosts(self._directory.hosts()) - {self.membership.host}
+            for host in fenced - dropped:
+                await self.peers.abort(host)
+            dropped = fenced
+            await changed.wait()
+
     def _voters(self) -> list[Endpoint]:
         """Where etcd is: as the store says, or as it said last."""
         records = [codec.decode(VoterRecord, item.value, key=item.key) for item in self._mirror.list(keys.VOTERS)]
@@ -179,8 +201,8 @@ class Links:
 
     def _peer_api(self) -> PeerApi:
         return PeerApi(
-            self._home.exports, held=self._directory.held, member=self._is_present, spool=self._home.spool,
-            open_routes=Join(Sponsor(self), self._store, self._clock).routes(),
+            self._home.exports, held=self._directory.held, acting=self._directory, member=self._is_present,
+            spool=self._home.spool, open_routes=Join(Sponsor(self), self._store, self._clock).routes(),
         )  # fmt: skip
 
     def _is_present(self, host: str) -> bool:

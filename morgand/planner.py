@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from morgand.clock import Clock
 from morgand.cluster import codec, keys
 from morgand.cluster.election import Leadership, epoch_in
 from morgand.cluster.fencing import INPUTS, commit_plan
+from morgand.cluster.hosts import on_probation
 from morgand.cluster.store import Changes, ClusterStore, Item
 from morgand.errors import NotFound, StorageFull, StoreConflict, Unavailable
 from morgand.fingerprint.override import apply_override
@@ -33,6 +35,7 @@ class Inputs:
     roles: tuple[RoleSpec, ...]
     models: tuple[Model, ...]
     preferences: Mapping[str, RolePreference]
+    now: datetime | None = None  # None: nobody is on probation
 
 
 async def snapshot_of(store: ClusterStore, inputs: Inputs) -> Snapshot:
@@ -56,9 +59,9 @@ def read_snapshot(items: Sequence[Item], revision: int, inputs: Inputs) -> Snaps
             found = profiles.get(keys.profile(record.id))
             if found is not None:
                 profile = codec.decode(Profile, found.value, key=found.key)
-                hosts.append(
-                    Host(record.id, record.name, record.address, profile, record.state, record.labels, record.draining)
-                )
+                on_trial = inputs.now is not None and on_probation(record, inputs.now)
+                facts = (record.address, profile, record.state, record.labels, record.draining, on_trial)
+                hosts.append(Host(record.id, record.name, *facts))
     assignments = tuple(
         codec.decode(Assignment, item.value, key=item.key) for item in items if item.key.startswith(keys.ASSIGNMENTS)
     )

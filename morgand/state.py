@@ -103,6 +103,20 @@ class Host:
     state: HostState = HostState.ALIVE
     labels: tuple[str, ...] = ()
     draining: bool = False
+    on_probation: bool = False  # was given up a moment ago: not yet trusted with what only one may hold
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What one host sees of another. ``dead``: agreed by a majority of the other voters.
+
+    ``well_s``: for how long it has been heard, has heard us, and has held its lease, without a break.
+    """
+
+    silent_s: float = 0.0
+    suspect: bool = False
+    dead: bool = False
+    well_s: float = 0.0
 
 
 class MemberStatus(StrEnum):
@@ -238,6 +252,11 @@ class RoleSpec:
     preferred_vram_mb: int = 0
     needs_model: bool = False
     keep_model: bool = False  # what it made depends on the model (embeddings): changed only when no host can run it
+    exclusive: bool = False  # only one host at a time may act as its first part
+
+    def binds(self, engine: str) -> bool:
+        """Whether the role cannot leave the host that performs it with this engine: what it stores is there."""
+        return any(one.name == engine and one.bound for one in self.engines)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from morgand.errors import Fenced, InvalidInput, MorganError, Overloaded, TooLar
 from morgand.failure import to_wire
 from morgand.peers import wire
 from morgand.peers.client import BLOCK, EPOCH, MAX_FILE_BYTES
+from morgand.peers.route import Acting, acting
 from morgand.peers.wire import Export
 from morgand.ports import Objects
 from morgand.security.trust import peer_of
@@ -42,13 +43,14 @@ class PeerApi:
     """``exports`` by the name in the path. ``member``: whether a host id belongs to the cluster now."""
 
     def __init__(
-        self, exports: Mapping[str, Export], *, held: Callable[[str], Assignment | None],
+        self, exports: Mapping[str, Export], *, held: Callable[[str], Assignment | None], acting: Acting,
         member: Callable[[str], bool], spool: Path, open_routes: Sequence[web.RouteDef] = (),
         member_routes: Sequence[web.RouteDef] = (), body_bytes: int = MAX_BODY_BYTES,
         file_bytes: int = MAX_FILE_BYTES, move_s: float = MOVE_S,
     ) -> None:  # fmt: skip
         self._exports, self._held, self._member, self._spool = exports, held, member, spool
         self._body_bytes, self._file_bytes, self._move_s = body_bytes, file_bytes, move_s
+        self._acting = acting
         self._open_routes, self._member_routes = open_routes, member_routes
         self._serving = 0
 
@@ -108,10 +110,11 @@ class PeerApi:
         signature = wire.signature_of(export.protocol, request.match_info["method"])
         with self._place():
             arguments = wire.unpack_arguments(signature, await _in_time(request, request.read(), READ_S))
-            found = getattr(export.implementation, signature.method)(**arguments)
+            method = getattr(export.implementation, signature.method)
             if signature.streamed:
-                return await self._streamed(request, cast("AsyncIterator[Any]", found))
-            return web.Response(body=wire.pack(await found))
+                return await self._streamed(request, cast("AsyncIterator[Any]", method(**arguments)))
+            found = await acting(export.role, self._acting, lambda: method(**arguments))
+            return web.Response(body=wire.pack(found))
 
     @property
     def serving(self) -> int:
@@ -129,7 +132,8 @@ class PeerApi:
             self._serving -= 1
 
     async def _put_file(self, request: web.Request) -> web.Response:
-        objects: Objects = self._export(request).implementation
+        export = self._export(request)
+        objects: Objects = export.implementation
         with tempfile.NamedTemporaryFile(dir=self._spool) as file:
             size = 0
             while block := await _in_time(request, request.content.readany(), self._move_s):
@@ -138,7 +142,8 @@ class PeerApi:
                     raise TooLarge(f"The file is over {self._file_bytes} bytes.")
                 await asyncio.to_thread(file.write, block)
             await asyncio.to_thread(file.flush)
-            return web.Response(text=await objects.put_file(Path(file.name)))
+            key = await acting(export.role, self._acting, lambda: objects.put_file(Path(file.name)))
+            return web.Response(text=key)
 
     async def _get_file(self, request: web.Request) -> web.StreamResponse:
         objects: Objects = self._export(request).implementation

@@ -4,6 +4,7 @@ two versions can share a store."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, TypeVar
 
 import msgspec
@@ -27,6 +28,7 @@ class HostRecord:
     peer: str = ""  # address and port of its API for other hosts; empty on a lone host
     api_port: int = 0  # of the API for people and programs; 0 when it is off
     version: str = ""
+    returned: datetime | None = None  # when it was last welcomed back after it had been fenced
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,37 @@
-"""The only way a plan becomes true: one transaction, fenced on the election key and on what the plan was made from."""
+"""The only ways in which roles change hands: a plan, or a host that is given up. Each is one transaction, fenced on the
+election key and on what it was decided from, and begins an epoch.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from morgand.cluster import codec, election, keys
 from morgand.cluster.election import Leadership
-from morgand.cluster.store import ClusterStore, Compare, Put, QuietSince
+from morgand.cluster.store import ClusterStore, Compare, Item, Put, QuietSince, Unchanged
 from morgand.errors import Fenced, StoreConflict
 from morgand.state import Plan
 
 INPUTS = (keys.HOSTS, keys.PROFILES, keys.ASSIGNMENTS, keys.CONFIG, keys.EPOCH)  # what a snapshot is read from
+
+
+async def fence(
+    store: ClusterStore, leadership: Leadership, host: Item, record: codec.HostRecord, taken: Sequence[str]
+) -> int:
+    """Give up a host: it is fenced and ``taken``, keys of its assignments, are nobody's; returns the revision.
+
+    ``host`` is the record as it was, ``record`` as it is to be. Done twice is done once: the second finds the record
+    changed. Raises StoreConflict.
+    """
+    counted, election_item = await store.get(keys.EPOCH), await store.get(keys.ELECTION)
+    epoch = election.epoch_in(counted, election_item) + 1
+    compares: list[Compare] = [
+        leadership.fence(),
+        Unchanged(host.key, host.mod_revision),
+        Unchanged(keys.EPOCH, counted.mod_revision if counted else 0),
+    ]
+    puts = [Put(host.key, codec.encode(record)), Put(keys.EPOCH, codec.encode(epoch))]
+    return await store.txn(compares, puts, taken)
 
 
 async def commit_plan(store: ClusterStore, leadership: Leadership, plan: Plan, epoch: int) -> int:

@@ -18,6 +18,8 @@ VOTERS = "/voters/"
 INVITATIONS = "/invitations/"
 REVOKED = "/revoked/"
 MEMBERS = "/members/"
+LEASES = "/leases/"
+BEATS = "/beats"  # the key that heartbeats are signed with
 
 
 def host(host_id: str) -> str:
@@ -42,6 +44,10 @@ def invitation(invitation_id: str) -> str:
 
 def member(host_id: str) -> str:
     return MEMBERS + _part(host_id)
+
+
+def lease(host_id: str) -> str:
+    return LEASES + _part(host_id)
 
 
 def revoked(serial: str) -> str:

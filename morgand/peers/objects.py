@@ -11,7 +11,7 @@ from typing import TypeVar
 from uuid import uuid4
 
 from morgand.errors import Fenced, Unavailable
-from morgand.peers.route import Holder, Rounds, Route, client_of, routed
+from morgand.peers.route import Holder, Rounds, Route, acting, client_of, routed
 from morgand.ports import Objects
 
 T = TypeVar("T")
@@ -61,6 +61,8 @@ class RoutedObjects:
         while True:
             holder = await rounds.next()
             try:
-                return await (local() if holder.host == self._route.directory.me else remote(holder))
+                if holder.host == self._route.directory.me:
+                    return await acting(ROLE, self._route.directory, local)
+                return await remote(holder)
             except (Unavailable, Fenced) as err:
                 rounds.failed(err)

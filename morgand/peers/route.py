@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, cast
@@ -39,7 +39,15 @@ class Holder:
     ready: bool
 
 
-class Directory(Protocol):
+class Acting(Protocol):
+    """What this host may do for roles it holds."""
+
+    def cut_off(self, role: str) -> bool:
+        """Whether it may not act for a role: only one host may, and by now that may be another."""
+        ...
+
+
+class Directory(Acting, Protocol):
     """Who holds what, as far as this host knows."""
 
     @property
@@ -132,7 +140,9 @@ class _Routed:
 
     async def _ask(self, holder: Holder, signature: Signature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if holder.host == self._route.directory.me:
-            return await getattr(self._local, signature.method)(*args, **kwargs)
+            return await acting(
+                self._route.role, self._route.directory, lambda: getattr(self._local, signature.method)(*args, **kwargs)
+            )
         body = wire.pack_arguments(signature, args, kwargs)
         return await client_of(self._route).call(holder.host, self._route.port, signature, body, epoch=holder.epoch)
 
@@ -163,6 +173,23 @@ class _Routed:
         client = client_of(self._route)
         found = client.stream(holder.host, self._route.port, signature, body, epoch=holder.epoch)
         return cast("AsyncGenerator[Any, None]", found)
+
+
+async def acting(role: str, directory: Acting, work: Callable[[], Awaitable[T]]) -> T:
+    """The result of work for a role that this host holds, if it may act for it before and after.
+
+    Raises Unavailable otherwise: what was done meanwhile is not acknowledged, and is repeated where the role is now.
+    """
+    if directory.cut_off(role):
+        raise _cut_off(role)
+    found = await work()
+    if directory.cut_off(role):
+        raise _cut_off(role)
+    return found
+
+
+def _cut_off(role: str) -> Unavailable:
+    return Unavailable(f"This host is cut off from the others: another may hold {role} by now.", retry_after_s=1.0)
 
 
 class Rounds:

@@ -15,7 +15,7 @@ Standing = tuple[tuple[int, ...], float, tuple[float, ...]]
 
 def standing(host: Host, spec: RoleSpec, preference: RolePreference) -> Standing:
     """How good ``host`` is for the role, whatever runs where."""
-    classes = [preferred(host, preference)]
+    classes = [int(not (spec.exclusive and host.on_probation)), preferred(host, preference)]
     measures: list[float] = []
     for rank in spec.rank:
         if rank is Rank.ALWAYS_FIRST:

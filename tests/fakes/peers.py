@@ -99,6 +99,16 @@ class Served:
         return PeerClient(trust.client_context(folder), lambda _: self.address, SystemClock())
 
 
+class Engaged:
+    """May act for every role it holds, until ``cut`` is set."""
+
+    def __init__(self) -> None:
+        self.cut = False
+
+    def cut_off(self, role: str) -> bool:
+        return self.cut
+
+
 @asynccontextmanager
 async def served(
     tmp_path: Path, *, engine: Engine | None = None, certificate: Path | None = None, **limits: Any
@@ -113,7 +123,7 @@ async def served(
             "embedder": Export("embedder", Embedder, engine), "llm": Export("llm", Chat, engine),
             "objects": Export("objects", Objects, FolderObjects(tmp_path / "objects")),
         },
-        held=held.get, member=members.__contains__, spool=tmp_path / "spool", **limits,
+        held=held.get, acting=Engaged(), member=members.__contains__, spool=tmp_path / "spool", **limits,
     )  # fmt: skip
     runner = web.AppRunner(api.app(), access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()

@@ -11,4 +11,5 @@ SPEC = RoleSpec(
     engines=(EngineOption("memory"), EngineOption("redis")),
     rank=(Rank.ALWAYS_FIRST, Rank.RAM),
     ram_mb=64,
+    exclusive=True,
 )

@@ -12,4 +12,5 @@ SPEC = RoleSpec(
     rank=(Rank.ALWAYS_FIRST, Rank.DISK),
     ram_mb=32,
     disk_mb=500,
+    exclusive=True,
 )

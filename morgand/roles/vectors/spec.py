@@ -12,4 +12,5 @@ SPEC = RoleSpec(
     rank=(Rank.ALWAYS_FIRST, Rank.RAM),
     ram_mb=256,
     disk_mb=500,
+    exclusive=True,
 )

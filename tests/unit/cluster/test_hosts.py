@@ -3,40 +3,40 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from morgand.cluster.codec import HostRecord
-from morgand.cluster.hosts import DOUBT_S, SILENT_S, Sight, changes, verdict
+from morgand.cluster.hosts import DOUBT_S, PROBATION, QUARANTINE_S, changes, on_probation, verdict
 from morgand.state import HostState as S
-from morgand.state import MemberStatus as G
+from morgand.state import Sight
 
-QUIET = Sight(G.FAILED, SILENT_S)
-FINE = Sight(G.ALIVE, 0.0)
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+DEAD = Sight(silent_s=1.1, suspect=True, dead=True)
+FINE = Sight(well_s=60.0)
 
 
 @pytest.mark.parametrize(
-    ("state", "gossip", "silent_s", "expected"),
+    ("state", "sight", "expected"),
     [
-        (S.ALIVE, G.ALIVE, 0.0, S.ALIVE),
-        (S.ALIVE, G.FAILED, 0.0, S.ALIVE),  # gossip alone never fences
-        (S.ALIVE, None, 0.5, S.ALIVE),  # a moment of silence is nothing
-        (S.ALIVE, G.ALIVE, 60.0, S.SUSPECT),  # one bad link fences nobody
-        (S.ALIVE, G.FAILED, SILENT_S, S.FENCED),
-        (S.ALIVE, G.LEFT, SILENT_S, S.FENCED),
-        (S.ALIVE, None, SILENT_S, S.FENCED),
-        (S.SUSPECT, G.FAILED, 3.0, S.FENCED),
-        (S.SUSPECT, G.ALIVE, 0.0, S.ALIVE),
-        (S.FENCED, G.FAILED, 60.0, S.FENCED),
-        (S.FENCED, G.ALIVE, 60.0, S.FENCED),  # back in gossip, but not to be reached
-        (S.FENCED, G.ALIVE, 0.0, S.ALIVE),
-        (S.LEFT, G.ALIVE, 0.0, S.LEFT),  # who said goodbye says hello itself
-        (S.LEFT, G.FAILED, 60.0, S.LEFT),
+        (S.ALIVE, FINE, S.ALIVE),
+        (S.ALIVE, Sight(silent_s=0.5), S.ALIVE),  # a moment of silence is nothing
+        (S.ALIVE, Sight(silent_s=60.0, suspect=True), S.SUSPECT),  # one bad link fences nobody
+        (S.ALIVE, DEAD, S.FENCED),
+        (S.SUSPECT, DEAD, S.FENCED),
+        (S.SUSPECT, FINE, S.ALIVE),
+        (S.FENCED, DEAD, S.FENCED),
+        (S.FENCED, Sight(), S.FENCED),  # heard again, not yet for long
+        (S.FENCED, Sight(well_s=QUARANTINE_S - 0.1), S.FENCED),
+        (S.FENCED, Sight(well_s=QUARANTINE_S), S.ALIVE),
+        (S.LEFT, FINE, S.LEFT),  # who said goodbye says hello itself
+        (S.LEFT, DEAD, S.LEFT),
     ],
 )
-def test_verdict(state: S, gossip: G | None, silent_s: float, expected: S) -> None:
-    """Gossip and silence together fence; either alone does not."""
-    assert verdict(state, Sight(gossip, silent_s)) is expected
+def test_verdict(state: S, sight: Sight, expected: S) -> None:
+    """Only what is agreed fences; only what has lasted frees."""
+    assert verdict(state, sight) is expected
 
 
 def hosts(count: int) -> list[HostRecord]:
@@ -45,37 +45,47 @@ def hosts(count: int) -> list[HostRecord]:
 
 def test_only_what_changes_is_written() -> None:
     records = hosts(4)
-    sights = {"h1": QUIET, "h2": FINE, "h3": FINE}
-    assert changes(records, sights, "h0") == [replace(records[1], state=S.FENCED)]
+    sights = {"h1": DEAD, "h2": FINE, "h3": FINE}
+    assert changes(records, sights, "h0", NOW) == [replace(records[1], state=S.FENCED)]
 
 
 def test_a_host_nobody_looked_at_keeps_its_state() -> None:
-    assert changes(hosts(3), {}, "h0") == []
+    assert changes(hosts(3), {}, "h0", NOW) == []
 
 
 def test_whoever_leads_is_there() -> None:
-    """A leader that was fenced before it won writes itself back."""
+    """A leader that was fenced before it won writes itself back, and is on probation like any other."""
     records = [replace(hosts(1)[0], state=S.FENCED)]
-    assert changes(records, {}, "h0") == hosts(1)
+    assert changes(records, {}, "h0", NOW) == [replace(hosts(1)[0], returned=NOW)]
 
 
-def test_when_most_hosts_look_dead_the_observer_doubts_itself() -> None:
-    """They are suspect until the silence has lasted; a minority is believed at once."""
+def test_a_control_loop_that_stood_still_does_not_condemn_everybody() -> None:
+    """Most are dead at once: they are suspect until the silence has lasted; a minority is believed at once."""
     records = hosts(5)
-    at_once = {"h1": QUIET, "h2": QUIET, "h3": QUIET, "h4": FINE}
-    assert {one.state for one in changes(records, at_once, "h0")} == {S.SUSPECT}
-    lasting = {host: replace(sight, silent_s=DOUBT_S) if sight is QUIET else sight for host, sight in at_once.items()}
-    assert [one.state for one in changes(records, lasting, "h0")] == [S.FENCED] * 3
-    few = {"h1": QUIET, "h2": QUIET, "h3": FINE, "h4": FINE}
-    assert [one.state for one in changes(records, few, "h0")] == [S.FENCED] * 2
+    at_once = {"h1": DEAD, "h2": DEAD, "h3": DEAD, "h4": FINE}
+    assert {one.state for one in changes(records, at_once, "h0", NOW)} == {S.SUSPECT}
+    lasting = {host: replace(sight, silent_s=DOUBT_S) if sight is DEAD else sight for host, sight in at_once.items()}
+    assert [one.state for one in changes(records, lasting, "h0", NOW)] == [S.FENCED] * 3
+    few = {"h1": DEAD, "h2": DEAD, "h3": FINE, "h4": FINE}
+    assert [one.state for one in changes(records, few, "h0", NOW)] == [S.FENCED] * 2
 
 
 def test_doubt_frees_nobody_who_is_fenced_already() -> None:
     records = [*hosts(3), replace(hosts(4)[3], state=S.FENCED)]
-    sights = {"h1": QUIET, "h2": QUIET, "h3": Sight(G.FAILED, 99.0)}
-    assert all(one.id != "h3" for one in changes(records, sights, "h0"))
+    sights = {"h1": DEAD, "h2": DEAD, "h3": replace(DEAD, silent_s=99.0)}
+    assert all(one.id != "h3" for one in changes(records, sights, "h0", NOW))
 
 
 def test_of_two_hosts_the_other_may_be_dead() -> None:
-    """With one other host there is no majority to doubt oneself against; the store's quorum decides."""
-    assert [one.state for one in changes(hosts(2), {"h1": QUIET}, "h0")] == [S.FENCED]
+    """With one other host there is no majority to doubt oneself against; the voters decide."""
+    assert [one.state for one in changes(hosts(2), {"h1": DEAD}, "h0", NOW)] == [S.FENCED]
+
+
+def test_a_host_that_was_welcomed_back_is_on_probation() -> None:
+    """For a while, and not longer when somebody sets the clock."""
+    [back] = changes([replace(hosts(2)[1], state=S.FENCED)], {"h1": FINE}, "h0", NOW)
+    assert back.state is S.ALIVE
+    assert on_probation(back, NOW + PROBATION / 2)
+    assert not on_probation(back, NOW + PROBATION)
+    assert not on_probation(back, NOW - timedelta(days=400))
+    assert not on_probation(hosts(1)[0], NOW)

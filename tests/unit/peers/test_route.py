@@ -54,6 +54,10 @@ class Hosts:
     me: str = "me"
     alone: bool = False
     event: asyncio.Event = field(default_factory=asyncio.Event)
+    cut: list[bool] = field(default_factory=list)  # answers to ``cut_off``, in turn; then it is not
+
+    def cut_off(self, role: str) -> bool:
+        return self.cut.pop(0) if self.cut else False
 
     def holders(self, role: str) -> Sequence[Holder]:
         return self.found
@@ -112,6 +116,14 @@ async def test_the_engine_here_is_asked_directly() -> None:
 async def test_a_lone_host_asks_its_engine_whatever_is_said_of_it() -> None:
     """The engine's own error says best what is wrong."""
     assert await port(Embedder, Hosts([], alone=True), Wires()).embed_query("a") == b"here"
+
+
+async def test_what_a_host_did_after_it_was_cut_off_is_not_acknowledged() -> None:
+    """Neither before nor after: whoever holds the role by now is asked."""
+    for cut in ([True], [False, True]):
+        wires = Wires(a=b"there")
+        found = await port(Embedder, Hosts([holder("me"), holder("a", "standby")], cut=cut), wires).embed_query("a")
+        assert found == b"there"
 
 
 @pytest.mark.parametrize("error", [Unavailable("gone"), EngineError("broken"), Fenced("old epoch")])

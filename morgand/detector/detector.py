@@ -1,0 +1,102 @@
+"""The detector's rules: beats in; beats and a view out. No socket, no clock, no chance: the simulation runs this.
+
+A peer is well while its beats come in, echo recent beats of ours, and say that it holds its lease. One that is not is
+granted nothing any more, and after ``patience_s`` without a grant this host votes against it. It is agreed to be dead
+when this host, which has its own lease, and a majority of the other voters vote against it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from morgand.detector.beat import Beat, Stamp
+from morgand.detector.link import Link, Peer
+from morgand.detector.suspicion import BEAT_S, VOTE_S, agreed, lease_until
+from morgand.state import Sight
+
+STALL_S = 0.3  # whoever stood still so long forgives the others as much
+ASLEEP_S = 2.0  # and after this long begins anew: the others have given it up
+KEPT = 64  # send times of our last beats
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What the detector of one host says. ``boot`` changes with every start and after sleep."""
+
+    boot: int
+    leased: bool
+    sights: Mapping[str, Sight]
+
+
+class Detector:
+    """Of one host. ``boot`` is a random number, new at every start; times are of a clock that goes on in sleep."""
+
+    def __init__(self, me: str, boot: int, now: float) -> None:
+        self._me = me
+        self._voters: frozenset[str] = frozenset()
+        self._links: dict[str, Link] = {}
+        self._ticked = now
+        self._begin(boot, now)
+
+    def configure(self, peers: Mapping[str, Peer], voters: Collection[str], now: float) -> None:
+        """Whom to exchange beats with (not this host itself), and who votes."""
+        self._voters = frozenset(voters)
+        for host in self._links.keys() - peers.keys():
+            del self._links[host]
+        for host, peer in peers.items():
+            self._links.setdefault(host, Link(peer, now, now)).peer = peer
+
+    def tick(self, now: float, boot: int) -> list[Beat]:
+        """Every ``BEAT_S``: judge, and what to send. ``boot`` is used when this host turns out to have slept.
+
+        Beats that came in meanwhile must have been told before.
+        """
+        stood_still_s = now - self._ticked
+        if stood_still_s > ASLEEP_S:
+            self._begin(boot, now)
+        for link in self._links.values():
+            if stood_still_s > STALL_S:
+                link.forgive(stood_still_s - BEAT_S, now)
+            link.judge(now)
+        self._ticked = now
+        self._seq += 1
+        self._sent[self._seq] = now
+        self._sent.pop(self._seq - KEPT, None)
+        stamp, leased = Stamp(self._boot, self._seq), now < self.leased_until(now)
+        votes = tuple(sorted(host for host, link in self._links.items() if link.voted_at is not None))
+        return [Beat(self._me, host, stamp, *link.echo(now), leased, votes) for host, link in self._links.items()]
+
+    def hear(self, beat: Beat, now: float) -> None:
+        """A beat has come in. One that is for another host, old, or from a stranger changes nothing."""
+        link = self._links.get(beat.sender)
+        if link is None or beat.receiver != self._me:
+            return
+        ours = beat.heard is not None and beat.heard.boot == self._boot
+        sent = self._sent.get(beat.heard.seq) if ours and beat.heard else None
+        if not link.take(beat, sent, now):
+            return
+        if (granted := self._sent.get(beat.granted)) is not None:
+            link.grants_us_at = max(link.grants_us_at, granted)
+        link.grant(beat, leased=now < self.leased_until(now), now=now)
+
+    def leased_until(self, now: float) -> float:
+        granted = {host: link.grants_us_at for host, link in self._links.items()}
+        return lease_until(self._me, self._voters, granted, now)
+
+    def view(self, now: float) -> View:
+        leased = now < self.leased_until(now)
+        sights = {host: self._sight(host, link, now, leased=leased) for host, link in self._links.items()}
+        return View(self._boot, leased, sights)
+
+    def _sight(self, host: str, link: Link, now: float, *, leased: bool) -> Sight:
+        suspect = link.voted_at is not None
+        against = {other for other, one in self._links.items() if host in one.votes and now - one.echoed_at <= VOTE_S}
+        dead = suspect and leased and agreed(host, self._voters, {*against, self._me})
+        return Sight(max(0.0, now - link.heard_at), suspect, dead, link.well_s(now))
+
+    def _begin(self, boot: int, now: float) -> None:
+        self._boot, self._seq = boot, 0
+        self._ticked = now
+        self._sent: dict[int, float] = {}
+        self._links = {host: Link(link.peer, now, now) for host, link in self._links.items()}
