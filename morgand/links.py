@@ -41,7 +41,7 @@ from morgand.gossip import membership as gossip
 from morgand.gossip import tags
 from morgand.gossip.agent import Place
 from morgand.gossip.discovery import advertised
-from morgand.heartbeat import Pulse, ensure_key, fenced_hosts
+from morgand.heartbeat import Pulse, ensure_key, fenced_hosts, new_key
 from morgand.home import Home
 from morgand.leader import Duty
 from morgand.peers.client import PeerClient
@@ -136,7 +136,7 @@ class Links:
 
     async def revoke(self, host: str) -> None:
         """A host that was removed: refused from now on, and what it knew is changed."""
-        await roster.expel(self._store, host)
+        await roster.expel(self._store, host, new_key())
         await self.peers.abort(host)
         task = asyncio.create_task(self._forget(host), name=f"forget-{host}")
         task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())

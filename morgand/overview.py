@@ -83,7 +83,7 @@ def role_views(
     assignments: tuple[Assignment, ...], statuses: list[RoleStatus], hosts: tuple[Host, ...]
 ) -> list[RoleView]:
     """Every assignment with what its host says of it; one that is not yet acted on is starting, and what is assigned
-    to a host that is not there (its data is on it alone) has failed."""
+    to a host that is not there (its data is on it alone) has failed. What is no longer assigned is on its way out."""
     away = {host.id: host for host in hosts if host.state in (HostState.FENCED, HostState.LEFT)}
     said = {(one.role, one.part, one.host): one for one in statuses if one.host not in away}
     views = []
@@ -92,7 +92,7 @@ def role_views(
             views.append(_silent(one, "failed", f"{away[one.host].name} is {away[one.host].state.value}"))
         else:
             views.append(role_view(said.pop(one.slot)) if one.slot in said else _silent(one, "starting", None))
-    return views + [role_view(one) for one in said.values()]
+    return views + [role_view(replace(one, state=RoleState.STOPPING)) for one in said.values()]
 
 
 def _silent(one: Assignment, state: Literal["starting", "failed"], detail: str | None) -> RoleView:

@@ -76,8 +76,10 @@ async def enrol(store: ClusterStore, member: Member) -> None:
     await store.txn([], [Put(keys.member(member.id), codec.encode(member))])
 
 
-async def expel(store: ClusterStore, host_id: str) -> Sequence[str]:
+async def expel(store: ClusterStore, host_id: str, beat_key: str) -> Sequence[str]:
     """Forget a member and revoke its certificates; their serials. Revocation lists are to be written anew after it.
+
+    ``beat_key`` signs the others' heartbeats from now on: the one it knew is worth nothing.
 
     Raises Unavailable, StoreConflict.
     """
@@ -90,7 +92,7 @@ async def expel(store: ClusterStore, host_id: str) -> Sequence[str]:
         compares: list[Compare] = [Unchanged(key, item.mod_revision)]
         puts = [Put(keys.revoked(one.serial), codec.encode({"host": host_id, "expires": one.expires})) for one in found]
         try:
-            await store.txn(compares, puts, [key])
+            await store.txn(compares, [*puts, Put(keys.BEATS, codec.encode(beat_key))], [key])
         except StoreConflict:
             continue  # it was renewing its certificate: that one is revoked too
         return [one.serial for one in found]

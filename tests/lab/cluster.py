@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +18,7 @@ from tests.lab.client import Chatter
 from tests.lab.hosts import LabHost
 from tests.lab.net import Net
 from tests.lab.scenario import Step, parse, perform
-from tests.lab.timeline import Look, Timeline, doubles, first, longest_gap, look, rivals
+from tests.lab.timeline import Look, Timeline, claims, doubles, first, longest_gap, look, rivals
 
 
 class Lab:
@@ -37,6 +40,7 @@ class Lab:
         self._struck_at = 0.0
         self._before: Look | None = None
         self._kind = ""
+        self._hogs: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Self:
         self.net.__enter__()
@@ -49,9 +53,8 @@ class Lab:
             if helper is not None:
                 helper.stop()
         self.net.__exit__(kind, err, trace)  # ends what runs inside
-        for host in self.hosts.values():
-            if host.process is not None:
-                host.process.wait(timeout=30)
+        for process in (*self._hogs, *(host.process for host in self.hosts.values() if host.process is not None)):
+            process.wait(timeout=30)
 
     def run(self) -> None:
         doers = {name.removeprefix("do_"): getattr(self, name) for name in dir(self) if name.startswith("do_")}
@@ -140,7 +143,35 @@ class Lab:
         self._victim = self.hosts[self._chosen(whom, role)]
         self._struck_at = time.monotonic()
         self._say(f"{self._kind} {self._victim.name}")
-        {"power-cut": self._victim.power_cut, "freeze": self._victim.freeze, "cut off": self._cut_off}[self._kind]()
+        name = self._victim.name
+        ways: dict[str, Callable[[], None]] = {
+            "power-cut": self._victim.power_cut,
+            "freeze": self._victim.freeze,
+            "cut off": lambda: self.net.cut_off(name),
+            "deafen": lambda: self.net.cut_off(name, sends=True),
+            "mute": lambda: self.net.cut_off(name, hears=True),
+        }
+        ways[self._kind]()
+
+    def do_rounds(self, step: Step) -> None:
+        """A fault of one kind to a host chosen at random, its roles elsewhere, its return; again and again."""
+        count, kind = step.words
+        for _ in range(int(count)):
+            names = [name for name in self.hosts if self._chatter is None or name != self._chatter.host.name]
+            name = self._chance.choice(names)
+            self.do_strike(replace(step, words=(kind, name, "")))
+            found = self._until_seen(partial(_is_fenced, name), 15.0, f"{name} fenced")
+            self._note(f"{kind}: detected", found)
+            self.do_elsewhere(replace(step, words=("60",)))
+            self.do_back(step)
+            self.do_member(replace(step, words=("60",)))
+            self.do_settled(replace(step, words=("90",)))
+
+    def do_busy(self, _: Step) -> None:
+        """More to compute on every host than its cores can."""
+        for host in self.hosts.values():
+            argv = [*host.prefix, sys.executable, "-c", "while True: pass"]
+            self._hogs += [subprocess.Popen(argv) for _ in range(os.cpu_count() or 1)]
 
     def do_loss(self, step: Step) -> None:
         self.net.lose(step.words[0], int(step.words[1]) / 100)
@@ -168,10 +199,14 @@ class Lab:
         assert places[0] == places[1], places[0] ^ places[1]
 
     def do_leaders(self, _: Step) -> None:
-        assert self._timeline is not None
-        looks = [look for one in (self._timeline, *self._others) for look in one.looks]
+        looks = [look for one in self._watchers() for look in one.looks]
         found = rivals(looks)
         self._say(f"ready on two hosts, in looks of {len(looks)}: {doubles(looks) or 'nothing'}")
+        assert not found, found
+
+    def do_holders(self, _: Step) -> None:
+        """What only one host may hold was never held by two in one epoch, as any host told at any time."""
+        found = claims([look for one in self._watchers() for look in one.looks])
         assert not found, found
 
     def do_elsewhere(self, step: Step) -> None:
@@ -192,7 +227,7 @@ class Lab:
     def do_back(self, _: Step) -> None:
         assert self._victim is not None
         self._struck_at = time.monotonic()
-        {"power-cut": self._victim.power_on, "freeze": self._victim.thaw, "cut off": self.net.heal}[self._kind]()
+        {"power-cut": self._victim.power_on, "freeze": self._victim.thaw}.get(self._kind, self.net.heal)()
 
     def do_member(self, step: Step) -> None:
         assert self._victim is not None
@@ -226,6 +261,10 @@ class Lab:
         assert found["lost"] == found["doubled"] == found["disordered"] == 0, found
 
     # --- helpers ---------------------------------------------------------------------------------
+
+    def _watchers(self) -> list[Timeline]:
+        assert self._timeline is not None
+        return [self._timeline, *self._others]
 
     def _alive(self) -> list[LabHost]:
         inside = [host for host in self.hosts.values() if host.name not in self._outside]
@@ -262,10 +301,6 @@ class Lab:
         holders = {host: state for one, this, host, state, _ in found.roles if (one, this) == (role, part)}
         return self._victim.name not in holders and "ready" in holders.values()
 
-    def _cut_off(self) -> None:
-        assert self._victim is not None
-        self.net.part([self._victim.name], [name for name in self.hosts if name != self._victim.name])
-
     def _until(self, holds: Callable[[], bool], limit_s: float, what: str) -> float:
         began = time.monotonic()
         while not holds():
@@ -287,6 +322,10 @@ class Lab:
 
     def _say(self, text: str) -> None:
         sys.stderr.write(f"  {text}\n")
+
+
+def _is_fenced(name: str, found: Look) -> bool:
+    return found.hosts.get(name) == "fenced"
 
 
 NEEDED = ("main", "primary", "active")  # a replica or a standby may have no further host to be on

@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
@@ -158,13 +158,13 @@ class Net:
         self._deaf[target][self._numbers[source]] = share
         self._filter(target)
 
-    def part(self, one: Iterable[str], other: Iterable[str]) -> None:
-        """Two groups that do not hear each other."""
-        others = list(other)
-        for left in one:
-            for right in others:
-                self.deafen(left, right)
-                self.deafen(right, left)
+    def cut_off(self, name: str, *, hears: bool = False, sends: bool = False) -> None:
+        """From every other host, both ways, or all but one."""
+        for other in self.addresses:
+            if other != name and not hears:
+                self.deafen(other, name)
+            if other != name and not sends:
+                self.deafen(name, other)
 
     def lose(self, name: str, share: float) -> None:
         """A bad cable: this share of the frames is lost, each way."""

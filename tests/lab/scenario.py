@@ -32,7 +32,9 @@ STEPS = {
     "explains": r"expect explain agrees",
     "again": r"expect planning again changes nothing",
     "chat": r"chat through (\w+)( with answers)?",
-    "strike": r"(power-cut|freeze|cut off) (holder of (\S+)|leader|\w+)",
+    "strike": r"(power-cut|freeze|cut off|deafen|mute) (holder of (\S+)|leader|\w+)",
+    "rounds": r"(\d+) rounds of (power-cut|freeze|cut off|deafen|mute)",
+    "busy": r"every host is busy",
     "loss": r"(\w+) loses (\d+) % of its packets",
     "late": r"(\w+) has (\d+) ms of delay, (\d+) ms of jitter",
     "deaf": r"(\w+) does not hear (\w+)",
@@ -44,6 +46,7 @@ STEPS = {
     "rolling": r"restart every host in turn",
     "nobody": r"expect nothing happens",
     "leaders": r"expect one leader an epoch",
+    "holders": r"expect one holder an epoch",
     "turns": r"expect no turn over (\d+) s",
     "lost": r"expect nothing lost",
 }

@@ -50,7 +50,7 @@ def test_a_program_says_who_is_not_heard() -> None:
 def test_a_partition_is_silent_and_heals(net: Net) -> None:
     """Hosts of different groups do not hear each other and are not told so; those of one group do."""
     assert heard(net, "one", "two") == heard(net, "two", "one") == 3
-    net.part(["one"], ["two", "three"])
+    net.cut_off("one")
     assert heard(net, "one", "two") == heard(net, "two", "one") == 0
     assert heard(net, "two", "three") == 3
     with pytest.raises(TimeoutError):

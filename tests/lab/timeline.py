@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from morgand.roles.catalog import BY_NAME
 from tests.lab.hosts import LabHost
 
 LOOK_EVERY_S = 0.25
@@ -89,6 +90,17 @@ def rivals(looks: Iterable[Look]) -> list[str]:
         if one.leader is not None:
             leaders.setdefault(one.epoch, set()).add(one.leader)
     return [f"epoch {epoch} has leaders {', '.join(sorted(who))}" for epoch, who in leaders.items() if len(who) > 1]
+
+
+def claims(looks: Iterable[Look]) -> list[str]:
+    """Exclusive roles that two hosts held in one epoch, as any of the looks tells."""
+    held: dict[tuple[str, str, int], set[str]] = {}
+    for one in looks:
+        for role, part, host, state, epoch in one.roles:
+            if BY_NAME[role].exclusive and part == BY_NAME[role].parts[0].name and state == "ready":
+                held.setdefault((role, part, epoch), set()).add(host)
+    return [f"{role}/{part} in epoch {epoch}: {', '.join(sorted(who))}"
+            for (role, part, epoch), who in held.items() if len(who) > 1]  # fmt: skip
 
 
 def doubles(looks: Iterable[Look]) -> dict[str, int]:

@@ -232,7 +232,7 @@ async def test_removed_host_joins_again(served: ServedMember, tmp_path: Path) ->
     token, _ = await served.invite()
     await joined(config, served.at, token)
     mine = load_or_create(config.data_dir).id
-    serials = await roster.expel(served.store, mine)
+    serials = await roster.expel(served.store, mine, "6b")
     assert len(serials) == 1
     assert await roster.revoked_serials(served.store) == list(serials)
     now = served.clock.now() + timedelta(seconds=2)

@@ -29,6 +29,8 @@ def test_a_role_on_a_host_that_is_away_has_failed_whatever_it_said_last() -> Non
     assert view.state == "ready"
     (view,) = overview.role_views((DB,), [], (ATLAS, BOLT))
     assert view.state == "starting"
+    (view,) = overview.role_views((), [READY], (ATLAS, BOLT))
+    assert view.state == "stopping"
 
 
 def test_status_says_which_loss_would_stop_everything() -> None:

@@ -207,7 +207,7 @@ async def test_renewal(visitor: Visitor, tmp_path: Path) -> None:
     other = ca.make_request(key, visitor.served.host).decode()
     status, told = await visitor.send("POST", wire.CERTIFICATE_PATH, msgspec.structs.replace(asked, csr=other), tls)
     assert status == 400
-    assert len(await roster.expel(visitor.served.store, host)) == 2
+    assert len(await roster.expel(visitor.served.store, host, "6b")) == 2
     status, told = await visitor.send("POST", wire.CERTIFICATE_PATH, asked, tls)
     assert (status, told["error"]["message"]) == (401, "This host was removed from the cluster.")
 
