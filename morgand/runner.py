@@ -126,8 +126,10 @@ class Runner:
         self._step(key, Event.WITHDRAW, None)
         running.task.cancel()
         await asyncio.gather(running.task, return_exceptions=True)
+        last = self._status(running)
         running.phase = step(running.phase, Event.END)
         del self._running[key]
+        self._on_change(last)  # whoever tells of this host's roles looks again: this one is gone
 
     def _step(self, key: Key, event: Event, detail: str | None) -> None:
         running = self._running[key]

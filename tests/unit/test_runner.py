@@ -123,7 +123,7 @@ async def test_services_run_and_stop() -> None:
     await runner.apply([])
     assert seen == ["stopped"]
     assert runner.statuses() == []
-    assert [one.state for one in changes] == [RoleState.READY, RoleState.STOPPING]
+    assert [one.state for one in changes] == [RoleState.READY, RoleState.STOPPING, RoleState.STOPPING]  # going, gone
 
 
 async def test_a_role_that_cannot_run_says_why() -> None:
