@@ -12,6 +12,7 @@ import os
 import signal
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from morgand import __version__
@@ -34,6 +35,7 @@ from morgand.fabric import Fabric
 from morgand.fingerprint.collect import collect
 from morgand.fingerprint.host_id import HostIdentity, load_or_create
 from morgand.fingerprint.override import read_override
+from morgand.goodbye import Back, Leaving, power_events
 from morgand.home import Home
 from morgand.keystore import StoredKeys
 from morgand.leader import Leader
@@ -114,7 +116,8 @@ class Daemon:
             duties=self._fabric.duties,
         )  # fmt: skip
         self._fetcher = Fetcher(self._models_dir)
-        self._stop = asyncio.Event()
+        self._stop, self._handed_over = asyncio.Event(), asyncio.Event()
+        self._leading: asyncio.Task[None]  # from the start on
         self._leaving = False
         self._api_port = 0
         self._known: Profile  # set before anything else runs
@@ -150,21 +153,39 @@ class Daemon:
             stopping = group.create_task(self._stop.wait())
             ready = group.create_task(self._fabric.ready())
             await asyncio.wait((stopping, ready), return_when=asyncio.FIRST_COMPLETED)
-            leader = group.create_task(self._leader.run(), name="leader")
+            self._leading = group.create_task(self._leader.run(), name="leader")
             tasks = [
-                fabric, leader, ready,
+                fabric, ready,
                 group.create_task(self._mirror.run(), name="mirror"),
                 group.create_task(self._reporter.run(), name="reporter"),
                 group.create_task(self._follow_assignments(), name="runner"),
                 group.create_task(self._keep_record(), name="record"),
                 group.create_task(self._keep_profile(), name="profile"),
                 group.create_task(self._fetch_models(), name="downloads"),
+                group.create_task(power_events().run(partial(self._heed, group)), name="goodbyes"),
             ]  # fmt: skip
             log.info("running", extra={"host_id": self._identity.id})
             await self._stop.wait()
-            await self._hand_over(leader)
-            for task in tasks:
+            await self._hand_over(HAND_OVER_S)
+            self._handed_over.set()
+            await self._fabric.goodbye()
+            for task in (*tasks, self._leading):
                 task.cancel()
+
+    async def _heed(self, group: asyncio.TaskGroup, news: Leaving | Back) -> None:
+        """The machine is about to go down, or to sleep, or is awake again."""
+        match news:
+            case Leaving(kind="shutdown"):
+                self._stop.set()
+                await self._handed_over.wait()
+            case Leaving():
+                await self._hand_over(news.within_s)
+            case Back() if self._leaving and not self._stop.is_set():
+                self._leaving = False
+                self._leading.cancel()
+                await asyncio.wait((self._leading,))
+                self._leading = group.create_task(self._leader.run(), name="leader")
+                await self._refresh()
 
     def _statuses(self) -> list[RoleStatus]:
         return self._runner.statuses()
@@ -174,26 +195,24 @@ class Daemon:
 
     # --- the host's part of the cluster ----------------------------------------------------------
 
-    async def _hand_over(self, leader: asyncio.Task[None]) -> None:
-        """Say goodbye and wait until others have what can be elsewhere; bounded, and skipped on a lone host."""
+    async def _hand_over(self, within_s: float) -> None:
+        """Say that this host leaves and wait until others have what can be elsewhere; skipped on a lone host."""
         if not self._directory.others() or not self._mirror.current:
-            leader.cancel()
             return
         self._leaving = True
         mine = {one.role for one in self._runner.statuses()}
         try:
-            async with asyncio.timeout(HAND_OVER_S):
+            async with asyncio.timeout(within_s):
                 await self._write_record(HostState.LEFT)
                 held = self._leader.held
-                leader.cancel()
-                await asyncio.wait((leader,))
+                self._leading.cancel()
+                await asyncio.wait((self._leading,))
                 if held is not None:
                     await election.resign(self._store, held)
                 while any(self._moves(role) for role in mine):
                     await self._mirror.next().wait()
         except (TimeoutError, MorganError) as err:
             log.warning("not everything was handed over", extra={"reason": str(err) or "it took too long"})
-        await self._fabric.goodbye()
 
     def _moves(self, role: str) -> bool:
         """Whether a role is still on its way from here to another host."""
@@ -293,11 +312,12 @@ class Daemon:
         while True:
             changed, seen = self._mirror.next(), self._fabric.next()
             if self._leaving:  # others take over while the engines here still answer
-                return
+                await either(changed, seen)
+                continue
             cut_off_at = None if self._fabric.leased else (cut_off_at or self._clock.monotonic())
             mine = self._mine(self._mirror.list(keys.ASSIGNMENTS))
             if cut_off_at is not None and self._clock.monotonic() - cut_off_at >= CUT_OFF_S:
-                mine = [one for one in mine if not self._directory.cut_off(one.role)]
+                mine = [one for one in mine if self._directory.term(one.role) is not None]
             await self._runner.apply(mine)
             await either(changed, seen)
 

@@ -58,12 +58,12 @@ class ClusterDirectory:
         self._read()
         return next((one for one in self._assignments.get(role, ()) if one.host == self._me), None)
 
-    def cut_off(self, role: str) -> bool:
-        """Whether this host may not act for a role now: only one host may, and by now that may be another."""
+    def term(self, role: str) -> int | None:
+        """See ``peers.route.Acting``. What is stored on this host alone nobody else can act for."""
         held, spec = self.held(role), BY_NAME.get(role)
         if held is None or spec is None or not spec.exclusive or spec.binds(held.engine):
-            return False
-        return held.part == spec.parts[0].name and not self._leased()
+            return 0
+        return held.epoch if self._leased() else None
 
     def address_of(self, host: str) -> str | None:
         self._read()

@@ -109,10 +109,12 @@ class Leader:
         items = {item.key: item for item in self._mirror.list(keys.HOSTS)}
         records = [codec.decode(codec.HostRecord, item.value, key=key) for key, item in items.items()]
         sights = {one.id: seen for one in records if one.peer and (seen := self._sights.sight(one.id))}
+        leases = {item.key: item.mod_revision for item in self._mirror.list(keys.LEASES)}  # of the same moment
         for record in hosts.changes(records, sights, self._me, self._clock.now()):
             item = items[keys.host(record.id)]
             if record.state is HostState.FENCED:
-                revision = await fencing.fence(self._store, held, item, record, self._taken(record.id))
+                lease = leases.get(keys.lease(record.id), 0)
+                revision = await fencing.fence(self._store, held, item, record, self._taken(record.id), lease=lease)
             else:
                 compares = [held.fence(), Unchanged(item.key, item.mod_revision)]
                 revision = await self._store.txn(compares, [Put(item.key, codec.encode(record))])

@@ -26,6 +26,7 @@ log = logging.getLogger("morgand.planner")
 
 ATTEMPTS = 5  # at one plan, when the store changes under it
 TICK_S = 30.0  # a cycle this often even if nothing was heard
+RETRY_S = 1.0  # after one that could not be committed
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,10 +145,10 @@ class Planner:
         pending: asyncio.Task[Changes] | None = None
         try:
             while True:
-                await self._cycle_or_wait()
-                pending, heard = await self._next(watch, pending)
+                tick_s = TICK_S if await self._cycle_or_wait() else RETRY_S
+                pending, heard = await self._next(watch, pending, tick_s)
                 while heard is not None and not _concerns(heard):
-                    pending, heard = await self._next(watch, pending)
+                    pending, heard = await self._next(watch, pending, tick_s)
         finally:
             if pending is not None:
                 pending.cancel()
@@ -168,19 +169,21 @@ class Planner:
             return result
         raise StoreConflict(f"The cluster store changed {ATTEMPTS} times while a plan was made.")
 
-    async def _cycle_or_wait(self) -> None:
-        """A cycle; a store that cannot take it now is logged and tried again with the next change or tick."""
+    async def _cycle_or_wait(self) -> bool:
+        """A cycle; a store that cannot take it now is logged, and tried again soon."""
         try:
             await self.cycle()
         except (StoreConflict, StorageFull, Unavailable) as err:
             log.warning("plan not committed", extra={"epoch": self._leadership.epoch, "reason": err.message})
+            return False
+        return True
 
     async def _next(
-        self, watch: Any, pending: asyncio.Task[Changes] | None
+        self, watch: Any, pending: asyncio.Task[Changes] | None, tick_s: float
     ) -> tuple[asyncio.Task[Changes] | None, Changes | None]:
         """The next news (None when the tick came first). The same waiting task is kept over ticks."""
         pending = pending or asyncio.ensure_future(anext(watch))
-        tick = asyncio.ensure_future(self._clock.sleep(TICK_S))
+        tick = asyncio.ensure_future(self._clock.sleep(tick_s))
         try:
             await asyncio.wait({pending, tick}, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:

@@ -16,18 +16,26 @@ INPUTS = (keys.HOSTS, keys.PROFILES, keys.ASSIGNMENTS, keys.CONFIG, keys.EPOCH) 
 
 
 async def fence(
-    store: ClusterStore, leadership: Leadership, host: Item, record: codec.HostRecord, taken: Sequence[str]
+    store: ClusterStore,
+    leadership: Leadership,
+    host: Item,
+    record: codec.HostRecord,
+    taken: Sequence[str],
+    *,
+    lease: int,
 ) -> int:
     """Give up a host: it is fenced and ``taken``, keys of its assignments, are nobody's; returns the revision.
 
-    ``host`` is the record as it was, ``record`` as it is to be. Done twice is done once: the second finds the record
-    changed. Raises StoreConflict.
+    ``host`` is the record as it was, ``record`` as it is to be. ``lease`` is the revision at which its lease was last
+    written when this was decided: a host that got a new one meanwhile is there again. Done twice is done once: the
+    second finds the record changed. Raises StoreConflict.
     """
     counted, election_item = await store.get(keys.EPOCH), await store.get(keys.ELECTION)
     epoch = election.epoch_in(counted, election_item) + 1
     compares: list[Compare] = [
         leadership.fence(),
         Unchanged(host.key, host.mod_revision),
+        Unchanged(keys.lease(record.id), lease),
         Unchanged(keys.EPOCH, counted.mod_revision if counted else 0),
     ]
     puts = [Put(host.key, codec.encode(record)), Put(keys.EPOCH, codec.encode(epoch))]

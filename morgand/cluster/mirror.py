@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 
 from morgand.clock import Clock
 from morgand.cluster.store import Changes, ClusterStore, Item
@@ -43,12 +44,16 @@ class Mirror:
     async def until(self, revision: int) -> None:
         """Wait until a write that returned ``revision`` is seen here. Raises Unavailable when the store is gone."""
         if self.revision < revision:
-            await self.load()
+            items, read = await self._store.list("/")
+            if self.revision < read:  # else the watch was faster, and goes on from there
+                self._take(items, read)
 
     async def load(self) -> None:
         """Read everything anew. Raises Unavailable."""
-        items, self.revision = await self._store.list("/")
-        self._items = {item.key: item for item in items}
+        self._take(*await self._store.list("/"))
+
+    def _take(self, items: Sequence[Item], revision: int) -> None:
+        self._items, self.revision = {item.key: item for item in items}, revision
         self.current = True
         self._tell()
 
@@ -68,6 +73,8 @@ class Mirror:
     def _apply(self, changes: Changes) -> None:
         if changes.resync:
             self._items = {}
+        elif changes.revision <= self.revision:
+            return  # read before the watch came to it
         for change in changes.changes:
             if change.item is None:
                 self._items.pop(change.key, None)

@@ -19,7 +19,7 @@ VERSION = 1
 VOTES_MAX = 64
 _HEAD = struct.Struct(">B16s16sQQQQHQBB")
 _TAG = 16
-_LEASED = 1
+_JOINED = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +35,8 @@ class Beat:
     """What one host tells another every ``BEAT_S``.
 
     ``heard`` is the receiver's last beat that has come in, ``ago_ms`` ago. ``granted`` is the last beat of that boot
-    for which the sender promised not to vote for a while; 0 for none. ``leased``: the sender holds its own lease.
-    ``votes`` are the hosts it holds for dead.
+    for which the sender promised not to vote for a while; 0 for none. ``joined``: the
+    sender and a majority of the voters hear each other. ``votes`` are the hosts it holds for dead.
     """
 
     sender: str
@@ -45,7 +45,7 @@ class Beat:
     heard: Stamp | None = None
     ago_ms: int = 0
     granted: int = 0
-    leased: bool = False
+    joined: bool = False
     votes: tuple[str, ...] = ()
 
 
@@ -54,7 +54,7 @@ def encode(beat: Beat, key: bytes) -> bytes:
     votes = beat.votes[:VOTES_MAX]
     head = _HEAD.pack(
         VERSION, UUID(beat.sender).bytes, UUID(beat.receiver).bytes, beat.stamp.boot, beat.stamp.seq,
-        heard.boot, heard.seq, min(beat.ago_ms, 0xFFFF), beat.granted, _LEASED if beat.leased else 0, len(votes),
+        heard.boot, heard.seq, min(beat.ago_ms, 0xFFFF), beat.granted, _JOINED if beat.joined else 0, len(votes),
     )  # fmt: skip
     body = head + b"".join(UUID(one).bytes for one in votes)
     return body + _tag(body, key)
@@ -71,7 +71,7 @@ def decode(data: bytes, keys: Sequence[bytes]) -> Beat | None:
     votes = (body[at : at + 16] for at in range(_HEAD.size, len(body), 16))
     return Beat(
         str(UUID(bytes=sender)), str(UUID(bytes=receiver)), Stamp(boot, seq),
-        Stamp(heard_boot, heard_seq) if heard_seq else None, ago_ms, granted, bool(flags & _LEASED),
+        Stamp(heard_boot, heard_seq) if heard_seq else None, ago_ms, granted, bool(flags & _JOINED),
         tuple(str(UUID(bytes=one)) for one in votes),
     )  # fmt: skip
 

@@ -15,7 +15,7 @@ import msgspec
 
 from morgand.clock import Clock
 from morgand.detector.detector import View
-from morgand.detector.lease import LeaseReader
+from morgand.detector.lease import LeaseReader, now_s
 from morgand.state import RoleState, Sight
 
 log = logging.getLogger("morgand.detector")
@@ -23,7 +23,8 @@ log = logging.getLogger("morgand.detector")
 SIGN_EVERY_S = 0.5
 PAUSE_S = 0.2
 LINE_BYTES = 1024 * 1024
-NOTHING = View(0, False, {})  # noqa: FBT003 - what is seen while the process is not running
+NOTHING = View(0.0, 0, False, {})  # noqa: FBT003 - what is seen while the process is not running
+VIEW_S = 0.8  # how long a view holds: whoever it calls dead cannot have a lease again by then
 
 Probe = Callable[[], Awaitable[bool]]
 Report = Callable[[RoleState, str | None], None]
@@ -48,7 +49,9 @@ class Orders:
 class Heartbeats:
     """``run`` until cancelled. While the process is not running nothing is seen and there is no lease."""
 
-    def __init__(self, folder: Path, keep: Keep, clock: Clock) -> None:
+    def __init__(self, folder: Path, keep: Keep, clock: Clock, now: Callable[[], float] = now_s) -> None:
+        """``now``: the detector's clock."""
+        self._now = now
         self._socket, self._lease_file = folder / "detector.sock", folder / "lease"
         self._keep, self._clock = keep, clock
         self._lease = LeaseReader(self._lease_file)
@@ -67,8 +70,8 @@ class Heartbeats:
         return self.lease > 0
 
     def sight(self, host: str) -> Sight | None:
-        """What is seen of a host; None when nothing is known."""
-        return self._view.sights.get(host)
+        """What is seen of a host; None when nothing is known, or this host has stood still."""
+        return self._view.sights.get(host) if self._now() - self._view.at <= VIEW_S else None
 
     def next(self) -> asyncio.Event:
         """Set when something else is seen than at this call."""

@@ -1,6 +1,7 @@
 """The detector's rules: beats in; beats and a view out. No socket, no clock, no chance: the simulation runs this.
 
-A peer is well while its beats come in, echo recent beats of ours, and say that it holds its lease. One that is not is
+A peer is well while its beats come in, echo recent beats of ours, and say that a majority of the voters is as well off
+with it. One that is not is
 granted nothing any more, and after ``patience_s`` without a grant this host votes against it. It is agreed to be dead
 when this host, which has its own lease, and a majority of the other voters vote against it.
 """
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 
 from morgand.detector.beat import Beat, Stamp
 from morgand.detector.link import Link, Peer
-from morgand.detector.suspicion import BEAT_S, VOTE_S, agreed, lease_until
+from morgand.detector.suspicion import BEAT_S, VOTE_S, agreed, lease_until, majority
 from morgand.state import Sight
 
 STALL_S = 0.3  # whoever stood still so long forgives the others as much
@@ -22,8 +23,9 @@ KEPT = 64  # send times of our last beats
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What the detector of one host says. ``boot`` changes with every start and after sleep."""
+    """What the detector of one host says at a time of its clock. ``boot`` changes with every start and after sleep."""
 
+    at: float
     boot: int
     leased: bool
     sights: Mapping[str, Sight]
@@ -63,9 +65,9 @@ class Detector:
         self._seq += 1
         self._sent[self._seq] = now
         self._sent.pop(self._seq - KEPT, None)
-        stamp, leased = Stamp(self._boot, self._seq), now < self.leased_until(now)
+        stamp, joined = Stamp(self._boot, self._seq), self._joined(now)
         votes = tuple(sorted(host for host, link in self._links.items() if link.voted_at is not None))
-        return [Beat(self._me, host, stamp, *link.echo(now), leased, votes) for host, link in self._links.items()]
+        return [Beat(self._me, host, stamp, *link.echo(now), joined, votes) for host, link in self._links.items()]
 
     def hear(self, beat: Beat, now: float) -> None:
         """A beat has come in. One that is for another host, old, or from a stranger changes nothing."""
@@ -78,7 +80,16 @@ class Detector:
             return
         if (granted := self._sent.get(beat.granted)) is not None:
             link.grants_us_at = max(link.grants_us_at, granted)
-        link.grant(beat, leased=now < self.leased_until(now), now=now)
+        link.grant(beat, joined=self._joined(now), now=now)
+
+    def _joined(self, now: float) -> bool:
+        """Whether this host and a majority of the voters hear each other."""
+        near = [host for host in self._voters if host == self._me or self._in_touch(host, now)]
+        return len(near) >= majority(len(self._voters))
+
+    def _in_touch(self, host: str, now: float) -> bool:
+        link = self._links.get(host)
+        return link is not None and link.in_touch(now)
 
     def leased_until(self, now: float) -> float:
         granted = {host: link.grants_us_at for host, link in self._links.items()}
@@ -87,7 +98,7 @@ class Detector:
     def view(self, now: float) -> View:
         leased = now < self.leased_until(now)
         sights = {host: self._sight(host, link, now, leased=leased) for host, link in self._links.items()}
-        return View(self._boot, leased, sights)
+        return View(now, self._boot, leased, sights)
 
     def _sight(self, host: str, link: Link, now: float, *, leased: bool) -> Sight:
         suspect = link.voted_at is not None

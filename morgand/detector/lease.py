@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import secrets
 import struct
 import time
 from pathlib import Path
@@ -34,7 +35,8 @@ class LeaseWriter:
             self._map = mmap.mmap(descriptor, _WHOLE.size)
         finally:
             os.close(descriptor)
-        self._count, self._generation, self._until = 0, 0, 0.0
+        self._count, self._until = 0, 0.0
+        self._generation = secrets.randbits(62)  # so that none is taken for one of the process before
 
     def write(self, until: float, now: float) -> None:
         """A lease that had ended before is a new one: its generation differs."""

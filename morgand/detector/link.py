@@ -6,13 +6,13 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from morgand.detector.beat import Beat, Stamp
-from morgand.detector.suspicion import START_S, WINDOW_S, patience_s
+from morgand.detector.suspicion import START_S, WINDOW_S, WIRED_S, patience_s
 
 FRESH_S = 0.4  # a peer whose echo is older than this does not hear us
-UNLEASED_S = 0.5  # a peer that has been without a lease for so long, while we hold ours, is cut off from the others
+ALONE_S = 0.5  # a peer that has not been joined to a majority for so long, while we are, is cut off from the others
 STEADY_S = 1.0  # heard without a break before a vote is taken back
-HOLD_S = 1.0  # and then for this long neither voted against nor granted: no vote made before counts by then
-FLAP_S, FLAPS_FOR_S = 5.0, 600.0  # given up for less than this, without a restart, was wrong; remembered for so long
+HOLD_S = 1.5  # and then for this long neither voted against nor granted: no vote, and no view, of before counts by then
+FLAP_S, FLAPS_FOR_S = 2.0, 600.0  # silent for so little longer, without a restart, was no death; remembered for so long
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Link:
 
     peer: Peer
     granted_at: float
-    leased_at: float  # when it last said that it holds its lease
+    joined_at: float  # when it last said that it and a majority of the voters hear each other
     heard: Stamp | None = None  # the last beat that came in, of a boot that has proven itself
     claimed: Stamp | None = None  # one of a boot that has not yet: it is echoed, and nothing else
     heard_at: float = 0.0
@@ -67,16 +67,16 @@ class Link:
         self.votes = frozenset(beat.votes)
         return True
 
-    def grant(self, beat: Beat, *, leased: bool, now: float) -> None:
-        """Promise not to vote against the sender of a beat for a while, if it is well. ``leased``: we are."""
-        if beat.leased or not leased:
-            self.leased_at = max(self.leased_at, now)
-        if self.voted_at is None and now >= self.holds_until and self.hears_us(now) and self._is_leased(now):
+    def grant(self, beat: Beat, *, joined: bool, now: float) -> None:
+        """Promise not to vote against the sender of a beat for a while, if it is well. ``joined``: we are."""
+        if beat.joined or not joined:
+            self.joined_at = max(self.joined_at, now)
+        if self.voted_at is None and now >= self.holds_until and self.hears_us(now) and self._is_joined(now):
             self.granted, self.granted_at = beat.stamp.seq, now
 
     def judge(self, now: float) -> None:
         """Cast the vote, or take it back."""
-        if not (self.hears_us(now) and now - self.heard_at <= FRESH_S):
+        if not self.in_touch(now):
             self.well_since = None
         elif self.well_since is None:
             self.well_since = now
@@ -84,19 +84,19 @@ class Link:
             if now - self.granted_at >= self.patience_s(now):
                 self.voted_at, self.granted = now, 0
         elif self.well_since is not None and now - max(self.well_since, self.voted_at) >= STEADY_S:
-            if self.well_since - self.voted_at < FLAP_S:
+            if 0.0 < self.well_since - self.voted_at < FLAP_S:
                 self.flaps.append(now)
             self._hold(now)
 
     def forgive(self, time_s: float, now: float) -> None:
         """We stood still: what was not heard meanwhile says nothing about the peer."""
-        for name in ("granted_at", "leased_at", "fresh_at", "heard_at"):
+        for name in ("granted_at", "joined_at", "fresh_at", "heard_at"):
             was: float = getattr(self, name)
             setattr(self, name, max(was, min(was + time_s, now)))
 
     def well_s(self, now: float) -> float:
-        """For how long it has been heard, hears us, and is granted its lease, which it has."""
-        granting = self.voted_at is None and self.granted > 0 and self._is_leased(now)
+        """For how long it has been heard and has heard us; 0 unless it is joined, and granted its lease."""
+        granting = self.voted_at is None and self.granted > 0 and self._is_joined(now)
         return now - self.well_since if granting and self.well_since is not None else 0.0
 
     def echo(self, now: float) -> tuple[Stamp | None, int, int]:
@@ -104,6 +104,10 @@ class Link:
         if self.claimed is not None:
             return self.claimed, 0, 0
         return self.heard, int(1000 * (now - self.heard_at)), self.granted
+
+    def in_touch(self, now: float) -> bool:
+        """Whether it hears us and we hear it."""
+        return self.hears_us(now) and now - self.heard_at <= FRESH_S
 
     def hears_us(self, now: float) -> bool:
         return now - self.fresh_at <= FRESH_S
@@ -114,24 +118,26 @@ class Link:
         borne = patience_s(wired=self.peer.wired, rtt_s=self.rtt_s, gap_s=gap_s, flaps=flaps)
         return borne if self.heard is not None else max(borne, START_S)
 
-    def _is_leased(self, now: float) -> bool:
-        return now - self.leased_at <= UNLEASED_S
+    def _is_joined(self, now: float) -> bool:
+        return now - self.joined_at <= ALONE_S
 
     def _begin(self, now: float) -> None:
         """A boot has proven itself. What was promised to the one before it has lost."""
-        self.heard_at, self.leased_at, self.granted = now, max(self.leased_at, now), 0
+        self.heard_at, self.joined_at, self.granted = now, max(self.joined_at, now), 0
         self.gaps.clear()
         if self.voted_at is not None:
             self._hold(now)
 
     def _hold(self, now: float) -> None:
         self.voted_at, self.holds_until = None, now + HOLD_S
-        self.granted_at = self.leased_at = self.holds_until
+        self.granted_at = self.joined_at = self.holds_until
 
     def _remember_gap(self, now: float) -> None:
         gap = now - self.heard_at
+        if gap > WIRED_S:
+            return  # that was a fault, and says nothing about the link
         while self.gaps and self.gaps[-1][1] <= gap:
             self.gaps.pop()
         self.gaps.append((now, gap))
-        while now - self.gaps[0][0] > WINDOW_S:
+        while self.gaps and now - self.gaps[0][0] > WINDOW_S:
             self.gaps.popleft()

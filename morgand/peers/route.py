@@ -42,8 +42,11 @@ class Holder:
 class Acting(Protocol):
     """What this host may do for roles it holds."""
 
-    def cut_off(self, role: str) -> bool:
-        """Whether it may not act for a role: only one host may, and by now that may be another."""
+    def term(self, role: str) -> int | None:
+        """Which term it acts in for a role that only one host may act for: its epoch; None when it may not act now.
+
+        0 for every other role.
+        """
         ...
 
 
@@ -176,20 +179,15 @@ class _Routed:
 
 
 async def acting(role: str, directory: Acting, work: Callable[[], Awaitable[T]]) -> T:
-    """The result of work for a role that this host holds, if it may act for it before and after.
+    """The result of work for a role that this host holds, if it may act for it before and after, in one term.
 
     Raises Unavailable otherwise: what was done meanwhile is not acknowledged, and is repeated where the role is now.
     """
-    if directory.cut_off(role):
-        raise _cut_off(role)
-    found = await work()
-    if directory.cut_off(role):
-        raise _cut_off(role)
-    return found
-
-
-def _cut_off(role: str) -> Unavailable:
-    return Unavailable(f"This host is cut off from the others: another may hold {role} by now.", retry_after_s=1.0)
+    term = directory.term(role)
+    found = await work() if term is not None else None
+    if term is None or directory.term(role) != term:
+        raise Unavailable(f"Another host may hold {role} by now.", retry_after_s=0.5)
+    return cast("T", found)
 
 
 class Rounds:

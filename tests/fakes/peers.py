@@ -100,13 +100,10 @@ class Served:
 
 
 class Engaged:
-    """May act for every role it holds, until ``cut`` is set."""
+    """May act for every role it holds."""
 
-    def __init__(self) -> None:
-        self.cut = False
-
-    def cut_off(self, role: str) -> bool:
-        return self.cut
+    def term(self, role: str) -> int | None:
+        return 0
 
 
 @asynccontextmanager

@@ -12,13 +12,15 @@ import pytest
 
 from morgand.clock import SystemClock
 from morgand.cluster import codec, election, keys
-from morgand.cluster.fencing import commit_plan
+from morgand.cluster.fencing import commit_plan, fence
 from morgand.cluster.local import LocalStore
-from morgand.cluster.store import Put
+from morgand.cluster.store import Item, Put
 from morgand.errors import ConfigError, Fenced, MorganError, NotFound, StoreConflict
+from morgand.leader import superseded
 from morgand.planner import Inputs, Planner, preview, snapshot_of, wanted_downloads
 from morgand.roles.catalog import SPECS
 from morgand.scheduler.plan import plan
+from morgand.state import HostState
 from tests.fakes.clusters import MODELS, profile, where
 
 INPUTS = Inputs(SPECS, MODELS, {})
@@ -190,3 +192,45 @@ def test_a_value_of_another_kind_names_its_key() -> None:
 
 def test_no_slash_from_outside_enters_a_key() -> None:
     assert keys.config("a/../b") == "/config/a%2F..%2Fb"
+
+
+async def test_a_host_is_given_up_in_one_step_that_begins_an_epoch(tmp_path: Path) -> None:
+    """Its roles are nobody's; done twice is done once; a host that got a new lease meanwhile is there again."""
+    store = await LocalStore.open(tmp_path)
+    await joined(store, "a")
+    await joined(store, "b")
+    lead = await election.campaign(store, "a")
+    roles = [keys.assignment("cache", "primary", "b")]
+    await store.txn([], [Put(roles[0], b"{}"), Put(keys.lease("b"), b"1")])
+    host, lease = await store.get(keys.host("b")), await store.get(keys.lease("b"))
+    assert host is not None
+    assert lease is not None
+    gone = codec.HostRecord("b", "b", "192.0.2.1", state=HostState.FENCED)
+    await store.txn([], [Put(keys.lease("b"), b"2")])
+    with pytest.raises(StoreConflict):
+        await fence(store, lead, host, gone, roles, lease=lease.mod_revision)
+    assert await store.get(roles[0]) is not None
+    lease = await store.get(keys.lease("b"))
+    assert lease is not None
+    before = election.epoch_in(await store.get(keys.EPOCH), None)
+    await fence(store, lead, host, gone, roles, lease=lease.mod_revision)
+    assert await store.get(roles[0]) is None
+    assert election.epoch_in(await store.get(keys.EPOCH), None) == before + 1
+    with pytest.raises(StoreConflict):
+        await fence(store, lead, host, gone, roles, lease=lease.mod_revision)
+    await election.campaign(store, "c")
+    host = await store.get(keys.host("b"))
+    assert host is not None
+    with pytest.raises(StoreConflict):  # an old leader gives nobody up
+        await fence(store, lead, host, gone, [], lease=lease.mod_revision)
+
+
+@pytest.mark.parametrize(
+    ("epoch", "revision", "ended"),
+    [(4, 10, False), (5, 20, False), (6, 21, True), (5, 3, True)],
+    ids=["read before it began", "its own", "another leads", "moved to another store"],
+)
+def test_when_a_leadership_has_ended(epoch: int, revision: int, ended: bool) -> None:
+    held = election.Leadership("a", 5, 20)
+    item = Item(keys.ELECTION, codec.encode(codec.Office("x", epoch)), 1, revision)
+    assert superseded(item, held) is ended

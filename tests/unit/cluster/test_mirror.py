@@ -10,7 +10,7 @@ from pathlib import Path
 from morgand.clock import SystemClock
 from morgand.cluster.local import LocalStore
 from morgand.cluster.mirror import Mirror
-from morgand.cluster.store import Put
+from morgand.cluster.store import Item, Put
 
 
 @asynccontextmanager
@@ -45,3 +45,35 @@ async def test_a_write_of_ones_own_can_be_waited_for(tmp_path: Path) -> None:
     found = mirror.get("/a")
     assert found is not None
     assert found.value == b"1"
+
+
+class Slow(LocalStore):
+    """Its readings arrive when ``go`` is set; what they say is of before."""
+
+    go: asyncio.Event | None = None
+
+    async def list(self, prefix: str) -> tuple[list[Item], int]:
+        found = await super().list(prefix)
+        if self.go is not None:
+            await self.go.wait()
+        return found
+
+
+async def test_a_reading_that_arrives_late_takes_nothing_back(tmp_path: Path) -> None:
+    """The watch was faster: what it told stays, and nothing after it is missed."""
+    store = await Slow.open(tmp_path)
+    async with following(store) as mirror, asyncio.timeout(5):
+        while not mirror.current:
+            await mirror.next().wait()
+        store.go = asyncio.Event()
+        reading = asyncio.create_task(mirror.until(mirror.revision + 1))
+        await asyncio.sleep(0)
+        for number in range(3):
+            last = await store.txn([], [Put("/a", str(number).encode())])
+        while mirror.revision < last:
+            await mirror.next().wait()
+        store.go.set()
+        await reading
+        found = mirror.get("/a")
+        assert found is not None
+        assert (found.value, mirror.revision) == (b"2", last)

@@ -227,6 +227,16 @@ def test_whoever_is_given_up_wrongly_again_and_again_is_borne_with_longer(town: 
     assert took[2] > 1.5 * took[1]
 
 
+def test_whoever_was_cut_off_for_long_is_found_as_fast_the_next_time(town: Town) -> None:
+    for _ in range(3):
+        town.cut("c", "abde")
+        assert town.play(20.0, lambda: town.dead("c") == "abde") <= WIRED_S + 3 * BEAT_S
+        town.play(4.0)
+        town.deaf.clear()
+        town.play(6.0)
+        assert town.leased() == "abcde"
+
+
 def test_strangers_are_not_heard(town: Town) -> None:
     town.hosts["a"].hear(Beat("z", "a", Stamp(1, 1)), town.now)
     town.hosts["a"].hear(replace(town.last["b", "a"], receiver="c"), town.now)

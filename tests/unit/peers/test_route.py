@@ -54,10 +54,10 @@ class Hosts:
     me: str = "me"
     alone: bool = False
     event: asyncio.Event = field(default_factory=asyncio.Event)
-    cut: list[bool] = field(default_factory=list)  # answers to ``cut_off``, in turn; then it is not
+    terms: list[int | None] = field(default_factory=list)  # answers to ``term``, in turn; then 0
 
-    def cut_off(self, role: str) -> bool:
-        return self.cut.pop(0) if self.cut else False
+    def term(self, role: str) -> int | None:
+        return self.terms.pop(0) if self.terms else 0
 
     def holders(self, role: str) -> Sequence[Holder]:
         return self.found
@@ -119,11 +119,12 @@ async def test_a_lone_host_asks_its_engine_whatever_is_said_of_it() -> None:
 
 
 async def test_what_a_host_did_after_it_was_cut_off_is_not_acknowledged() -> None:
-    """Neither before nor after: whoever holds the role by now is asked."""
-    for cut in ([True], [False, True]):
+    """Neither before nor after, nor when it lost the role and got it back: whoever holds it by now is asked."""
+    for terms in ([None], [5, None], [5, 0], [5, 6]):
         wires = Wires(a=b"there")
-        found = await port(Embedder, Hosts([holder("me"), holder("a", "standby")], cut=cut), wires).embed_query("a")
-        assert found == b"there"
+        hosts = Hosts([holder("me"), holder("a", "standby")], terms=list(terms))
+        assert await port(Embedder, hosts, wires).embed_query("a") == b"there"
+    assert await port(Embedder, Hosts([holder("me")], terms=[5, 5]), Wires()).embed_query("a") == b"here"
 
 
 @pytest.mark.parametrize("error", [Unavailable("gone"), EngineError("broken"), Fenced("old epoch")])

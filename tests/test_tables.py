@@ -1,10 +1,12 @@
-"""The table of bad input names tests that exist."""
+"""The tables of the documentation that name tests name tests that exist."""
 
 from __future__ import annotations
 
 import ast
 import re
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 NAMED = re.compile(r"`(tests/[\w/]+\.py)::(test_\w+)`")
@@ -16,15 +18,17 @@ def functions(file: Path) -> set[str]:
     return {one.name for one in ast.walk(ast.parse(file.read_text())) if hasattr(one, "name") and one.name is not None}
 
 
-def rows() -> list[str]:
-    text = (ROOT / "docs" / "bad-input.md").read_text()
-    return [line for line in text.splitlines() if line.startswith("| ") and not line.startswith("| Item")]
+def rows(text: str) -> list[str]:
+    """Those of the text's last table."""
+    table = [line for line in text.rpartition("|---|")[2].splitlines() if line.startswith("| ")]
+    return [line for line in table if not line.startswith("| Item")]
 
 
-def test_every_row_names_tests_that_exist() -> None:
+@pytest.mark.parametrize(("page", "least"), [("bad-input.md", 20), ("faults.md", 13)])
+def test_every_row_names_tests_that_exist(page: str, least: int) -> None:
     """Each item has a test, and each test named is there under that name."""
-    found = {row: NAMED.findall(row) for row in rows()}
-    assert len(found) >= 20
+    found = {row: NAMED.findall(row) for row in rows((ROOT / "docs" / page).read_text())}
+    assert len(found) >= least
     assert [row for row, tests in found.items() if not tests] == []
     missing = [
         f"{path}::{name}"
