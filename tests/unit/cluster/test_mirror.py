@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import cast
 
 from morgand.clock import SystemClock
 from morgand.cluster.local import LocalStore
@@ -61,7 +62,7 @@ class Slow(LocalStore):
 
 async def test_a_reading_that_arrives_late_takes_nothing_back(tmp_path: Path) -> None:
     """The watch was faster: what it told stays, and nothing after it is missed."""
-    store = await Slow.open(tmp_path)
+    store = cast("Slow", await Slow.open(tmp_path))
     async with following(store) as mirror, asyncio.timeout(5):
         while not mirror.current:
             await mirror.next().wait()
