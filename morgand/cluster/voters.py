@@ -1,19 +1,19 @@
-"""Which hosts vote in etcd, and the next step on the way there. Pure.
+"""What is said of etcd's voters: the hosts to choose from, the members there are, the steps that can be taken. Pure.
 
-One step at a time, each from what is there now: whoever leads next goes on from wherever the last one stopped.
+Which step is next ``cluster/autopilot`` decides.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 
-from morgand.state import Duty, Host, HostState
+from morgand.state import Duty, Host
 
 CLIENT_PORT, PEER_PORT = 2, 3  # after a host's first port
 STEADY_S = 10.0  # a learner is well for so long before it votes
-VOTERS = 3  # as soon as so many hosts are suitable; one before: two voters are worse than one
+DEAD_S = 300.0  # a voter that is away for so long is replaced
+STUCK_S = 300.0  # a learner that gets no further for so long is given up
 
 
 class VoterState(StrEnum):
@@ -35,10 +35,11 @@ class VoterRecord:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A host of the cluster, and the first of its ports."""
+    """A host of the cluster, and the first of its ports. ``failed``: it was a learner not long ago and got stuck."""
 
     host: Host
     port: int
+    failed: bool = False
 
     @property
     def client_url(self) -> str:
@@ -50,13 +51,28 @@ class Candidate:
 
     @property
     def leaving(self) -> bool:
-        """A host that is only off for a while keeps its seat: an update or a night is no reason to change voters."""
+        """A host that is only off for a while keeps its seat as long as nobody can replace it."""
         return self.host.draining
+
+    @property
+    def able(self) -> bool:
+        """macOS and Windows have no etcd to rely on."""
+        profile = self.host.profile
+        return profile.os == "linux" and profile.has_engine("etcd") and not self.leaving and not self.failed
+
+    @property
+    def lasting(self) -> bool:
+        """Fit to be one of five: more voters only help when all of them are on and well connected."""
+        return self.host.profile.network.wired and self.host.profile.duty is Duty.ALWAYS
 
 
 @dataclass(frozen=True, slots=True)
 class Seat:
-    """A member of etcd as it is. ``steady_s``: for how long it has been started, well and caught up without a break."""
+    """A member of etcd as it is. ``leads``: it is etcd's own leader.
+
+    ``healthy``: started, answering and caught up; for ``steady_s`` without a break. Otherwise it has not been healthy,
+    nor got any further, for ``ill_s``.
+    """
 
     member: str
     host: str | None  # None: no host that is known
@@ -64,6 +80,17 @@ class Seat:
     learner: bool = False
     healthy: bool = True
     steady_s: float = 0.0
+    ill_s: float = 0.0
+    leads: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long things last before they are believed."""
+
+    steady_s: float = STEADY_S
+    dead_s: float = DEAD_S
+    stuck_s: float = STUCK_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +112,7 @@ class Add:
     """Make a host a learner."""
 
     record: VoterRecord
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,120 +134,13 @@ class Readdress:
     record: VoterRecord
 
 
-Step = Note | Forget | Add | Promote | Remove | Readdress
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Let another voter lead etcd."""
+
+    seat_from: Seat
+    seat_to: Seat
+    why: str
 
 
-def next_step(
-    candidates: Sequence[Candidate], seats: Sequence[Seat], records: Mapping[str, VoterRecord], *,
-    steady_s: float = STEADY_S,
-) -> Step | None:  # fmt: skip
-    """What to do now; None when everything is as it should be, or has to be waited for."""
-    known = {one.host.id: one for one in candidates}
-    return _bookkeeping(known, seats, records) or _learner(known, seats, steady_s) or _size(candidates, known, seats)
-
-
-def suitable(candidate: Candidate) -> bool:
-    """Whether a host can be a voter at all; macOS and Windows have no etcd to rely on."""
-    profile, host = candidate.host.profile, candidate.host
-    alive = host.state is HostState.ALIVE and not candidate.leaving
-    return alive and profile.os == "linux" and profile.has_engine("etcd")
-
-
-def ranked(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """The best first: wired, always on, no laptop, fast to write (within a factor of two), not the largest GPU."""
-    largest = max((one.host.profile.vram_mb for one in candidates), default=0)
-
-    def key(one: Candidate) -> tuple[bool | int | str, ...]:
-        profile = one.host.profile
-        return (
-            not profile.network.wired, profile.duty is not Duty.ALWAYS, profile.laptop,
-            int(profile.disk.fsync_ms).bit_length(), 0 < largest == profile.vram_mb, one.host.id,
-        )  # fmt: skip
-
-    return sorted(candidates, key=key)
-
-
-def _bookkeeping(
-    known: Mapping[str, Candidate], seats: Sequence[Seat], records: Mapping[str, VoterRecord]
-) -> Step | None:
-    """Records say what etcd says, and etcd knows every host by its present address."""
-    for seat in seats:
-        candidate = known.get(seat.host or "")
-        if candidate is None:
-            continue
-        record = _record(candidate, seat)
-        if seat.peer_url != candidate.peer_url and candidate.host.state is HostState.ALIVE:
-            return Readdress(seat, record)
-        if records.get(record.host) != record and seat.peer_url == candidate.peer_url:
-            return Note(record)
-    seated = {seat.host for seat in seats}
-    for host, record in records.items():
-        if host not in seated and (record.state is not VoterState.WANTED or host not in known):
-            return Forget(host)
-    return None
-
-
-def _learner(known: Mapping[str, Candidate], seats: Sequence[Seat], steady_s: float) -> Step | None:
-    """etcd has room for one learner at a time, so it is dealt with before anything else."""
-    for seat in seats:
-        if not seat.learner:
-            continue
-        candidate = known.get(seat.host or "")
-        if candidate is None or not suitable(candidate):
-            return Remove(seat, "it is gone before it voted")
-        if seat.healthy and seat.steady_s >= steady_s:
-            return Promote(replace(_record(candidate, seat), state=VoterState.VOTER))
-    return None
-
-
-def _size(candidates: Sequence[Candidate], known: Mapping[str, Candidate], seats: Sequence[Seat]) -> Step | None:
-    """Three voters where three hosts are suitable, else one; one that leaves goes when the others can do without."""
-    voters = [seat for seat in seats if not seat.learner]
-    if any(seat.learner for seat in seats) or not voters:
-        return None
-    going = [seat for seat in voters if (found := known.get(seat.host or "")) is None or found.leaving]
-    staying = [seat for seat in voters if seat not in going]
-    chosen = _chosen(candidates, known, seats, VOTERS - len(staying))
-    size = VOTERS if len(staying) + len(chosen) >= VOTERS else 1
-    if len(staying) < size and chosen and all(seat.healthy for seat in staying):
-        record = VoterRecord(chosen[0].host.id, chosen[0].peer_url, chosen[0].client_url, VoterState.WANTED)
-        if not (going and len(voters) >= VOTERS):  # with three, first the one that goes, so that there are never four
-            return Add(record)
-    for seat in going:
-        if _bearable(voters, seat):
-            return Remove(seat, "its host leaves")
-    if len(staying) > size and not going:
-        order = [one.host.id for one in ranked([known[seat.host or ""] for seat in staying])]
-        last = max(staying, key=lambda seat: order.index(seat.host or ""))
-        if _bearable(voters, last):
-            return Remove(last, "two voters are worse than one")
-    return None
-
-
-def _chosen(
-    candidates: Sequence[Candidate], known: Mapping[str, Candidate], seats: Sequence[Seat], wanted: int
-) -> list[Candidate]:
-    """The best hosts without a seat; those that are on only sometimes stay a minority of the voters."""
-    seated = {seat.host for seat in seats}
-    part_time = sum(one.host.profile.duty is Duty.SOMETIMES for host, one in known.items() if host in seated)
-    found: list[Candidate] = []
-    for one in ranked([one for one in candidates if suitable(one) and one.host.id not in seated]):
-        if len(found) == wanted:
-            break
-        if one.host.profile.duty is Duty.SOMETIMES:
-            part_time += 1
-            if part_time > (VOTERS - 1) // 2:
-                continue
-        found.append(one)
-    return found
-
-
-def _bearable(voters: Sequence[Seat], without: Seat) -> bool:
-    """Whether the others are a working majority of themselves."""
-    rest = [seat for seat in voters if seat != without]
-    return bool(rest) and sum(seat.healthy for seat in rest) * 2 > len(rest)
-
-
-def _record(candidate: Candidate, seat: Seat) -> VoterRecord:
-    state = VoterState.LEARNER if seat.learner else VoterState.VOTER
-    return VoterRecord(candidate.host.id, candidate.peer_url, candidate.client_url, state, seat.member)
+Step = Note | Forget | Add | Promote | Remove | Readdress | Move

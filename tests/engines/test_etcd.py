@@ -27,7 +27,7 @@ from morgand.cluster.voter_keeper import VoterKeeper
 from morgand.cluster.voters import Candidate, VoterRecord, VoterState
 from morgand.errors import MorganError, StoreConflict, Unavailable
 from morgand.security import ca
-from morgand.state import Host, Network
+from morgand.state import Host, HostState, Network
 from tests.engines.voters import Town, Voter, answering, keep, running
 from tests.fakes.clusters import EMBEDDED, profile
 from tests.unit.cluster.conformance import CASES, Case
@@ -54,6 +54,13 @@ async def founded(folder: Path) -> AsyncIterator[tuple[Town, Voter]]:
 @contextlib.asynccontextmanager
 async def three(folder: Path) -> AsyncIterator[Town]:
     """A cluster with three voters, running."""
+    async with supervised(folder) as (town, _):
+        yield town
+
+
+@contextlib.asynccontextmanager
+async def supervised(folder: Path) -> AsyncIterator[tuple[Town, list[asyncio.Task[None]]]]:
+    """A cluster with three voters, and what keeps each of them running."""
     town = Town(folder, next(NETS))
     voters = [town.host(number) for number in (1, 2, 3)]
     initial = {voter.place.host_id: voter.place.peer_url for voter in voters}
@@ -61,9 +68,9 @@ async def three(folder: Path) -> AsyncIterator[Town]:
         voter.process.prepare(initial, existing=False)
     client = town.client()
     try:
-        async with running(voters):
+        async with running(voters) as kept:
             await answering(client, voters)
-            yield town
+            yield town, kept
     finally:
         await town.close()
 
@@ -347,6 +354,90 @@ async def test_voters_come_and_go_with_the_hosts(tmp_path: Path) -> None:
             for task in (keeping, *seats):
                 task.cancel()
         assert not (town.voters["h3"].place.data).exists()
+
+
+async def test_a_dead_voter_is_replaced(tmp_path: Path) -> None:
+    """Writes go on all the time, and then without another of the first three."""
+    async with supervised(tmp_path) as (town, kept):
+        candidates = {name: candidate(town, voter) for name, voter in town.voters.items()}
+        store, client = town.store(endpoints=["h1", "h2"]), town.client(endpoints=["h1", "h2"])
+        held = await election.campaign(store, "h1")
+        keeper = VoterKeeper(
+            store, client, SystemClock(), lambda: tuple(candidates.values()), steady_s=1.0, dead_s=2.0
+        )  # fmt: skip
+        counter = Counter(store)
+        async with asyncio.TaskGroup() as group:
+            counting = group.create_task(counter.run())
+            keeping = group.create_task(keeper.run(held))
+            await until(store, "h1", "h2", "h3")
+            fourth = town.host(4)
+            own = town.store("h4", ["h1", "h2"])
+            seat = group.create_task(OwnSeat(own, own._client, fourth.process, SystemClock(), fourth.report).run())
+            candidates["h4"] = candidate(town, fourth)
+            dies(town.voters["h3"], kept[2])
+            candidates["h3"] = away(candidates["h3"], HostState.FENCED)
+            await until(store, "h1", "h2", "h4")
+            before = counter.acknowledged
+            dies(town.voters["h2"], kept[1])
+            async with asyncio.timeout(5):
+                while counter.acknowledged < before + 50:
+                    await asyncio.sleep(0.05)
+            counter.stop = True
+            await counting
+            item = await store.get("/count")
+            keeping.cancel()
+            seat.cancel()
+        assert item is not None
+        assert counter.acknowledged <= int(item.value) <= counter.acknowledged + counter.unknown
+        assert counter.longest_s < 3.5
+
+
+def dies(voter: Voter, kept: asyncio.Task[None]) -> None:
+    """For good: nothing starts it again."""
+    voter.signal(signal.SIGKILL)
+    kept.cancel()
+
+
+async def until(store: ClusterStore, *hosts: str) -> None:
+    """Wait until these vote, and nobody else."""
+    async with asyncio.timeout(20):
+        while await states(store) != dict.fromkeys(hosts, VoterState.VOTER):
+            await asyncio.sleep(0.1)
+
+
+async def test_etcd_is_not_led_by_the_wrong_host(tmp_path: Path) -> None:
+    """Neither by the one that leads the cluster nor by one that says goodbye; writes hardly notice."""
+    async with three(tmp_path) as town:
+        candidates = {name: candidate(town, voter) for name, voter in town.voters.items()}
+        wrong = (await leader_of(town)).place.host_id
+        store = town.store(endpoints=list(town.voters))
+        held = await election.campaign(store, wrong)
+        client = town.client(endpoints=list(town.voters))
+        keeper = VoterKeeper(store, client, SystemClock(), lambda: tuple(candidates.values()), steady_s=1.0)
+        counter = Counter(store)
+        async with asyncio.TaskGroup() as group:
+            counting = group.create_task(counter.run())
+            keeping = group.create_task(keeper.run(held))
+            second = await led_by_another(town, wrong)
+            candidates[second] = away(candidates[second], HostState.LEFT)
+            third = await led_by_another(town, second)
+            assert {wrong, second, third} == {"h1", "h2", "h3"}
+            counter.stop = True
+            await counting
+            keeping.cancel()
+        assert counter.unknown == 0
+        assert counter.longest_s < 0.8
+
+
+async def led_by_another(town: Town, host: str) -> str:
+    async with asyncio.timeout(15):
+        while (found := (await leader_of(town)).place.host_id) == host:
+            await asyncio.sleep(0.2)
+    return found
+
+
+def away(one: Candidate, state: HostState) -> Candidate:
+    return replace(one, host=replace(one.host, state=state))
 
 
 async def test_a_voter_whose_address_changes_is_the_same_voter(tmp_path: Path) -> None:

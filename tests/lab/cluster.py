@@ -190,7 +190,7 @@ class Lab:
         time.sleep(float(step.words[0]))
 
     def do_nobody(self, _: Step) -> None:
-        """Since the last wait began, nobody was given up and nothing moved; whoever the leader cannot hear is suspect."""
+        """Since the last wait began nobody was given up and nothing moved; whom the leader cannot hear is suspect."""
         assert self._before is not None
         found = self._look()
         assert found.leader == self._before.leader, f"the leader is {found.leader}"
