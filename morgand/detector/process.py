@@ -55,17 +55,17 @@ class Process:
         while True:
             for key, _ in self._selector.select(max(0.0, due - now_s())):
                 key.data()
-            now = now_s()
-            if now >= due:
-                self._tick(now)
-                due = max(due + BEAT_S, now)
+            if now_s() >= due:
+                self._tick()
+                due = max(due + BEAT_S, now_s())
 
     # --- beats -----------------------------------------------------------------------------------
 
-    def _tick(self, now: float) -> None:
+    def _tick(self) -> None:
         if self._detector is None or self._air is None:
             return
         self._hear()
+        now = now_s()  # after a standstill there was much to hear: no beat may come from the future
         beats = self._detector.tick(now, secrets.randbits(63))
         stuck = now - self._sign_of_life > STUCK_S
         self._lease.write(0.0 if stuck else self._detector.leased_until(now), now)
