@@ -32,7 +32,7 @@ from morgand.state import Extracted, Level
 from morgand.storage.database import Database, sqlite_url
 from morgand.storage.library import SqlLibrary
 from morgand.storage.migrate import upgrade
-from tests.fakes.storage import HandClock, new_document
+from tests.fakes.storage import HandClock, added, completed, new_document
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "cranfield"
 PASSAGES = 100
@@ -93,9 +93,9 @@ async def fill(collection: Collection, library: SqlLibrary, engines: Engines) ->
     names = {}
     points: list[VectorPoint] = []
     for ours, chunks in cut.items():
-        row, _ = await library.add(new_document(source=f"cranfield/{ids[ours]}", content=ours))
+        row, _ = await added(library, new_document(source=f"cranfield/{ids[ours]}", content=ours))
         stored = stored_chunks(row.id, chunks, vectors)
-        await library.complete(row.id, Extracted(None, "text/plain", chunks), stored)
+        await completed(library, row.id, Extracted(None, "text/plain", chunks), stored)
         points += index_points(stored)
         names[row.id] = ids[ours]
     await engines.vectors.upsert(points)

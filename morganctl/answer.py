@@ -8,7 +8,7 @@ import msgspec
 
 from morganctl.errors import CliError, from_event
 from morganctl.sse import Event
-from morgand.api.schema import ErrorReply, QueryReply, TurnReply
+from morgand.api.schema import ErrorReply, QueryReply, QueuedReply, TurnReply
 
 R = TypeVar("R", TurnReply, QueryReply)
 
@@ -25,12 +25,13 @@ class Piece(msgspec.Struct):
 
 
 class Answer(Generic[R]):
-    """Folds events; ``reply`` is set once ``done`` came."""
+    """Folds events; ``reply`` is set once ``done`` came, ``queued`` if the message is kept instead."""
 
     def __init__(self, reply: type[R]) -> None:
         self._type: type[R] = reply
         self.text = ""
         self.accepted: Accepted | None = None
+        self.queued: QueuedReply | None = None
         self.reply: R | None = None
 
     def apply(self, event: Event) -> None:
@@ -51,6 +52,8 @@ class Answer(Generic[R]):
             self.text = msgspec.json.decode(event.data, type=Piece).text
         elif event.name == "accepted":
             self.accepted = msgspec.json.decode(event.data, type=Accepted)
+        elif event.name == "queued":
+            self.queued = msgspec.json.decode(event.data, type=QueuedReply)
         elif event.name == "done":
             self.reply = msgspec.json.decode(event.data, type=self._type)
             self.text = self.reply.answer or ""

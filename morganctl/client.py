@@ -28,6 +28,7 @@ CONNECT_S = 5.0
 REQUEST_S = 30.0
 STREAM_S = 900.0  # a long answer of a small machine
 STREAM_SILENCE_S = 300.0  # reading a long prompt takes minutes on a CPU
+ENDS = {"done", "queued", "error"}  # events after which nothing comes
 REPLY_LIMIT_BYTES = 256 * 1024 * 1024
 
 
@@ -87,7 +88,7 @@ class Client:
             raise self._translated(err, deadline_s) from err
 
     async def stream(self, path: str, body: Request) -> AsyncGenerator[sse.Event, None]:
-        """The events of a streamed answer, ended by ``done`` or ``error``.
+        """The events of a streamed answer, ended by ``done``, ``queued`` or ``error``.
 
         The body must be repeatable. When the connection breaks the question is asked again and a ``replace`` event
         with an empty text tells that the answer begins anew.
@@ -100,7 +101,7 @@ class Client:
                     async for event in events:
                         started = True
                         yield event
-                        if event.name in {"done", "error"}:
+                        if event.name in ENDS:
                             return
                 raise aiohttp.ServerDisconnectedError("the stream ended early")
             except (aiohttp.ClientError, TimeoutError, OSError, Busy) as err:
@@ -121,7 +122,8 @@ class Client:
         ) as response:
             if response.content_type != "text/event-stream":
                 # A stored answer may come whole.
-                yield sse.Event("done", await self._reply(response, msgspec.Raw))
+                name = "queued" if response.status == 202 else "done"
+                yield sse.Event(name, await self._reply(response, msgspec.Raw))
                 return
             parser = sse.Parser()
             async for chunk in response.content.iter_any():

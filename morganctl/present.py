@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 from morganctl.answer import Answer
 from morganctl.errors import CliError
 from morganctl.output import Output, clean
-from morgand.api.schema import QueryReply, QueryRequest, TurnReply, TurnRequest
+from morgand.api.schema import QueryReply, QueryRequest, QueuedReply, TurnReply, TurnRequest
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 R = TypeVar("R", TurnReply, QueryReply)
 
 REDRAWS_PER_S = 10
+TURNS = "/v1/turns"
 
 
 class Tail:
@@ -50,6 +51,28 @@ async def streamed(client: Client, path: str, request: TurnRequest | QueryReques
 
     Whatever ends it, a terminal keeps the text that arrived.
     """
+    await _shown(client, path, request, answer, out)
+    return _complete(answer)
+
+
+async def say(client: Client, request: TurnRequest, answer: Answer[TurnReply], out: Output) -> TurnReply | QueuedReply:
+    """``streamed`` for a turn, which the daemon may keep for later instead of answering it."""
+    await _shown(client, TURNS, request, answer, out)
+    return answer.queued or _complete(answer)
+
+
+async def ask_again(client: Client, request: TurnRequest) -> TurnReply | None:
+    """The reply to a turn that was kept, without showing it; None while it waits. Raises CliError."""
+    answer = Answer(TurnReply)
+    async with aclosing(client.stream(TURNS, request)) as events:
+        async for event in events:
+            answer.apply(event)
+    return None if answer.queued else _complete(answer)
+
+
+async def _shown(
+    client: Client, path: str, request: TurnRequest | QueryRequest, answer: Answer[R], out: Output
+) -> None:
     tail = Tail()
     try:
         with _live(out, tail):
@@ -59,6 +82,9 @@ async def streamed(client: Client, path: str, request: TurnRequest | QueryReques
                     tail.text = answer.text
     finally:
         show_text(out, answer.text)
+
+
+def _complete(answer: Answer[R]) -> R:
     if answer.reply is None:
         raise CliError("The answer ended before it was complete.", code="protocol", remedy="Ask again.")
     return answer.reply
@@ -76,9 +102,11 @@ def show_text(out: Output, text: str) -> None:
     out.console().print(Markdown(clean(text)))
 
 
-def show_reply(out: Output, reply: TurnReply | QueryReply) -> None:
-    """What comes after the text: sources and notices, or the reply as the JSON document."""
+def show_reply(out: Output, reply: TurnReply | QueryReply | QueuedReply) -> None:
+    """What comes after the text: sources and notices, or where the message waits, or the reply as the JSON document."""
     if out.json:
         out.document(reply)
-        return
-    out.sources(reply.citations, reply.notices)
+    elif isinstance(reply, QueuedReply):
+        out.note(reply.message)
+    else:
+        out.sources(reply.citations, reply.notices)

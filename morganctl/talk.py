@@ -16,15 +16,17 @@ from typing import TYPE_CHECKING
 
 from morganctl.answer import Answer
 from morganctl.arguments import valid_text
-from morganctl.errors import CliError
+from morganctl.errors import Away, CliError, ServiceUnavailable
 from morganctl.output import Output, one_line
-from morganctl.present import show_text, streamed
-from morgand.api.schema import CitationView, ConversationsReply, MessagesReply, TurnReply, TurnRequest
+from morganctl.present import ask_again, say, show_text
+from morgand.api.schema import CitationView, ConversationsReply, MessagesReply, QueuedReply, TurnReply, TurnRequest
 
 if TYPE_CHECKING:
     from morganctl.client import Client
 
 SHOWN_MESSAGES = 6
+READ_S = 8.0  # what is only nice to see is not waited for while the database is away
+ECHO_CHARS = 60
 
 HELP = """\
 /help      this list
@@ -54,6 +56,7 @@ class Talk:
         self._settings = settings
         self._read = read
         self._citations: list[CitationView] = []
+        self._waiting: list[TurnRequest] = []  # kept by the daemon, not answered yet
 
     async def run(self) -> None:
         """Until the person leaves. Errors of a turn are shown and the session goes on."""
@@ -64,9 +67,13 @@ class Talk:
             except KeyboardInterrupt:
                 continue
             except EOFError:
+                self._tell_waiting()
                 return
+            if self._waiting:
+                await self._guarded(self._collect())
             if text.startswith("/"):
                 if not await self._command(text):
+                    self._tell_waiting()
                     return
             elif text:
                 await self._guarded(self._turn(text))
@@ -117,14 +124,49 @@ class Talk:
             user=self._settings.user,
         )
         try:
-            reply = await streamed(self._client, "/v1/turns", request, answer, self._out)
+            reply = await say(self._client, request, answer, self._out)
         finally:
             # A stopped answer's turn is stored all the same: what follows belongs to the same conversation.
             if answer.accepted is not None:
                 self._settings.conversation = uuid.UUID(answer.accepted.conversation)
         self._settings.conversation = uuid.UUID(reply.conversation)
+        if isinstance(reply, QueuedReply):
+            self._waiting.append(request)
+            self._out.note(f"{reply.message} Press Enter to see whether the answer is there.")
+            return
+        self._show_sources_of(reply)
+
+    async def _collect(self) -> None:
+        """Show the answers of kept messages that are there by now. Raises CliError."""
+        for request in tuple(self._waiting):
+            try:
+                reply = await ask_again(self._client, request)
+            except ServiceUnavailable:
+                raise
+            except CliError:
+                self._waiting.remove(request)  # it was refused: asking again would say the same
+                raise
+            if reply is None:
+                continue
+            self._waiting.remove(request)
+            line = one_line(request.text)
+            self._out.say(f"To '{line if len(line) <= ECHO_CHARS else line[:ECHO_CHARS] + '…'}':")
+            show_text(self._out, reply.answer or "")
+            self._show_sources_of(reply)
+        if self._waiting:
+            self._out.note(f"Still waiting to be sent: {len(self._waiting)}.")
+
+    def _tell_waiting(self) -> None:
+        if self._waiting:
+            self._out.note("What is not sent yet will be sent; see the answers with `morganctl conversations show`.")
+
+    def _show_sources_of(self, reply: TurnReply) -> None:
         self._citations = reply.citations
         self._out.sources(reply.citations, reply.notices)
+
+    async def recall(self, limit: int) -> None:
+        """Show how the conversation stood; an error is a line."""
+        await self._guarded(self.show_history(limit))
 
     async def show_history(self, limit: int | None) -> None:
         """The messages of the conversation so far, the last ``limit`` of them. Raises CliError."""
@@ -132,7 +174,7 @@ class Talk:
             self._out.note("This conversation has no messages yet.")
             return
         path = f"/v1/conversations/{self._settings.conversation}/messages"
-        messages = (await self._client.get(path, MessagesReply)).messages
+        messages = (await self._client.ask("GET", path, MessagesReply, deadline_s=READ_S)).messages
         for message in messages if limit is None else messages[-limit:]:
             self._out.say(f"{'You' if message.role == 'user' else 'Morgan'}, {message.created:%Y-%m-%d %H:%M}:")
             show_text(self._out, message.text)
@@ -145,9 +187,16 @@ class Talk:
             self._out.say(f'    "{one_line(citation.quote)}"')
 
 
-async def latest_conversation(client: Client, user: str | None) -> uuid.UUID | None:
-    """The conversation to go on with: the user's latest one."""
-    reply = await client.get("/v1/conversations", ConversationsReply, {"limit": 20, "offset": 0})
+async def latest_conversation(client: Client, out: Output, user: str | None) -> uuid.UUID | None:
+    """The conversation to go on with: the user's latest one, if it can be read. Raises CliError without a daemon."""
+    page = {"limit": 20, "offset": 0}
+    try:
+        reply = await client.ask("GET", "/v1/conversations", ConversationsReply, params=page, deadline_s=READ_S)
+    except Away:
+        raise
+    except ServiceUnavailable:
+        out.note("Earlier conversations cannot be read right now: this is a new one.")
+        return None
     mine = [item for item in reply.conversations if item.user == user]
     return uuid.UUID(max(mine, key=lambda item: item.updated).id) if mine else None
 

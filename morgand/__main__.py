@@ -1,4 +1,4 @@
-"""Entry point of the daemon: ``morgand run|start|stop|join|check``.
+"""Entry point of the daemon: ``morgand run|start|stop|join|recover|check``.
 
 Exit codes: 0 success, 1 error, 64 usage, 78 faulty configuration.
 """
@@ -127,6 +127,24 @@ def join(words: tuple[str, ...], file: Path | None, settings: tuple[str, ...]) -
     config = read_config(file, settings)
     os.umask(0o077)
     asyncio.run(become_member(config, address, sys.stdin.readline() if token == "-" else token, say=click.echo))  # noqa: S105
+
+
+@cli.command()
+@_config
+@_set
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def recover(file: Path | None, settings: tuple[str, ...], *, yes: bool) -> None:
+    """Go on with this host alone when most voters of its cluster are lost for good. Its daemon must be stopped.
+
+    Says what is given up before it asks. Refused while the lost voters could still decide.
+    """
+    from morgand.recovery import recover as go_on
+
+    def confirmed() -> bool:
+        return yes or click.confirm("Go on with this host alone?", default=False)
+
+    os.umask(0o077)
+    asyncio.run(go_on(read_config(file, settings), say=click.echo, confirmed=confirmed))
 
 
 @cli.command()

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from morgand.assistant.assistant import Assistant
+from morgand.assistant.delivery import Delivery
 from morgand.assistant.rag.ingest import Ingestor
 from morgand.assistant.rag.reconcile import Reconciler
 from morgand.assistant.rag.retrieve import Retriever
 from morgand.clock import Clock
 from morgand.config import Config
+from morgand.database_home import FILE, DatabaseHome
 from morgand.errors import EngineError, Unavailable
 from morgand.peers.client import PeerClient
 from morgand.peers.objects import RoutedObjects
@@ -25,7 +27,6 @@ from morgand.roles.cache import service as cache
 from morgand.roles.cache.memory import MemoryCache
 from morgand.roles.core import service as core
 from morgand.roles.core.extractor_client import EngineExtractor
-from morgand.roles.db import service as db
 from morgand.roles.embedder import service as embedder
 from morgand.roles.embedder.client import EngineEmbedder
 from morgand.roles.llm import service as llm
@@ -160,7 +161,7 @@ class Parts:
 
 def build_local(context: HostContext, assignments: Assignments) -> Local:
     """Ports over this host's engines. Nothing is opened or started yet."""
-    database = Database(sqlite_url(context.data_dir / "db" / "morgan.db"))
+    database = Database(sqlite_url(context.data_dir / "db" / FILE))
     database.hold()  # until the db role has brought its schema up to date
     clients = {
         role: EngineClient(context.socket(role), role) for role in ("embedder", "reranker", "vectors", core.EXTRACTOR)
@@ -176,7 +177,7 @@ def build_local(context: HostContext, assignments: Assignments) -> Local:
     )  # fmt: skip
 
 
-def build(context: HostContext, local: Local, others: Neighbours) -> Parts:
+def build(context: HostContext, local: Local, others: Neighbours, delivery: Delivery) -> Parts:
     """The assistant on ports that are routed to whoever holds their role."""
 
     def port(protocol: Any, role: str, engine: Any, name: str | None = None) -> Any:
@@ -191,7 +192,7 @@ def build(context: HostContext, local: Local, others: Neighbours) -> Parts:
     originals = RoutedObjects(others.route("objects"), local.objects, context.data_dir / "spool")
     assistant = Assistant(
         chat=chat, fast=port(Chat, "llm-fast", local.fast), retriever=Retriever(index, embeddings, ranking, library),
-        reranker=ranking, history=history, settings=context.config, clock=context.clock,
+        reranker=ranking, history=history, delivery=delivery, settings=context.config, clock=context.clock,
     )  # fmt: skip
     ingestor = Ingestor(
         library=library, objects=originals, extractor=local.extractor, embedder=embeddings, vectors=index,
@@ -204,7 +205,9 @@ def build(context: HostContext, local: Local, others: Neighbours) -> Parts:
     )  # fmt: skip
 
 
-def services(context: HostContext, assignments: Assignments, local: Local, parts: Parts) -> ServiceFactory:
+def services(
+    context: HostContext, assignments: Assignments, local: Local, parts: Parts, home: DatabaseHome
+) -> ServiceFactory:
     """How each role is performed on this host."""
     clock: Clock = context.clock
 
@@ -220,8 +223,8 @@ def services(context: HostContext, assignments: Assignments, local: Local, parts
             case "vectors", "qdrant-edge":
                 standby = Reconciler(parts.library, local.vectors)
                 return Beside(vectors.service(context, one, model), lambda: _as_standby(assignments, standby))
-            case "db", "sqlite":
-                return db.service(local.database, clock)
+            case "db", "sqlite" | "postgresql":
+                return home.service(one.engine, context.log_dir)
             case "cache", "memory":
                 return cache.service(clock)
             case "objects", "folder":
@@ -280,7 +283,17 @@ async def while_part(
 
 # engines that ``services`` knows: a profile lists no other, so that the plan asks for nothing else
 PERFORMED = frozenset(
-    {"llama.cpp", "onnx", "sentence-transformers", "qdrant-edge", "sqlite", "memory", "folder", "assistant"}
+    {
+        "llama.cpp",
+        "onnx",
+        "sentence-transformers",
+        "qdrant-edge",
+        "sqlite",
+        "postgresql",
+        "memory",
+        "folder",
+        "assistant",
+    }
 )
 
 

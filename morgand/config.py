@@ -61,9 +61,9 @@ class ClusterConfig:
     seeds: tuple[str, ...] = _key((), "Addresses of hosts to join through when multicast does not reach them.")
     port: int = _key(
         7471,
-        "First of four ports other hosts reach this one by: API of hosts, gossip, etcd's clients, etcd's peers.",
+        "First of six ports for other hosts: their API, gossip, etcd's clients, etcd's peers, PostgreSQL, Patroni.",
         low=1,
-        high=65_532,
+        high=65_530,
     )
 
 

@@ -20,14 +20,17 @@ from morgand import log as logs
 from morgand.api.backend import Backend
 from morgand.api.service import Service
 from morgand.assembly import PERFORMED, Assignments, Neighbours, build, build_local, context_for, services
+from morgand.assistant.delivery import Delivery
 from morgand.clock import Clock, SystemClock
 from morgand.cluster import codec, election, keys, membership
+from morgand.cluster.etcd import Endpoint
 from morgand.cluster.local import LocalStore
 from morgand.cluster.mirror import Mirror
 from morgand.cluster.store import Item, Put, Unchanged
 from morgand.cluster.switch import SwitchStore
 from morgand.cluster.voters import Candidate
 from morgand.config import Config
+from morgand.database_home import DatabaseHome
 from morgand.datadir import DataDir
 from morgand.directory import ClusterDirectory
 from morgand.errors import ConfigError, Fenced, MorganError, StorageFull, StoreConflict, Unavailable
@@ -41,8 +44,11 @@ from morgand.keystore import StoredKeys
 from morgand.leader import Leader
 from morgand.members import Members
 from morgand.observer import EngineLogs, Observer
+from morgand.overview import outbox_warnings
 from morgand.peers.client import PeerClient
 from morgand.planner import Inputs, read_snapshot, wanted_downloads
+from morgand.primary import patroni_in
+from morgand.replay import Replay, patience_s
 from morgand.reporter import Reporter
 from morgand.roles.catalog import BY_NAME, SPECS
 from morgand.roles.downloads import Fetcher
@@ -52,6 +58,7 @@ from morgand.security.keys import Keys
 from morgand.settings import Settings
 from morgand.sites import Sites
 from morgand.state import Assignment, Duty, HostState, Profile, RoleState, RoleStatus
+from morgand.storage.outbox import Outbox
 
 log = logging.getLogger("morgand.daemon")
 
@@ -101,8 +108,15 @@ class Daemon:
             identity.id, self._mirror, self._statuses, leased=lambda: self._fabric.leased
         )
         others = Neighbours(self._directory, self._peers, clock)
-        self._parts = build(context, self._local, others)
-        factory = services(context, self._assignments, self._local, self._parts)
+        self._outbox = Outbox(data.root, config.host_name)
+        self._parts = build(context, self._local, others, Delivery(self._outbox, self._patience_s, clock))
+        self._replay = Replay(self._outbox, self._parts.assistant, clock)
+        self._database = DatabaseHome(
+            identity.id, data.root, self._local.database, membership=lambda: self._fabric.member,
+            voters=self._voters, profile=lambda: self._known, term=self._directory.term, store=store,
+            mirror=self._mirror, clock=clock,
+        )  # fmt: skip
+        factory = services(context, self._assignments, self._local, self._parts, self._database)
         self._runner = Runner(factory, clock, self._role_changed)
         self._reporter = Reporter(identity.id, store, self._runner.statuses, clock)
         home = Home(
@@ -130,6 +144,7 @@ class Daemon:
         self._known = await self._profile()
         if self._fabric.alone:
             await self._mirror.load()
+        await self._outbox.open()
         sites = Sites()
         try:
             await sites.start(self._service(), self._data.socket, self._config.listen)
@@ -162,6 +177,8 @@ class Daemon:
                 group.create_task(self._keep_record(), name="record"),
                 group.create_task(self._keep_profile(), name="profile"),
                 group.create_task(self._fetch_models(), name="downloads"),
+                group.create_task(self._replay.run(), name="outbox"),
+                group.create_task(self._database.run(), name="move"),
                 group.create_task(power_events().run(partial(self._heed, group)), name="goodbyes"),
             ]  # fmt: skip
             log.info("running", extra={"host_id": self._identity.id})
@@ -190,8 +207,19 @@ class Daemon:
     def _statuses(self) -> list[RoleStatus]:
         return self._runner.statuses()
 
+    def _voters(self) -> Sequence[Endpoint]:
+        return self._fabric.voters()
+
     def _peers(self) -> PeerClient | None:
         return self._fabric.client()
+
+    def _patience_s(self) -> float:
+        return patience_s(self._directory.state_of("db"), self._mirror.lost_s)
+
+    def _notes(self) -> list[str]:
+        box, refused = self._outbox, [one.reason or "" for one in self._outbox.refused()]
+        kept = outbox_warnings(box.host, box.undelivered, refused, box.damaged)
+        return self._fetcher.notes() + kept
 
     # --- the host's part of the cluster ----------------------------------------------------------
 
@@ -229,7 +257,12 @@ class Daemon:
         """Hosts that could vote, as they are known here."""
         snapshot = read_snapshot(self._mirror.list("/"), self._mirror.revision, self._inputs())
         ports = {host: record.peer.rpartition(":")[2] for host, record in self._directory.hosts().items()}
-        return [Candidate(host, int(ports[host.id])) for host in snapshot.hosts if ports.get(host.id)]
+        primary = patroni_in(self._mirror).leader
+        return [
+            Candidate(host, int(ports[host.id]), primary=host.id == primary)
+            for host in snapshot.hosts
+            if ports.get(host.id)
+        ]
 
     def _inputs(self) -> Inputs:
         return Inputs(SPECS, self._models, self._settings.current().preferences(), self._clock.now())
@@ -348,7 +381,7 @@ class Daemon:
         observer = Observer(
             mirror=self._mirror, inputs=self._inputs, runner=self._runner, library=self._parts.library,
             config=self._settings.current, cluster_id=lambda: self._fabric.cluster_id, directory=self._directory,
-            members=self._fabric.members, notes=self._fetcher.notes,
+            members=self._fabric.members, notes=self._notes,
         )  # fmt: skip
         members = Members(
             store=self._store, mirror=self._mirror, observer=observer, me=self._identity.id, invite=self._fabric.invite,
@@ -359,7 +392,7 @@ class Daemon:
             library=self._parts.library, chat=self._parts.chat, embedder=self._parts.embedder,
             reranker=self._parts.reranker, cluster=observer, members=members, settings=self._settings,
             keys=Keys(StoredKeys(self._store, self._mirror), self._clock), logs=EngineLogs(self._data.logs),
-            spool=self._data.root / "spool",
+            spool=self._data.root / "spool", outbox=self._outbox,
         )  # fmt: skip
         return Service(backend, lambda: self._settings.current().limits, self._clock)
 

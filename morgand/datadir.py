@@ -1,7 +1,8 @@
 """The data directory: its layout, and the lock that keeps a second daemon out of it.
 
 ``morgand.sock`` the local API, ``host.json`` identity, ``cluster/`` the store, ``db/`` SQLite, ``objects/``,
-``vectors/``, ``models/``, ``spool/`` uploads on their way, ``logs/``, ``run/`` sockets of engines.
+``vectors/``, ``models/``, ``outbox/`` messages that wait for the database, ``spool/`` uploads on their way, ``logs/``,
+``run/`` sockets of engines.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Self
 from morgand.errors import ConfigError, Conflict, StorageFull
 
 MAX_SOCKET_PATH = 100  # sun_path holds 108 bytes on Linux, 104 on macOS
-FOLDERS = ("cluster", "db", "objects", "vectors", "models", "spool", "logs", "run")
+FOLDERS = ("cluster", "db", "objects", "vectors", "models", "outbox", "spool", "logs", "run")
 
 
 class DataDir:

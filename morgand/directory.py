@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from morgand.cluster import codec, keys
 from morgand.cluster.mirror import Mirror
-from morgand.peers.route import Holder
+from morgand.peers.route import FIRST_PARTS, Holder
 from morgand.roles.catalog import BY_NAME
 from morgand.state import Assignment, HostState, RoleState, RoleStatus
 
@@ -57,6 +57,13 @@ class ClusterDirectory:
         """This host's own assignment of a role."""
         self._read()
         return next((one for one in self._assignments.get(role, ()) if one.host == self._me), None)
+
+    def state_of(self, role: str) -> HostState | None:
+        """How the host of a role's first part stands; None while nobody has it."""
+        self._read()
+        host = next((one.host for one in self._assignments.get(role, ()) if one.part in FIRST_PARTS), None)
+        found = self._hosts.get(host) if host is not None else None
+        return found.state if found is not None else None
 
     def term(self, role: str) -> int | None:
         """See ``peers.route.Acting``. What is stored on this host alone nobody else can act for."""

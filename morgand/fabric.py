@@ -7,17 +7,19 @@ the assistant goes on. A host that has joined finds its credentials in ``DATA_DI
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from morgand.api.schema import InvitationReply
 from morgand.clock import Clock
 from morgand.cluster import membership
+from morgand.cluster.etcd import Endpoint
 from morgand.cluster.mirror import Mirror
 from morgand.cluster.switch import SwitchStore
 from morgand.directory import ClusterDirectory
 from morgand.errors import Conflict
 from morgand.fingerprint.host_id import HostIdentity
+from morgand.heartbeat import fenced_hosts
 from morgand.home import Home
 from morgand.leader import Duty
 from morgand.peers.client import PeerClient
@@ -56,6 +58,16 @@ class Fabric:
         """Address and port of this host's API for hosts; empty while it is alone."""
         found = self._membership
         return f"{found.address}:{found.port}" if found else ""
+
+    @property
+    def member(self) -> membership.Membership | None:
+        """None while this host is alone."""
+        return self._links.membership if self._links else self._membership
+
+    def voters(self) -> Sequence[Endpoint]:
+        """Where etcd's members are, but for those on hosts that are given up."""
+        fenced = fenced_hosts(self._directory.hosts())
+        return [one for one in self._links.voters() if one.host_id not in fenced] if self._links else []
 
     def client(self) -> PeerClient | None:
         return self._links.peers if self._links else None

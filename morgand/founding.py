@@ -30,7 +30,7 @@ from morgand.state import Profile
 log = logging.getLogger("morgand.founding")
 
 KEY_BYTES = 32
-PORTS = 4  # API of hosts, gossip, etcd's clients, etcd's peers
+PORTS = 6  # API of hosts, gossip, etcd's clients, etcd's peers, PostgreSQL, Patroni
 PACKAGES = {"etcd": "etcd-server", "serf": "serf"}
 
 
@@ -87,7 +87,7 @@ def _check(profile: Profile) -> None:
 
 
 def _check_ports(address: str, first: int) -> None:
-    """All four ports are free now: better to say so before anything is made."""
+    """All its ports are free now: better to say so before anything is made."""
     for port in range(first, first + PORTS):
         with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -19,13 +19,13 @@ def main() -> None:
     parent = os.getppid()
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent or _hung_up(0):  # it died before the signal was asked for
+        if os.getppid() != parent or hung_up(0):  # it died before the signal was asked for
             sys.exit(1)
     os.umask(0o077)
     os.execvp(sys.argv[1], sys.argv[1:])  # noqa: S606 - the daemon's own choice of program, no shell
 
 
-def _hung_up(descriptor: int) -> bool:
+def hung_up(descriptor: int) -> bool:
     """Whether the other end of the pipe is closed: the daemon holds that of standard input as long as it lives."""
     poll = select.poll()
     poll.register(descriptor, 0)

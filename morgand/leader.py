@@ -5,22 +5,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol
 
 from morgand.clock import Clock
 from morgand.cluster import codec, election, fencing, hosts, keys
 from morgand.cluster.election import Leadership
 from morgand.cluster.mirror import Mirror
-from morgand.cluster.store import ClusterStore, Item, Put, Unchanged
+from morgand.cluster.store import NOTHING, ClusterStore, Item, Passed, Put, Unchanged
 from morgand.errors import Fenced, StorageFull, StoreConflict, Unavailable
 from morgand.planner import Inputs, Planner
+from morgand.primary import holders_in, patroni_in
+from morgand.roles.db.succession import takeover
 from morgand.state import Assignment, HostState, Sight
 
 log = logging.getLogger("morgand.leader")
 
 PAUSE_S = 0.5
 LOOK_EVERY_S = 0.5  # at the hosts, when nothing is heard of them
+RETRY_S = 0.05
 Duty = Callable[[Leadership], Coroutine[Any, Any, None]]
 
 
@@ -69,6 +72,7 @@ class Leader:
                 await self._clock.sleep(PAUSE_S)
 
     async def _lead(self, held: Leadership) -> None:
+        await self._look(held)  # who is dead already, perhaps the last leader, is given up before anything is planned
         async with asyncio.TaskGroup() as group:
             group.create_task(Planner(self._store, held, self._inputs, self._clock).run(), name="planner")
             group.create_task(self._keep_hosts(held), name="hosts")
@@ -97,13 +101,20 @@ class Leader:
         """Write down which hosts are there."""
         while True:
             changed = self._sights.next()
-            try:
-                await self._judge(held)
-            except (StoreConflict, StorageFull, Unavailable) as err:
-                log.debug("host states not written", extra={"reason": err.message})
+            pause_s = LOOK_EVERY_S if await self._look(held) else RETRY_S
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_EVERY_S):
+                async with asyncio.timeout(pause_s):
                     await changed.wait()
+
+    async def _look(self, held: Leadership) -> bool:
+        """Judge the hosts once; False when something else changed meanwhile, and it has to be done again."""
+        try:
+            await self._judge(held)
+        except StoreConflict:
+            return False
+        except (StorageFull, Unavailable) as err:
+            log.debug("host states not written", extra={"reason": err.message})
+        return True
 
     async def _judge(self, held: Leadership) -> None:
         items = {item.key: item for item in self._mirror.list(keys.HOSTS)}
@@ -114,12 +125,28 @@ class Leader:
             item = items[keys.host(record.id)]
             if record.state is HostState.FENCED:
                 lease = leases.get(keys.lease(record.id), 0)
-                revision = await fencing.fence(self._store, held, item, record, self._taken(record.id), lease=lease)
+                passed = self._passed(record.id, records)
+                revision = await fencing.fence(
+                    self._store, held, item, record, self._taken(record.id), lease=lease, passed=passed
+                )
             else:
                 compares = [held.fence(), Unchanged(item.key, item.mod_revision)]
                 revision = await self._store.txn(compares, [Put(item.key, codec.encode(record))])
             await self._mirror.until(revision)
             log.warning("host changed", extra={"host": record.name, "state": record.state.value, "epoch": held.epoch})
+
+    def _passed(self, host: str, records: Sequence[codec.HostRecord]) -> Passed:
+        """The database goes on where all is that it acknowledged."""
+        alive = frozenset(
+            one.id
+            for one in records
+            if one.state in (HostState.ALIVE, HostState.SUSPECT) and one.id != host and self._lives(one.id)
+        )
+        return takeover(patroni_in(self._mirror), holders_in(self._mirror), host, alive) or NOTHING
+
+    def _lives(self, host: str) -> bool:
+        sight = self._sights.sight(host)
+        return host == self._me or (sight is not None and not sight.dead)
 
     def _taken(self, host: str) -> list[str]:
         """The assignments that a host loses when it is fenced; what it stores stays where it is."""
@@ -127,7 +154,7 @@ class Leader:
         found = []
         for item in self._mirror.list(keys.ASSIGNMENTS):
             one = codec.decode(Assignment, item.value, key=item.key)
-            if one.host == host and not (one.role in specs and specs[one.role].binds(one.engine)):
+            if one.host == host and not (one.role in specs and specs[one.role].keeps(one.engine, one.part)):
                 found.append(item.key)
         return found
 

@@ -24,18 +24,21 @@ from morgand.api.schema import InvitationReply
 from morgand.clock import Clock
 from morgand.cluster import codec, keys, membership, roster
 from morgand.cluster.bootstrap import EtcdProcess, VoterPlace
+from morgand.cluster.copy import Copy
 from morgand.cluster.etcd import Endpoint, EtcdClient
 from morgand.cluster.etcd_store import EtcdStore
 from morgand.cluster.membership import Membership
 from morgand.cluster.mirror import Mirror
 from morgand.cluster.seat import OwnSeat
 from morgand.cluster.store import ClusterStore
+from morgand.cluster.storefile import StoreFile
 from morgand.cluster.switch import SwitchStore, set_aside
 from morgand.cluster.voter_keeper import VoterKeeper
 from morgand.cluster.voters import VoterRecord, VoterState
 from morgand.detector.client import Heartbeats
 from morgand.directory import ClusterDirectory
 from morgand.errors import Conflict, StorageFull, Unavailable
+from morgand.expulsion import Expulsion
 from morgand.founding import gossip_key
 from morgand.gossip import membership as gossip
 from morgand.gossip import tags
@@ -45,10 +48,11 @@ from morgand.heartbeat import Pulse, ensure_key, fenced_hosts, new_key
 from morgand.home import Home
 from morgand.leader import Duty
 from morgand.peers.client import PeerClient
+from morgand.primary import PrimaryKeeper, ensure_secrets
 from morgand.renewal import Renewal
 from morgand.security import ca, tokens, trust
 from morgand.security.ca import Authority
-from morgand.state import Member, RoleState
+from morgand.state import HostState, Member, RoleState
 from morgand.supervisor import Child, ChildSpec
 
 log = logging.getLogger("morgand.links")
@@ -76,7 +80,7 @@ class Links:
         self._server = trust.server_context(home.folder, require_cert=False)
         self._contexts = [client, self._server]
         self.peers = PeerClient(client, directory.address_of, clock)
-        self._etcd = EtcdClient(self._voters, client, name=me.host)
+        self._etcd = EtcdClient(self.voters, client, name=me.host)
         self._seat = OwnSeat(store, self._etcd, etcd_process(me, home, clock), clock, _say("etcd"))
         place = Place(me.host, me.address, me.port + GOSSIP_PORT, home.folder)
         self._gossip = gossip.Membership(place, keeper(home, clock), self._seeds, clock)
@@ -101,6 +105,8 @@ class Links:
                 group.create_task(self._remember(), name="remember")
                 group.create_task(self._heed_revocations(), name="revocations")
                 group.create_task(self._renewal().run(), name="renewal")
+                group.create_task(Expulsion(self.folder, self._doubtful, self._clock).run(), name="expulsion")
+                group.create_task(Copy(self._mirror, self.folder, self._clock).run(), name="copy")
         except OSError as err:
             raise Conflict(
                 f"{me.address}:{me.port} cannot be used: {err.strerror}.", remedy="Set cluster.port to another one."
@@ -119,7 +125,11 @@ class Links:
     def duties(self) -> tuple[Duty, ...]:
         """What the leader does besides planning."""
         keeping = VoterKeeper(self._store, self._etcd, self._clock, self._home.candidates)
-        return (keeping.run, lambda held: ensure_key(self._store, held))
+        primary = PrimaryKeeper(self._store, self._mirror, self._clock)
+        return (
+            keeping.run, primary.run, lambda held: ensure_key(self._store, held),
+            lambda held: ensure_secrets(self._store, held),
+        )  # fmt: skip
 
     async def invite(self) -> InvitationReply:
         """Raises Unavailable while there is no quorum."""
@@ -163,7 +173,7 @@ class Links:
     async def _connect(self) -> None:
         """Go over to the shared store: the founder with what it has, a joiner with nothing."""
         target: ClusterStore = EtcdStore(self._etcd)
-        founder = await asyncio.to_thread((self.folder / "store").exists)
+        founder = await asyncio.to_thread(StoreFile(self.folder).exists)
         while True:
             try:
                 await (self._store.move(target) if founder else self._store.adopt(target))
@@ -175,6 +185,15 @@ class Links:
             await asyncio.to_thread(set_aside, self.folder)
         self.connected.set()
         log.info("connected", extra={"cluster": self.membership.cluster, "founder": founder})
+
+    def _doubtful(self) -> list[str]:
+        """APIs of hosts that are not known to be well; everybody's while nothing is known."""
+        if self._mirror.current and self.connected.is_set():
+            known = self._directory.hosts().values()
+            found = [one.peer for one in known if one.state is not HostState.ALIVE and one.peer]
+        else:
+            found = list(self.membership.peers)
+        return [one for one in found if one != self._address]
 
     async def _pulse(self) -> None:
         await self.connected.wait()
@@ -191,7 +210,7 @@ class Links:
             dropped = fenced
             await changed.wait()
 
-    def _voters(self) -> list[Endpoint]:
+    def voters(self) -> list[Endpoint]:
         """Where etcd is: as the store says, or as it said last."""
         records = [codec.decode(VoterRecord, item.value, key=item.key) for item in self._mirror.list(keys.VOTERS)]
         found = [Endpoint(one.client_url, one.host) for one in records if one.state is VoterState.VOTER]
@@ -242,7 +261,7 @@ class Links:
         while True:
             changed = self._mirror.next()
             peers = tuple(sorted(one.peer for one in self._directory.hosts().values() if one.peer))
-            urls = tuple(sorted(one.url for one in self._voters()))
+            urls = tuple(sorted(one.url for one in self.voters()))
             if peers and (peers, urls) != (self.membership.peers, self.membership.etcd):
                 self.membership = replace(self.membership, peers=peers, etcd=urls)
                 await asyncio.to_thread(
@@ -307,6 +326,9 @@ class Sponsor:
 
     async def authority(self) -> Authority:
         return await self._links.authority()
+
+    async def revoked(self) -> bytes:
+        return await asyncio.to_thread(trust.read, self._links.folder / trust.CRL)
 
     def gossip_keys(self) -> Sequence[str]:
         keys_found: list[str] = json.loads((self._links.folder / membership.KEYRING).read_text())

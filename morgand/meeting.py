@@ -122,6 +122,10 @@ class Meeting:
         reply = await self._ask("POST", target, wire.CERTIFICATE_PATH, wire.CertificateReply, tls=tls, body=request)
         return reply.certificate.encode("ascii")
 
+    async def revocations(self, target: Target, ca_pem: bytes) -> bytes:
+        """The list of revoked certificates as a member has it, PEM. Raises MorganError."""
+        return (await self._fetch("GET", target, wire.REVOKED_PATH, tls=trust.joiner_context(ca_pem)))[0]
+
     async def still_member(self, target: Target, folder: Path) -> bool:
         """Whether the member, which answers strangers, answers this host with the certificate it has, too."""
         try:

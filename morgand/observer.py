@@ -29,6 +29,7 @@ from morgand.directory import ClusterDirectory
 from morgand.errors import MorganError, NotFound
 from morgand.planner import Inputs, preview, read_snapshot
 from morgand.ports import Library
+from morgand.primary import patroni_in
 from morgand.runner import Runner
 from morgand.scheduler.explain import explain
 from morgand.state import Host, Member, RoleState, Snapshot, Usage
@@ -68,7 +69,9 @@ class Observer:
         warnings = overview.warnings(snapshot.hosts, voters, roles, documents.get("failed", 0)) + self._notes()
         if not self._mirror.current:
             warnings.insert(
-                0, "There is no quorum: nothing can be decided. This is what was last known, and whom gossip sees."
+                0,
+                "There is no quorum: nothing can be decided. This is what was last known, and whom gossip sees. Switch "
+                "the voters on; where most of them are lost for good, `morgand recover` goes on without them.",
             )
         return StatusReply(
             version=__version__,
@@ -81,7 +84,7 @@ class Observer:
             ),
             hosts=self._hosts(snapshot),
             roles=roles,
-            database=overview.database_view(snapshot.assignments),
+            database=overview.database_view(snapshot.assignments, patroni_in(self._mirror)),
             documents=documents,
             warnings=warnings,
         )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -18,9 +19,12 @@ from morgand.api.schema import (
     QuorumView,
     RefusalView,
     RoleView,
+    StandbyView,
     UsageView,
     VoterView,
 )
+from morgand.roles.db.patroni import standings
+from morgand.roles.db.succession import Patroni
 from morgand.scheduler.explain import Explanation
 from morgand.state import (
     Assignment,
@@ -111,9 +115,14 @@ def cluster_view(cluster_id: str, name: str, leader: str | None, epoch: int, vot
     return ClusterView(id=cluster_id, name=name, leader=leader, epoch=epoch, quorum=quorum)
 
 
-def database_view(assignments: tuple[Assignment, ...]) -> DatabaseView:
-    primary = next((one.host for one in assignments if one.role == "db" and one.part == "primary"), None)
-    return DatabaseView(primary=primary, standbys=[])
+def database_view(assignments: tuple[Assignment, ...], patroni: Patroni) -> DatabaseView:
+    primary = next((one for one in assignments if one.role == "db" and one.part == "primary"), None)
+    copies = [one for one in standings(patroni) if not one.primary and one.state == "streaming"]
+    return DatabaseView(
+        primary=primary.host if primary else None,
+        engine=primary.engine if primary else None,
+        standbys=[StandbyView(host=one.host, sync=one.sync, lag_bytes=one.lag_bytes) for one in copies],
+    )
 
 
 def warnings(
@@ -140,6 +149,23 @@ def warnings(
     found += [f"{role} is not placed: see `morganctl roles explain {role}`." for role in NEEDED if role not in placed]
     if failed_documents:
         found.append(f"{failed_documents} documents could not be ingested: see `morganctl documents list`.")
+    return found
+
+
+def outbox_warnings(host: str, undelivered: int, refused: Sequence[str], damaged: Sequence[Path]) -> list[str]:
+    """What a person should know of the messages kept on this host; ``refused`` are the reasons."""
+    found = []
+    if undelivered:
+        waiting = "1 message waits" if undelivered == 1 else f"{undelivered} messages wait"
+        found.append(f"{waiting} on {host} and will be sent as soon as the database can be reached.")
+    if refused:
+        messages = "1 message" if len(refused) == 1 else f"{len(refused)} messages"
+        found.append(
+            f"{messages} kept on {host} were refused by the database ({refused[-1]}): see "
+            "`morganctl conversations waiting`, then discard with `morganctl conversations discard ID`."
+        )
+    if damaged:
+        found.append(f"{len(damaged)} messages kept on {host} are damaged and cannot be sent: see {damaged[-1]}.")
     return found
 
 

@@ -19,6 +19,7 @@ from morgand.cluster.hosts import on_probation
 from morgand.cluster.store import Changes, ClusterStore, Item
 from morgand.errors import NotFound, StorageFull, StoreConflict, Unavailable
 from morgand.fingerprint.override import apply_override
+from morgand.roles.db.succession import Patroni, needed
 from morgand.scheduler.plan import plan
 from morgand.state import Assignment, Host, Model, Plan, Profile, RolePreference, RoleSpec, Snapshot
 
@@ -74,6 +75,7 @@ def read_snapshot(items: Sequence[Item], revision: int, inputs: Inputs) -> Snaps
     return Snapshot(
         revision=revision, epoch=epoch, hosts=tuple(hosts), roles=inputs.roles, assignments=assignments,
         models=inputs.models, preferences=merged(inputs.preferences, settings),
+        needed={"db": needed(Patroni({item.key: item for item in items}, revision))},
     )  # fmt: skip
 
 

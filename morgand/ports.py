@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -169,12 +170,14 @@ class History(Protocol):
     async def turn(self, turn_id: str) -> Turn | None: ...
 
     async def store_message(
-        self, turn_id: str, conversation: str | None, text: str, *, tokens: int, user: str | None
-    ) -> Turn:
+        self, turn_id: str, conversation: str | None, text: str, *, tokens: int, user: str | None,
+        created: datetime | None = None,
+    ) -> Turn:  # fmt: skip
         """Store the person's message under the turn's id; creates the conversation when it is new.
 
         ``conversation`` None: where the turn is stored already, else a new one. The same id again returns what is
-        stored. The same id with another text or conversation raises Conflict.
+        stored. The same id with another text or conversation raises Conflict. ``created``: when it was said, if it
+        waited in an outbox since.
         """
         ...
 
@@ -230,13 +233,9 @@ class Library(Protocol):
         """Documents per state."""
         ...
 
-    async def add(self, document: Document) -> tuple[Document, bool]:
-        """Store a new document row. If a live document with the same source and content exists (not failed),
-        it is returned with False; else the new row with True."""
-        ...
-
     async def add_many(self, documents: Sequence[Document]) -> list[tuple[Document, bool]]:
-        """``add`` of each in this order, in one transaction."""
+        """Store new document rows, in this order and in one transaction. If a live document with the same source and
+        content exists (not failed), it is returned with False; else the new row with True."""
         ...
 
     async def start(self, documents: Sequence[str]) -> list[Document]:
@@ -245,14 +244,10 @@ class Library(Protocol):
 
     async def set_state(self, document: str, state: DocumentState, error: str | None = None) -> None: ...
 
-    async def complete(self, document: str, extracted: Extracted, chunks: Sequence[StoredChunk]) -> list[str]:
-        """In one transaction: store the chunks (and their full-text rows), mark the document completed, and
-        soft-delete every older document of the same source. Returns the ids of those replaced."""
-        ...
-
     async def complete_many(self, completions: Sequence[Completion]) -> dict[str, list[str]]:
-        """``complete`` of each in this order, in one transaction: the ids of those replaced, by document. Documents
-        that were deleted or overtaken in the meantime are left out."""
+        """For each, in this order and in one transaction: store the chunks (and their full-text rows), mark the
+        document completed, and soft-delete every older document of the same source. Returns the ids of those
+        replaced, by document. Documents that were deleted or overtaken in the meantime are left out."""
         ...
 
     async def delete(self, document: str) -> Document: ...

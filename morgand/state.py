@@ -195,6 +195,8 @@ class EngineOption:
     name: str
     gpu: GpuUse = GpuUse.NEVER
     bound: bool = False  # what it stores is on its host alone: the role stays there, even while the host is away
+    elects: bool = False  # it decides itself which host has the first part: the plan follows it, and never moves that
+    hosts: int = 1  # it is of use only where so many hosts can run it
 
 
 class Rank(StrEnum):
@@ -231,7 +233,7 @@ class Part:
     high: int = 1
     required: bool = True
     apart: tuple[Apart, ...] = ()
-    engines: tuple[str, ...] = ()  # only with these engines, and the same as the first part's; any when empty
+    engines: tuple[str, ...] = ()  # only with these, and not with a lesser one than the first part's; any when empty
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +259,16 @@ class RoleSpec:
     def binds(self, engine: str) -> bool:
         """Whether the role cannot leave the host that performs it with this engine: what it stores is there."""
         return any(one.name == engine and one.bound for one in self.engines)
+
+    def keeps(self, engine: str, part: str) -> bool:
+        """Whether no plan moves this part from the host that has it."""
+        option = next((one for one in self.engines if one.name == engine), None)
+        return option is not None and (option.bound or (option.elects and part == self.parts[0].name))
+
+    def prefers(self, engine: str, other: str) -> bool:
+        """Whether an engine is to take another's place where both can be had."""
+        names = [one.name for one in self.engines]
+        return engine in names and other in names and names.index(engine) < names.index(other)
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,6 +322,7 @@ class Snapshot:
     assignments: tuple[Assignment, ...] = ()
     models: tuple[Model, ...] = ()
     preferences: Mapping[str, RolePreference] = field(default_factory=dict)
+    needed: Mapping[str, frozenset[str]] = field(default_factory=dict)  # role -> hosts its engine counts on
 
 
 @dataclass(frozen=True, slots=True)

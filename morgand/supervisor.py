@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from morgand.account import Account, identity, inherited
 from morgand.clock import Clock
-from morgand.errors import EngineError
+from morgand.errors import EngineError, MorganError
 from morgand.state import RoleState
 
 log = logging.getLogger("morgand.supervisor")
@@ -38,7 +39,11 @@ LOG_FILES = 3
 
 @dataclass(frozen=True, slots=True)
 class ChildSpec:
-    """A program to keep running. ``options`` go to its stdin as one JSON line."""
+    """A program to keep running. ``options`` go to its stdin as one JSON line.
+
+    ``apart``: of the daemon's environment it gets the least. ``account``: it runs as another one, in the system's root
+    folder.
+    """
 
     name: str
     argv: tuple[str, ...]
@@ -46,6 +51,9 @@ class ChildSpec:
     log_file: Path
     env: Mapping[str, str] = field(default_factory=dict)
     start_deadline_s: float = 120.0
+    stop_grace_s: float = STOP_GRACE_S
+    apart: bool = False
+    account: Account | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +73,16 @@ def restart_delay(ends: Sequence[float], now: float) -> Restart:
 
 
 class Child:
-    """One supervised process. ``probe`` says whether it is loaded and answers."""
+    """One supervised process. ``probe`` says whether it is loaded and answers; ``prepare`` comes before every start,
+    and a MorganError it raises is why there is none."""
 
-    def __init__(self, spec: ChildSpec, probe: Callable[[], Awaitable[bool]], clock: Clock) -> None:
+    def __init__(
+        self, spec: ChildSpec, probe: Callable[[], Awaitable[bool]], clock: Clock,
+        prepare: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:  # fmt: skip
         self._spec = spec
         self._probe = probe
+        self._prepare = prepare
         self._clock = clock
         self._ends: list[float] = []
 
@@ -90,10 +103,15 @@ class Child:
     async def _live_once(self, report: Report) -> str:
         """Start the child, watch it to its end, and say in words why it ended."""
         try:
+            if self._prepare is not None:
+                await self._prepare()
             process = await self._start()
+        except MorganError as err:
+            return str(err)
         except OSError as err:
             return f"{self._spec.name} could not be started: {err.strerror or err}."
         output = _Output(self._spec.log_file)
+        silent = False
         async with asyncio.TaskGroup() as group:
             copying = group.create_task(output.copy(process))
             watching = group.create_task(self._watch(report))
@@ -103,7 +121,8 @@ class Child:
                 silent = watching.done() and not ending.done()
             finally:
                 watching.cancel()
-                await asyncio.shield(_end(process))
+                grace_s = min(self._spec.stop_grace_s, STOP_GRACE_S) if silent else self._spec.stop_grace_s
+                await asyncio.shield(_end(process, grace_s))
                 await asyncio.wait((copying,), timeout=1.0)  # its last words may still be in the pipe
                 copying.cancel()
         if silent:
@@ -118,9 +137,11 @@ class Child:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
-            env={**os.environ, **self._spec.env},
+            env={**(inherited() if self._spec.apart else os.environ), **self._spec.env},
+            cwd="/" if self._spec.account else None,
             start_new_session=True,  # a Ctrl-C on the daemon's terminal is the daemon's to handle
             limit=64 * 1024,
+            **identity(self._spec.account),
         )
         if process.stdin is None:
             raise EngineError(f"{self._spec.name} has no stdin.")
@@ -169,13 +190,13 @@ class _Output:
             self._handler.emit(logging.LogRecord("engine", logging.INFO, "", 0, line, (), None))
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
+async def _end(process: asyncio.subprocess.Process, grace_s: float) -> None:
     """SIGTERM, a grace period, SIGKILL to the whole session; returns when the process is gone."""
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
         try:
-            await asyncio.wait_for(process.wait(), STOP_GRACE_S)
+            await asyncio.wait_for(process.wait(), grace_s)
         except TimeoutError:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)

@@ -13,8 +13,8 @@ from morganctl.app import App, Command
 from morganctl.arguments import valid_text
 from morganctl.commands.conversations import find
 from morganctl.errors import UsageFault
-from morganctl.present import show_reply, streamed
-from morgand.api.schema import TurnReply, TurnRequest
+from morganctl.present import say, show_reply
+from morgand.api.schema import QueuedReply, TurnReply, TurnRequest
 
 if TYPE_CHECKING:
     from morganctl.client import Client
@@ -43,6 +43,9 @@ def chat(
 
     Without --message this is interactive and goes on with the latest conversation, unless --new or --conversation
     says otherwise. A single --message begins a new conversation unless --conversation names one.
+
+    While the database cannot be reached a message is kept on the host and sent later; the answer is then in the
+    conversation, and the interactive chat shows it after the next Enter.
     """
     if new and conversation is not None:
         raise UsageFault("--new and --conversation exclude each other.", remedy="Name one of them.")
@@ -59,12 +62,12 @@ def chat(
 
 
 def _one_turn(app: App, text: str, conversation: str | None, user: str | None, *, documents: bool) -> None:
-    async def turn(client: Client) -> TurnReply:
+    async def turn(client: Client) -> TurnReply | QueuedReply:
         meant = None if conversation is None else uuid.UUID(await find(client, conversation))
         request = TurnRequest(
             id=uuid.uuid4(), text=text, conversation=meant, stream=True, documents=documents, user=user
         )
-        return await streamed(client, "/v1/turns", request, Answer(TurnReply), app.out)
+        return await say(client, request, Answer(TurnReply), app.out)
 
     reply = app.call(turn)
     show_reply(app.out, reply)
@@ -81,11 +84,10 @@ async def _interactive(
     if conversation is not None:
         meant: uuid.UUID | None = uuid.UUID(await find(client, conversation))
     else:
-        latest = await latest_conversation(
-            client, user
-        )  # asked even for a new one: it tells whether the daemon is there
+        # asked even for a new one: it tells whether the daemon is there
+        latest = await latest_conversation(client, app.out, user)
         meant = None if new else latest
     talk = Talk(client, app.out, Settings(meant, user, documents), reader())
     if meant is not None:
-        await talk.show_history(SHOWN_MESSAGES)
+        await talk.recall(SHOWN_MESSAGES)
     await talk.run()

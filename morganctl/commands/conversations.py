@@ -12,10 +12,12 @@ from morganctl import pages
 from morganctl.app import App, Group
 from morganctl.errors import CliError
 from morganctl.output import clean, one_line, short
-from morgand.api.schema import ConversationsReply, ConversationView, Deleted, MessagesReply
+from morgand.api.schema import ConversationsReply, ConversationView, Deleted, MessagesReply, OutboxReply
 
 if TYPE_CHECKING:
     from morganctl.client import Client
+
+OUTBOX_PAGE = 1000
 
 
 @click.group(
@@ -128,6 +130,48 @@ def export_conversation(app: App, conversation: str, form: str, output: Path | N
         app.out.note(f"Wrote {len(reply.messages)} messages to {output}.")
 
 
+@conversations.command(
+    "waiting", examples=("morganctl conversations waiting", "morganctl conversations waiting --json")
+)
+@click.pass_obj
+def list_waiting(app: App) -> None:
+    """List the messages kept on this host: those that wait for the database, and those it refused for good."""
+    reply = app.call(_outbox)
+    if app.out.json:
+        app.out.document(reply)
+        return
+    if not reply.messages:
+        app.out.say(f"No message waits on {one_line(reply.host)}.")
+        return
+    rows = [
+        (short(item.id) if app.out.terminal else item.id, f"{item.created:%Y-%m-%d %H:%M}", item.state, item.reason,
+         item.text)
+        for item in reply.messages
+    ]  # fmt: skip
+    app.out.table(("id", "sent", "state", "reason", "text"), rows)
+
+
+@conversations.command("discard", examples=("morganctl conversations discard 7f3a --yes",))
+@click.argument("message")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def discard_message(app: App, message: str, *, yes: bool) -> None:
+    """Discard a kept message that was refused, by its id or the beginning of it."""
+    kept = [one for one in app.call(_outbox).messages if one.id.startswith(message.lower())]
+    if len(kept) != 1:
+        raise CliError(
+            f"'{message}' means {len(kept) or 'no'} kept messages.",
+            code="ambiguous" if kept else "not_found",
+            remedy="See `morganctl conversations waiting`.",
+        )
+    app.confirm(f"Discard the message '{one_line(kept[0].text)}'?", yes=yes)
+    deleted = app.call(lambda client: client.ask("DELETE", f"/v1/outbox/{kept[0].id}", Deleted))
+    if app.out.json:
+        app.out.document(deleted)
+    else:
+        app.out.say("Discarded.")
+
+
 def markdown(reply: MessagesReply) -> str:
     """A conversation to read or to keep."""
     parts = [f"# Conversation {reply.conversation}"]
@@ -144,6 +188,18 @@ def markdown(reply: MessagesReply) -> str:
 async def find(client: Client, wanted: str) -> str:
     """The id of the conversation that ``wanted`` means."""
     return await pages.resolve(wanted, "conversation", pages.conversations(client))
+
+
+async def _outbox(client: Client) -> OutboxReply:
+    """Everything that is kept, a page at a time."""
+    reply = await client.get("/v1/outbox", OutboxReply, {"limit": OUTBOX_PAGE, "offset": 0})
+    offset = OUTBOX_PAGE
+    while True:
+        page = await client.get("/v1/outbox", OutboxReply, {"limit": OUTBOX_PAGE, "offset": offset})
+        if not page.messages:
+            return reply
+        reply.messages += page.messages
+        offset += OUTBOX_PAGE
 
 
 async def _messages(client: Client, wanted: str) -> MessagesReply:

@@ -27,6 +27,7 @@ from morgand.errors import MorganError
 from morgand.ports import Chat, ChatMessage, ChatOptions, Embedder, History, Library, Reranker, Upload
 from morgand.security.keys import Keys
 from morgand.state import Document, Passage
+from morgand.storage.outbox import Entry, KeptMessage
 
 
 class Retrieved(Protocol):
@@ -51,6 +52,31 @@ class Assistant(Protocol):
     def chat_completion(
         self, messages: Sequence[ChatMessage], options: ChatOptions, *, documents: bool
     ) -> AsyncIterator[QueryEvent]: ...
+
+
+class Outbox(Protocol):
+    """The messages that this host keeps while the database cannot be reached."""
+
+    @property
+    def host(self) -> str:
+        """Its name."""
+        ...
+
+    def find(self, turn: str) -> Entry | None:
+        """A message that waits, and is not stored yet."""
+        ...
+
+    def all(self) -> list[Entry]:
+        """Those that wait and those that were refused, oldest first."""
+        ...
+
+    async def read(self, entry: Entry) -> KeptMessage:
+        """Raises Damaged."""
+        ...
+
+    async def discard(self, turn: str) -> None:
+        """Remove a message that was refused. Raises NotFound, Conflict while it waits."""
+        ...
 
 
 class Ingestor(Protocol):
@@ -131,3 +157,4 @@ class Backend:
     keys: Keys
     logs: Logs
     spool: Path
+    outbox: Outbox

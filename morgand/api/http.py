@@ -20,6 +20,7 @@ from morgand.api import openai, openapi, schema
 from morgand.api.admin import Admin
 from morgand.api.documents import Documents
 from morgand.api.health import Health
+from morgand.api.outbox import OutboxRoutes
 from morgand.api.routes import Route, json
 from morgand.api.search import Search
 from morgand.api.service import Service
@@ -59,7 +60,14 @@ def all_routes(service: Service) -> list[Route]:
         """The description is made once."""
         return web.Response(body=description, content_type="application/json")
 
-    parts = (Turns(service), Documents(service), Search(service), Admin(service), Health(service))
+    parts = (
+        Turns(service),
+        OutboxRoutes(service),
+        Documents(service),
+        Search(service),
+        Admin(service),
+        Health(service),
+    )
     routes = [route for part in parts for route in part.routes()]
     routes += openai.OpenAI(service).routes()
     routes.append(Route("GET", openapi.PATH, describe, "This description", "health", open=True))

@@ -52,6 +52,10 @@ class Sponsor(Protocol):
 
     async def authority(self) -> Authority: ...
 
+    async def revoked(self) -> bytes:
+        """The authority's list of revoked certificates, PEM."""
+        ...
+
     def gossip_keys(self) -> Sequence[str]: ...
 
     def peers(self) -> Sequence[str]: ...
@@ -71,6 +75,7 @@ class Join:
     def routes(self) -> list[web.RouteDef]:
         return [
             web.get(wire.CA_PATH, self._open(self._ca)),
+            web.get(wire.REVOKED_PATH, self._open(self._revoked)),
             web.post(wire.JOIN_PATH, self._open(self._join)),
             web.post(wire.CODE_PATH, self._open(self._offer)),
             web.put(wire.CODE_PATH, self._open(self._answer)),
@@ -79,6 +84,10 @@ class Join:
 
     async def _ca(self, _: web.Request) -> web.Response:
         return web.Response(body=self._sponsor.ca_pem, content_type="application/x-pem-file")
+
+    async def _revoked(self, _: web.Request) -> web.Response:
+        """For a host that was removed while it was off: nobody talks to it any more, but this anybody may know."""
+        return web.Response(body=await self._sponsor.revoked(), content_type="application/x-pem-file")
 
     async def _join(self, request: web.Request) -> web.Response:
         asked = await read_struct(request, wire.JoinRequest, body_mb=BODY_MB)

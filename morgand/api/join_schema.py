@@ -12,6 +12,7 @@ CLOCK_S = 30.0  # how far two clocks may be apart
 
 CA_PATH, JOIN_PATH, CODE_PATH = "/join/v1/ca", "/join/v1", "/join/v1/code"
 CERTIFICATE_PATH = "/peer/v1/certificate"
+REVOKED_PATH = "/join/v1/revoked"
 
 HostId = Annotated[str, Meta(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
 Address = Annotated[str, Meta(pattern=r"^[0-9A-Za-z.:-]+$", max_length=253)]

@@ -96,6 +96,35 @@ class TurnReply(Reply):
     notices: list[str] = []
 
 
+class QueuedReply(Reply):
+    """The database cannot be reached: the message is kept durably on the host that was asked, which sends it later.
+
+    In a stream it is the event ``queued``, and the last one. The same ``id`` again answers the same until the message
+    is stored, and the stored result from then on.
+    """
+
+    id: str
+    conversation: str
+    message: str  # for the person
+    queued: bool = True
+
+
+class KeptView(Reply):
+    """A message that waits on this host, or that the database refused for good (with the reason)."""
+
+    id: str
+    conversation: str
+    text: str
+    created: datetime
+    state: Literal["waiting", "refused"]
+    reason: str | None = None
+
+
+class OutboxReply(Reply):
+    host: str
+    messages: list[KeptView]
+
+
 class MessageView(Reply):
     id: str
     role: Literal["user", "assistant", "system"]
@@ -295,14 +324,17 @@ class RolesReply(Reply):
 
 
 class StandbyView(Reply):
+    """``sync``: nothing is acknowledged that is not here too. ``lag_bytes``: what it was behind a moment ago."""
+
     host: str
     sync: bool
-    lag_bytes: int
+    lag_bytes: int | None
 
 
 class DatabaseView(Reply):
     primary: str | None
     standbys: list[StandbyView]
+    engine: str | None = None
 
 
 class StatusReply(Reply):

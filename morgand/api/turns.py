@@ -14,11 +14,11 @@ from morgand.api.body import read_query, read_struct
 from morgand.api.limits import Rate
 from morgand.api.routes import Route, json
 from morgand.api.service import Service, path_id
-from morgand.assistant.events import Accepted, Delta, QueryDone, QueryEvent, Replace, TurnDone, TurnEvent
+from morgand.assistant.events import Accepted, Delta, QueryDone, QueryEvent, Queued, Replace, TurnDone, TurnEvent
 from morgand.errors import InvalidInput, MorganError, NotFound
 
 S = TypeVar("S", bound=msgspec.Struct)
-D = TypeVar("D", TurnDone, QueryDone)
+D = TypeVar("D", bound=TurnDone | Queued | QueryDone)
 
 
 class AcceptedEvent(schema.Reply):
@@ -42,7 +42,8 @@ class Turns:
         listing, messages = "/v1/conversations", "/v1/conversations/{id}/messages"
         return [
             Route("POST", "/v1/turns", self.turn, "Say something and get an answer", tag, schema.TurnReply,
-                  schema.TurnRequest, rate=Rate.CHAT, stream=True, errors=(404, 409, 507)),
+                  schema.TurnRequest, rate=Rate.CHAT, stream=True, errors=(404, 409, 507),
+                  also=((202, schema.QueuedReply),)),
             Route("POST", "/v1/query", self.query, "Ask one question without history", tag, schema.QueryReply,
                   schema.QueryRequest, rate=Rate.CHAT, stream=True),
             Route("GET", listing, self.conversations, "List conversations, the latest first", tag,
@@ -70,13 +71,13 @@ class Turns:
             )
             if asked.stream:
                 return await sse.respond(request, events, frame, failure)
-            done = await _last(events, TurnDone)
-        return json(views.turn(done.turn))
+            done: TurnDone | Queued = await _last(events, TurnDone, Queued)
+        return json(_queued(done), status=202) if isinstance(done, Queued) else json(views.turn(done.turn))
 
     async def _place(self, asked: schema.TurnRequest) -> AbstractContextManager[None]:
-        """A place in the line for the LLM; a note, and a turn that has its answer, need none."""
+        """A place in the line for the LLM; a note, a turn that has its answer, and one that is kept need none."""
         queue = self._service.queue
-        if not asked.answer:
+        if not asked.answer or self._backend.outbox.find(str(asked.id)) is not None:
             return nullcontext()
         stored = await self._backend.history.turn(str(asked.id)) if queue.full else None
         return nullcontext() if stored is not None and stored.answer is not None else queue.place()
@@ -138,6 +139,8 @@ def frame(event: TurnEvent | QueryEvent) -> bytes:
     match event:
         case Accepted(turn_id, conversation):
             return sse.event("accepted", AcceptedEvent(turn_id, conversation))
+        case Queued():
+            return sse.event("queued", _queued(event))
         case Delta(text):
             return sse.event("delta", TextEvent(text))
         case Replace(text):
@@ -148,6 +151,10 @@ def frame(event: TurnEvent | QueryEvent) -> bytes:
             return sse.event("done", _answered(event))
 
 
+def _queued(event: Queued) -> schema.QueuedReply:
+    return schema.QueuedReply(event.id, event.conversation, event.message)
+
+
 def failure(err: MorganError) -> bytes:
     return sse.event("error", schema.ErrorReply(schema.ErrorBody(err.code, err.message, err.remedy)))
 
@@ -156,11 +163,11 @@ def _answered(done: QueryDone) -> schema.QueryReply:
     return schema.QueryReply(done.answer, [views.citation(one) for one in done.citations], list(done.notices))
 
 
-async def _last(events: AsyncIterator[TurnEvent] | AsyncIterator[QueryEvent], kind: type[D]) -> D:
+async def _last(events: AsyncIterator[TurnEvent] | AsyncIterator[QueryEvent], *kinds: type[D]) -> D:
     """The event that ends the stream."""
     done = None
     async for event in events:
-        if isinstance(event, kind):
+        if isinstance(event, kinds):
             done = event
     if done is None:
         raise MorganError("The answer ended before it was complete.")

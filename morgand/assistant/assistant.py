@@ -11,11 +11,12 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from datetime import datetime
 from uuid import uuid4
 
 from morgand.assistant import history as past
-from morgand.assistant.events import Accepted, Delta, QueryDone, QueryEvent, Replace, TurnDone, TurnEvent
+from morgand.assistant.delivery import Delivery, Unreached
+from morgand.assistant.events import Accepted, Delta, QueryDone, QueryEvent, Queued, Replace, TurnDone, TurnEvent
 from morgand.assistant.history import Window
 from morgand.assistant.prompt import estimate_tokens
 from morgand.assistant.rag.retrieve import Retrieved
@@ -25,20 +26,11 @@ from morgand.config import Config
 from morgand.errors import InvalidInput, MorganError, NotFound
 from morgand.ports import Chat, ChatMessage, ChatOptions, History, Reranker
 from morgand.state import Message, Speaker, Turn
+from morgand.storage.outbox import KeptMessage
 
 log = logging.getLogger("morgand.assistant")
 
 SUMMARY_TOKENS = 200
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    id: str
-    text: str
-    conversation: str | None
-    answer: bool
-    documents: bool
-    user: str | None
 
 
 class Assistant:
@@ -52,11 +44,13 @@ class Assistant:
         retriever: Search,
         reranker: Reranker | None,
         history: History,
+        delivery: Delivery,
         settings: Callable[[], Config],
         clock: Clock | None = None,
     ) -> None:
         self._chat = chat
         self._history = history
+        self._delivery = delivery
         self._settings = settings
         self._clock = clock or SystemClock()
         self._answerer = Answerer(
@@ -77,18 +71,22 @@ class Assistant:
     ) -> AsyncGenerator[TurnEvent, None]:
         """Store a message, answer it, store the answer. The same ``id`` again gives the stored result.
 
+        While the database is away the message is kept on this host: the one event is Queued, after it is durable.
         Raises Conflict (same id, other content), InvalidInput (too long), StorageFull, Unavailable.
         """
-        while (flight := self._flights.get(id)) is not None:
-            await flight.wait()
-        self._flights[id] = asyncio.Event()
-        try:
-            asked = _Asked(id, text, conversation, answer, documents, user)
-            async with aclosing(self._turn(asked)) as events:
-                async for event in events:
-                    yield event
-        finally:
-            self._flights.pop(id).set()
+        message = KeptMessage(id, text, conversation, answer, documents, user, self._clock.now())
+        async with aclosing(self._once(message, live=True)) as events:
+            async for event in events:
+                yield event
+
+    async def replay(self, message: KeptMessage) -> AsyncGenerator[TurnEvent, None]:
+        """The turn of a message that was kept, as if it came now but with the time it was sent at.
+
+        Raises what ``turn`` raises, and NotFound for a conversation that was deleted meanwhile.
+        """
+        async with aclosing(self._once(message, live=False)) as events:
+            async for event in events:
+                yield event
 
     async def query(self, text: str, *, documents: bool = True) -> AsyncGenerator[QueryEvent, None]:
         """Answer one question without history; nothing is stored."""
@@ -123,24 +121,70 @@ class Assistant:
 
     # --- one turn ----------------------------------------------------------------------------------
 
-    async def _turn(self, asked: _Asked) -> AsyncGenerator[TurnEvent, None]:
-        if asked.answer and is_long(asked.text) and not await self._answered(asked.id):
-            await self._answerer.check_length(asked.text)  # before it is stored: it could never be answered
-        turn = await self._history.store_message(
-            asked.id, asked.conversation, asked.text, tokens=estimate_tokens(asked.text), user=asked.user
-        )
+    async def _once(self, message: KeptMessage, *, live: bool) -> AsyncGenerator[TurnEvent, None]:
+        """A turn that comes twice at the same time is done once. ``live``: it does not come from the outbox."""
+        flight: asyncio.Event | None
+        while True:
+            queued = self._delivery.waiting(message.turn, message.text, message.conversation) if live else None
+            if queued is not None:
+                yield queued
+                return
+            if (flight := self._flights.get(message.turn)) is None:
+                break
+            await flight.wait()
+        self._flights[message.turn] = asyncio.Event()
+        try:
+            async with aclosing(self._turn(message, live=live)) as events:
+                async for event in events:
+                    yield event
+        finally:
+            self._flights.pop(message.turn).set()
+
+    async def _turn(self, message: KeptMessage, *, live: bool) -> AsyncGenerator[TurnEvent, None]:
+        turn = await (self._deliver(message) if live else self._deliver_late(message))
+        if isinstance(turn, Queued):
+            yield turn
+            return
         yield Accepted(turn.id, turn.conversation)
-        if turn.answer is not None or not asked.answer:
+        if turn.answer is not None or not message.answer:
             yield TurnDone(turn)
             return
         window = await past.read_window(self._history, turn.conversation, before=turn.message.id)
-        request = Request(turn.message.text, window, asked.documents)
+        request = Request(turn.message.text, window, message.documents)
         async with aclosing(self._events(request, turn.id, turn.conversation)) as events:
             async for event in events:
                 if isinstance(event, Answer):
                     yield TurnDone(await self._store(turn, event, window))
                 else:
                     yield event
+
+    async def _deliver(self, message: KeptMessage) -> Turn | Queued:
+        """Store a message, or keep it on this host when the database cannot be reached within patience."""
+        patience = self._delivery.patience()
+        if message.answer and is_long(message.text):
+            try:
+                answered = await patience.reach(lambda: self._answered(message.turn))
+            except Unreached:
+                answered = False
+            if not answered:
+                await self._answerer.check_length(message.text)  # before it is stored: it could never be answered
+        if self._delivery.held_up(message):
+            return await self._delivery.keep(message)
+        try:
+            return await patience.reach(lambda: self._store_message(message, created=None))
+        except Unreached:
+            return await self._delivery.keep(message)
+
+    async def _deliver_late(self, message: KeptMessage) -> Turn:
+        if message.answer and is_long(message.text) and not await self._answered(message.turn):
+            await self._answerer.check_length(message.text)
+        return await self._store_message(message, created=message.created)
+
+    async def _store_message(self, message: KeptMessage, *, created: datetime | None) -> Turn:
+        return await self._history.store_message(
+            message.turn, message.conversation, message.text,
+            tokens=estimate_tokens(message.text), user=message.user, created=created,
+        )  # fmt: skip
 
     async def _answered(self, turn: str) -> bool:
         known = await self._history.turn(turn)

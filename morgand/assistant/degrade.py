@@ -21,6 +21,11 @@ NOTICE_CUT = "The answer reached its length limit and was cut."
 NOTICE_SEARCH = "Your documents could not be searched just now."
 
 
+def kept_on(host: str) -> str:
+    """What the person is told whose message waits."""
+    return f"Your message is kept on {host} and will be sent as soon as the database can be reached."
+
+
 def without_llm(passages: Sequence[Passage]) -> str:
     """The honest sentence, with the passages found, each with its marker."""
     if not passages:

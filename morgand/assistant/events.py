@@ -1,4 +1,4 @@
-"""What the assistant says while it answers: a stream that ends in exactly one of the Done events."""
+"""What the assistant says while it answers: a stream that ends in exactly one of the Done events, or in Queued."""
 
 from __future__ import annotations
 
@@ -13,6 +13,15 @@ class Accepted:
 
     id: str
     conversation: str
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """The message is kept on this host until the database can be reached; the last event for now."""
+
+    id: str
+    conversation: str
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +40,7 @@ class Replace:
 
 @dataclass(frozen=True, slots=True)
 class TurnDone:
-    """The turn is stored; always the last event of a turn."""
+    """The turn is stored; the last event of every turn that is not queued."""
 
     turn: Turn
 
@@ -45,5 +54,5 @@ class QueryDone:
     notices: tuple[str, ...] = ()
 
 
-TurnEvent = Accepted | Delta | Replace | TurnDone
+TurnEvent = Accepted | Queued | Delta | Replace | TurnDone
 QueryEvent = Delta | Replace | QueryDone

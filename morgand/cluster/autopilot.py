@@ -209,19 +209,22 @@ def _fewer(known: Mapping[str, Candidate], voters: Sequence[Seat], aim: _Aim) ->
 def _move(
     known: Mapping[str, Candidate], seats: Sequence[Seat], aim: _Aim, leader: str, patience: Patience, *, removed: bool
 ) -> Step | None:
-    """Off a host that goes. Where there are enough voters, off the cluster's leader: its loss would cost both."""
+    """Off a host that goes. Where there are enough voters, off those whose loss would cost more than etcd's leader:
+    the cluster's leader, and the database's primary.
+    """
     held = next((seat for seat in seats if seat.leads), None)
     if held is None:
         return None
     voters = [seat for seat in seats if not seat.learner]
     heirs = [seat for seat in _best_first(known, voters) if seat != held and _may_lead(known, seat)]
     enduring = _best_first(known, aim.staying)[: aim.size]
-    heirs.sort(key=lambda seat: (seat not in enduring, seat.host == leader))
+    burdened = {leader} | {one.host.id for one in known.values() if one.primary}
+    heirs.sort(key=lambda seat: (seat not in enduring, seat.host in burdened))
     if removed or _gone(known, held) or _away(known, held):
         return Move(held, heirs[0], "its host is not to lead etcd") if heirs else None
-    steady = [seat for seat in heirs if seat.host != leader and seat.steady_s >= patience.steady_s]
-    if held.host == leader and len(voters) >= FEW and steady:
-        return Move(held, steady[0], "its host leads the cluster")
+    steady = [seat for seat in heirs if seat.host not in burdened and seat.steady_s >= patience.steady_s]
+    if held.host in burdened and len(voters) >= FEW and steady:
+        return Move(held, steady[0], "its host has enough to lose")
     return None
 
 

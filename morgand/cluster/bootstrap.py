@@ -122,14 +122,17 @@ class EtcdProcess:
         except FileNotFoundError:
             return ""
 
-    def prepare(self, initial: Mapping[str, str], *, existing: bool, member: str = "") -> None:
-        """Write the configuration; what an earlier member left here goes. Blocking. Raises StorageFull, MorganError."""
+    def prepare(self, initial: Mapping[str, str], *, existing: bool, member: str = "", token: str = "") -> None:
+        """Write the configuration; what an earlier member left here goes. Blocking. Raises StorageFull, MorganError.
+
+        ``token`` sets a new etcd apart from any other of the same hosts: without it, from none that there was before.
+        """
         try:
             self.wipe()
             self.place.data.mkdir(mode=0o700)
             _write(self._member, member.encode())
             config = etcd_config(self.place, initial, existing=existing)
-            _write(self._config, msgspec.json.format(msgspec.json.encode(config)))  # JSON is YAML
+            write_config(self._config, config | ({"initial-cluster-token": token} if token else {}))
         except OSError as err:
             raise _translated(err, self.place.folder) from err
 
@@ -149,9 +152,9 @@ class EtcdProcess:
         try:
             begun = msgspec.json.decode(self._config.read_bytes(), type=dict[str, Any])
             config = {**begun, **etcd_config(self.place, {}, existing=True)}
-            for name in ("initial-cluster", "initial-cluster-state"):
+            for name in ("initial-cluster", "initial-cluster-state", "initial-cluster-token"):
                 config[name] = begun[name]
-            _write(self._config, msgspec.json.format(msgspec.json.encode(config)))
+            write_config(self._config, config)
         except OSError as err:
             raise _translated(err, self.place.folder) from err
 
@@ -168,6 +171,11 @@ class EtcdProcess:
                 return response.status == 200
         except (TimeoutError, aiohttp.ClientError, OSError):
             return False
+
+
+def write_config(file: Path, config: Mapping[str, Any]) -> None:
+    """As JSON, which is YAML. Blocking. Raises OSError."""
+    _write(file, msgspec.json.format(msgspec.json.encode(config)))
 
 
 def _write(file: Path, content: bytes) -> None:

@@ -1,18 +1,20 @@
-"""The only ways in which roles change hands: a plan, or a host that is given up. Each is one transaction, fenced on the
-election key and on what it was decided from, and begins an epoch.
+"""The only ways in which roles change hands: a plan, a host that is given up, or an engine that chose another host.
+Each is one transaction, fenced on the election key and on what it was decided from, and begins an epoch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from morgand.cluster import codec, election, keys
 from morgand.cluster.election import Leadership
-from morgand.cluster.store import ClusterStore, Compare, Item, Put, QuietSince, Unchanged
+from morgand.cluster.store import NOTHING, ClusterStore, Compare, Item, Passed, Put, QuietSince, Unchanged
 from morgand.errors import Fenced, StoreConflict
 from morgand.state import Plan
 
-INPUTS = (keys.HOSTS, keys.PROFILES, keys.ASSIGNMENTS, keys.CONFIG, keys.EPOCH)  # what a snapshot is read from
+# what a snapshot is read from
+INPUTS = (keys.HOSTS, keys.PROFILES, keys.ASSIGNMENTS, keys.CONFIG, keys.EPOCH, keys.PATRONI_LEADER, keys.PATRONI_SYNC)
 
 
 async def fence(
@@ -23,23 +25,44 @@ async def fence(
     taken: Sequence[str],
     *,
     lease: int,
+    passed: Passed = NOTHING,
 ) -> int:
     """Give up a host: it is fenced and ``taken``, keys of its assignments, are nobody's; returns the revision.
+    What an engine holds ready elsewhere is ``passed`` on at once.
 
     ``host`` is the record as it was, ``record`` as it is to be. ``lease`` is the revision at which its lease was last
     written when this was decided: a host that got a new one meanwhile is there again. Done twice is done once: the
     second finds the record changed. Raises StoreConflict.
     """
+    return await hand_on(
+        store,
+        leadership,
+        replace(
+            passed,
+            compares=(
+                Unchanged(host.key, host.mod_revision), Unchanged(keys.lease(record.id), lease), *passed.compares,
+            ),
+            puts=(Put(host.key, codec.encode(record)), *passed.puts),
+            deletes=(*taken, *passed.deletes),
+        ),
+    )  # fmt: skip
+
+
+async def hand_on(store: ClusterStore, leadership: Leadership, passed: Passed) -> int:
+    """Let assignments follow what was decided elsewhere, in an epoch of its own; returns the revision.
+
+    Raises StoreConflict.
+    """
     counted, election_item = await store.get(keys.EPOCH), await store.get(keys.ELECTION)
     epoch = election.epoch_in(counted, election_item) + 1
-    compares: list[Compare] = [
-        leadership.fence(),
-        Unchanged(host.key, host.mod_revision),
-        Unchanged(keys.lease(record.id), lease),
-        Unchanged(keys.EPOCH, counted.mod_revision if counted else 0),
-    ]
-    puts = [Put(host.key, codec.encode(record)), Put(keys.EPOCH, codec.encode(epoch))]
-    return await store.txn(compares, puts, taken)
+    unchanged = Unchanged(keys.EPOCH, counted.mod_revision if counted else 0)
+    given = {keys.assignment(*one.slot): codec.encode(replace(one, epoch=epoch)) for one in passed.given}
+    gone = dict.fromkeys((*passed.deletes, *(keys.assignment(*slot) for slot in passed.taken)))
+    return await store.txn(
+        [leadership.fence(), unchanged, *passed.compares],
+        [*passed.puts, Put(keys.EPOCH, codec.encode(epoch)), *(Put(key, value) for key, value in given.items())],
+        [key for key in gone if key not in given],
+    )
 
 
 async def commit_plan(store: ClusterStore, leadership: Leadership, plan: Plan, epoch: int) -> int:

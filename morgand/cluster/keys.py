@@ -20,6 +20,15 @@ REVOKED = "/revoked/"
 MEMBERS = "/members/"
 LEASES = "/leases/"
 BEATS = "/beats"  # the key that heartbeats are signed with
+DATABASE = "/database"  # what the database's own accounts are known by
+MOVE = "/move"  # the database's data are in PostgreSQL too, says the host that has them in a file
+MOVED = "/moved"  # and by now only there: the mark of the move
+PATRONI = "/patroni/morgan/"  # Patroni's own: https://patroni.readthedocs.io, "DCS keys"
+PATRONI_LEADER = PATRONI + "leader"
+PATRONI_SYNC = PATRONI + "sync"
+PATRONI_FAILOVER = PATRONI + "failover"
+PATRONI_STATUS = PATRONI + "status"
+PATRONI_MEMBERS = PATRONI + "members/"
 
 
 def host(host_id: str) -> str:

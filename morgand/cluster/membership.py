@@ -18,7 +18,7 @@ KEYRING = "gossip.keyring"
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """``port`` is the first of the host's four; ``peers`` are APIs of hosts (``ip:port``), ``etcd`` client URLs."""
+    """``port`` is the first of the host's six; ``peers`` are APIs of hosts (``ip:port``), ``etcd`` client URLs."""
 
     cluster: str
     cluster_name: str

@@ -29,6 +29,12 @@ class Mirror:
         self._changed = asyncio.Event()
         self.revision = 0
         self.current = False  # whether the store could be followed when it was last heard
+        self._lost_at_s = clock.monotonic()
+
+    @property
+    def lost_s(self) -> float:
+        """For how long the store could not be followed, seconds; 0 while it can be."""
+        return 0.0 if self.current else self._clock.monotonic() - self._lost_at_s
 
     def get(self, key: str) -> Item | None:
         return self._items.get(key)
@@ -67,6 +73,7 @@ class Mirror:
             except Unavailable as err:
                 if self.current:
                     log.warning("the cluster store cannot be followed", extra={"reason": err.message})
+                    self._lost_at_s = self._clock.monotonic()
                 self.current = False
             await self._clock.sleep(PAUSE_S)
 

@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from morgand.state import Assignment
+
 
 @dataclass(frozen=True, slots=True)
 class Item:
@@ -61,6 +63,22 @@ class Changes:
     revision: int
     changes: tuple[Change, ...]
     resync: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """Roles that pass from one host to another: ``given`` (their epoch is set when it is known), slots ``taken``, and
+    what else is written and has to hold for it.
+    """
+
+    given: tuple[Assignment, ...] = ()
+    taken: tuple[tuple[str, str, str], ...] = ()
+    compares: tuple[Compare, ...] = ()
+    puts: tuple[Put, ...] = ()
+    deletes: tuple[str, ...] = ()
+
+
+NOTHING = Passed()
 
 
 class ClusterStore(Protocol):

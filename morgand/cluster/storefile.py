@@ -1,4 +1,6 @@
-"""The file of a lone host's cluster store: written whole, atomically, with a checksum and one generation kept.
+"""The cluster's truth in a file: written whole, atomically, with a checksum and one generation kept.
+
+A lone host's ``store`` is the truth itself; a member's ``copy`` is what it last knew of it.
 
 Layout: a magic line, the SHA-256 of the rest, the rest in msgpack.
 """
@@ -37,9 +39,12 @@ class Damaged(MorganError):
 class StoreFile:
     """Blocking file access; call it in a thread."""
 
-    def __init__(self, directory: Path) -> None:
-        self.path = directory / "store"
-        self.previous = directory / "store.previous"
+    def __init__(self, directory: Path, name: str = "store") -> None:
+        self.path = directory / name
+        self.previous = directory / f"{name}.previous"
+
+    def exists(self) -> bool:
+        return self.path.exists() or self.previous.exists()
 
     def read(self) -> Content:
         """The newest readable generation; empty where there is none. Raises Damaged, Unavailable."""
@@ -63,7 +68,7 @@ class StoreFile:
         """Durable when it returns. Raises StorageFull and leaves the old file in place."""
         body = msgspec.msgpack.encode(content)
         data = MAGIC + hashlib.sha256(body).digest() + body
-        fresh = self.path.with_name("store.new")
+        fresh = self.path.with_name(f"{self.path.name}.new")
         try:
             descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             with os.fdopen(descriptor, "wb") as file:
@@ -80,10 +85,21 @@ class StoreFile:
             raise _translated(err, self.path) from err
 
     def _keep_if_whole(self) -> None:
-        """The present file becomes the previous one, unless it is the damaged one that we fell back from."""
+        """The present file becomes the previous one, unless it is the damaged one that we fell back from.
+
+        Under a second name, where the file system knows such: at no moment is there no file.
+        """
         with contextlib.suppress(Damaged):
-            if _parse(self.path) is not None:
+            if _parse(self.path) is None:
+                return
+            second = self.previous.with_name(f"{self.previous.name}.new")
+            second.unlink(missing_ok=True)
+            try:
+                second.hardlink_to(self.path)
+            except OSError:
                 self.path.replace(self.previous)
+            else:
+                second.replace(self.previous)
 
     def _read_previous(self) -> Content | None:
         try:

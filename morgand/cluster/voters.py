@@ -35,11 +35,14 @@ class VoterRecord:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A host of the cluster, and the first of its ports. ``failed``: it was a learner not long ago and got stuck."""
+    """A host of the cluster, and the first of its ports. ``failed``: it was a learner not long ago and got stuck.
+    ``primary``: it has the database's primary.
+    """
 
     host: Host
     port: int
     failed: bool = False
+    primary: bool = False
 
     @property
     def client_url(self) -> str:

@@ -1,22 +1,26 @@
 """Engines this host can run, under their catalogue names, with version and path. Nothing is imported or started,
-except programs that are asked for their version."""
+except programs that are asked for their version, and a child that says whether PostgreSQL's account could run it."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import logging
 import re
 import shutil
 import sqlite3
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import morgand
+from morgand import account
 from morgand.fingerprint import probe
 from morgand.state import Engine
+
+log = logging.getLogger("morgand.fingerprint")
 
 VERSION = re.compile(r"\d+(?:\.\d+)+[-+.\w]*")
 
@@ -34,7 +38,6 @@ class Program:
 PROGRAMS = (
     Program("ollama", ("ollama",)),
     Program("postgresql", ("postgres",), places=("/usr/lib/postgresql/*/bin/postgres",)),
-    Program("patroni", ("patroni",)),
     Program("etcd", ("etcd",)),
     Program("serf", ("serf",), version=("version",)),
     Program("redis", ("redis-server", "valkey-server")),
@@ -48,6 +51,9 @@ PACKAGES = (  # engine, distributions it needs (the first gives the version), mo
     ("sentence-transformers", ("sentence-transformers", "torch"), "sentence_transformers"),
     ("qdrant-edge", ("qdrant-edge-py",), "qdrant_edge"),
 )
+
+
+POSTGRES_MAJOR = 15  # the oldest that is run
 
 
 def engines() -> tuple[Engine, ...]:
@@ -77,7 +83,23 @@ def _program(program: Program) -> Engine | None:
     path = find(program.names, program.places)
     if path is None:
         return None
-    return Engine(program.engine, parse_version(probe.output([path, *program.version]) or ""), path)
+    found = Engine(program.engine, parse_version(probe.output([path, *program.version]) or ""), path)
+    return usable_postgres(found) if program.engine == "postgresql" else found
+
+
+def usable_postgres(postgres: Engine) -> Engine | None:
+    """PostgreSQL is one engine with Patroni. If it cannot be used the log says why."""
+    program = str(Path(postgres.path).resolve())  # the other programs lie beside the real one
+    if _numbers(Path(postgres.version))[:1] < [POSTGRES_MAJOR]:
+        reason: str | None = f"PostgreSQL {postgres.version} is older than {POSTGRES_MAJOR}."
+    elif sys.platform != "linux":
+        reason = "PostgreSQL is run on Linux only: elsewhere nothing would end it with the daemon."
+    else:
+        reason = account.why_not(program)
+    if reason is None:
+        return replace(postgres, path=program)
+    log.info("PostgreSQL is not used", extra={"reason": reason})
+    return None
 
 
 def find(names: Sequence[str], places: Sequence[str]) -> str | None:

@@ -72,6 +72,7 @@ class Demand:
     models: tuple[Model, ...]  # of this role, largest first
     first_engine: str | None = None  # the engine of the role's first part, once that is placed
     only_model: str | None = None  # the model the rest of the role runs, where it must be one
+    scarce: frozenset[str] = frozenset()  # engines that too few hosts of the cluster can run
 
 
 def barred(host: Host, demand: Demand) -> str | None:
@@ -118,13 +119,18 @@ def fit(host: Host, room: Room, demand: Demand, incumbent: Assignment | None = N
 
 
 def _engine_allowed(option: EngineOption, demand: Demand) -> bool:
+    if option.name in demand.scarce:
+        return False
     if not demand.part.engines:
         return True
-    return option.name in demand.part.engines and demand.first_engine in (None, option.name)
+    same = demand.first_engine in (None, option.name) or demand.spec.prefers(option.name, demand.first_engine)
+    return option.name in demand.part.engines and same
 
 
 def _no_engine_for_part(demand: Demand) -> str:
     needed = " or ".join(demand.part.engines)
+    if demand.scarce:
+        return f"{' or '.join(sorted(demand.scarce))} is of use only where more hosts can run it"
     return f"a {demand.part.name} needs {needed}; {demand.spec.name} runs on {demand.first_engine}, which has none"
 
 

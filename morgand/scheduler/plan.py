@@ -85,6 +85,7 @@ class Planning:
             self._current.setdefault(one.role, {})[one.host] = one
         self._ordered: dict[str, list[tuple[Standing, Host]]] = {}
         self._models = _by_role(snapshot.models)
+        self._scarce = {spec.name: self._too_few_for(spec) for spec in snapshot.roles}
         self.placed: list[Assignment] = []
         self.refusals: list[Refusal] = []
         self.passed: list[Refusal] = []
@@ -118,11 +119,11 @@ class Planning:
             demand = self._demand(step)
 
     def _bound(self, step: _Step) -> list[Assignment]:
-        """What holds this part with an engine whose data is on its host alone, wherever that host is by now."""
-        engines = {option.name for option in step.spec.engines if option.bound}
-        current = self._current.get(step.spec.name, {}).values()
+        """What holds this part and is not ours to move, wherever its host is by now."""
         return [
-            one for one in current if one.part == step.part.name and one.engine in engines and one.host in self._held
+            one
+            for one in self._current.get(step.spec.name, {}).values()
+            if one.part == step.part.name and step.spec.keeps(one.engine, one.part) and one.host in self._held
         ]
 
     def _keep(self, one: Assignment, demand: Demand) -> None:
@@ -132,8 +133,18 @@ class Planning:
         if reason is not None:
             way = "it comes back with it" if host.state in (HostState.FENCED, HostState.LEFT) else "it stays there"
             told = f"its data is on {host.name} alone, and {reason}: {way}, or is given up when the host is removed"
+            if not demand.spec.binds(one.engine):
+                told = f"{one.engine} has not chosen another host yet, and {reason}"
             self.refusals.append(Refusal(one.role, one.part, one.host, told))
         self.placed.append(replace(one, epoch=self._snapshot.epoch))
+
+    def _too_few_for(self, spec: RoleSpec) -> frozenset[str]:
+        """Engines that are not begun with; what runs with one stays with it."""
+        used = {one.engine for one in self._current.get(spec.name, {}).values()}
+        able = Counter(
+            option.name for host in self._hosts for option in spec.engines if host.profile.has_engine(option.name)
+        )
+        return frozenset(one.name for one in spec.engines if able[one.name] < one.hosts > 1 and one.name not in used)
 
     def _demand(self, step: _Step) -> Demand:
         role = step.spec.name
@@ -147,7 +158,7 @@ class Planning:
         return Demand(
             step.spec, step.part, self._preference(role), self._models.get(role, ()),
             first_engine=next((one.engine for one in mine if one.part == step.spec.parts[0].name), None),
-            only_model=model,
+            only_model=model, scarce=self._scarce.get(role, frozenset()),
         )  # fmt: skip
 
     def _has(self, spec: RoleSpec) -> bool:
@@ -168,18 +179,24 @@ class Planning:
         best = next(self._feasible(demand, None), None)
         if best is None:
             return None
-        for holders in self._holders(demand):
+        for holders, needed in self._holders(demand):
             held = next(self._feasible(demand, holders), None)
             if held is not None:
-                stays = not beats(best[0], held[0])
+                stays = needed or not beats(best[0], held[0])
                 return _Choice((held if stays else best)[1], (held if stays else best)[2], stays)
         return _Choice(best[1], best[2], stays=False)
 
-    def _holders(self, demand: Demand) -> Iterator[set[str]]:
-        """Hosts that run this part now; failing those, hosts that are warm because they run another."""
+    def _holders(self, demand: Demand) -> Iterator[tuple[set[str], bool]]:
+        """Hosts that run this part now; failing those, hosts that are warm because they run another. Before them the
+        hosts that the engine counts on (True), which no better host replaces.
+        """
         current = self._current.get(demand.spec.name, {})
-        yield {host for host, one in current.items() if one.part == demand.part.name}
-        yield {host for host, one in current.items() if one.part != demand.part.name}
+        mine = {host for host, one in current.items() if one.part == demand.part.name}
+        needed = self._snapshot.needed.get(demand.spec.name, frozenset())
+        yield mine & needed, True
+        yield set(needed), True
+        yield mine, False
+        yield current.keys() - mine, False
 
     def _feasible(self, demand: Demand, among: set[str] | None) -> Iterator[tuple[Standing, Host, Fit]]:
         """Hosts that can take the part, best first."""

@@ -183,6 +183,28 @@ def revocation_list(authority: Authority, serials: Iterable[str], now: datetime)
     return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
+def revokes(listed_pem: bytes, authority_pem: bytes, serial: str) -> bool:
+    """Whether this authority's list has the certificate: whoever hands it over, only the authority can have made it.
+
+    Raises InvalidInput for what is no list of this authority.
+    """
+    try:
+        listed = x509.load_pem_x509_crl(listed_pem)
+        genuine = listed.is_signature_valid(_public(authority_pem))
+    except (ValueError, TypeError, UnsupportedAlgorithm) as err:
+        raise InvalidInput("The list of revoked certificates cannot be read.") from err
+    if not genuine:
+        raise InvalidInput("The list of revoked certificates is not this cluster's.")
+    return listed.get_revoked_certificate_by_serial_number(int(serial, 16)) is not None
+
+
+def _public(authority_pem: bytes) -> ec.EllipticCurvePublicKey:
+    found = _cert(authority_pem).public_key()
+    if not isinstance(found, ec.EllipticCurvePublicKey):
+        raise InvalidInput("The authority's key is of another type than ECDSA.")
+    return found
+
+
 def _request(csr_pem: bytes, host_id: str) -> x509.CertificateSigningRequest:
     try:
         request = x509.load_pem_x509_csr(csr_pem)

@@ -2,6 +2,9 @@
 
 SQLite runs in WAL with ``synchronous=FULL``: a commit that returned survives a power cut. It has one writer, so
 writers queue here, with a deadline, and never meet ``database is locked`` half-way through. Readers do not wait.
+
+PostgreSQL is on this host, behind its Unix socket, and may lose its place as the primary at any moment: ``hold`` ends
+what is under way, and a transaction of an epoch that is over does not commit (``term``, ``commit``).
 """
 
 from __future__ import annotations
@@ -12,24 +15,33 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from weakref import WeakSet
 
-from sqlalchemy import Connection, event, make_url, text
+from sqlalchemy import URL, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
-from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
+from sqlalchemy.pool import QueuePool
 
 from morgand.errors import Unavailable
+from morgand.storage import term
+from morgand.storage.commit import COMMIT_DEADLINE_S, Wire, commit
+from morgand.storage.engine import (
+    POOL_DEADLINE_S,
+    POOL_SIZE,
+    connect,
+    give_back,
+    postgres_engine,
+    sqlite_engine,
+    wire_of,
+)
 from morgand.storage.faults import translated
+from morgand.storage.inflight import InFlight
 from morgand.storage.models import Base
 
 WRITE_DEADLINE_S = 10.0  # how long a writer waits for its turn
 BUSY_TIMEOUT_MS = 5_000  # for another process that holds the file, e.g. a backup
-COMMAND_DEADLINE_S = 30.0
-CONNECT_DEADLINE_S = 5.0
-POOL_SIZE = 5
-POOL_OVERFLOW = 5
-POOL_DEADLINE_S = 10.0
+SETTLE_S = 5.0  # what is under way on a file may take this long when another database takes over
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +62,20 @@ class Database:
     """An engine and its rules. ``url`` is ``sqlite+aiosqlite:///PATH`` or ``postgresql+asyncpg://...``."""
 
     def __init__(
-        self, url: str, *, write_deadline_s: float = WRITE_DEADLINE_S, busy_timeout_ms: int = BUSY_TIMEOUT_MS
-    ) -> None:
-        self._url = make_url(url)
-        self.is_sqlite = self._url.get_backend_name() == "sqlite"
+        self, url: str, *, write_deadline_s: float = WRITE_DEADLINE_S, busy_timeout_ms: int = BUSY_TIMEOUT_MS,
+        commit_deadline_s: float = COMMIT_DEADLINE_S,
+    ) -> None:  # fmt: skip
         self._write_deadline_s = write_deadline_s
+        self._commit_deadline_s = commit_deadline_s
         self._busy_timeout_ms = busy_timeout_ms
         self._turn = asyncio.Lock()
+        self._change = asyncio.Lock()
+        self._flight = InFlight()
+        self._returning: set[asyncio.Task[None]] = set()
         self._held = False
-        self._engine = self._make_engine()
-        # the same pool; on SQLite the write lock is taken at once instead of at the first change
-        self._writer = self._engine.execution_options(begin="BEGIN IMMEDIATE") if self.is_sqlite else self._engine
+        self._connected = True
+        self._epoch = 0
+        self._use(make_url(url))
 
     @property
     def url(self) -> str:
@@ -73,15 +88,45 @@ class Database:
             await asyncio.to_thread(self._make_file)
         await self.health()
 
+    async def connect(self, url: str) -> None:
+        """Go over to another database, or to the same one by another way.
+
+        Until this has succeeded reads and writes raise Unavailable, as while held. What is under way on a file gets
+        ``SETTLE_S`` to finish, on a server none. Raises StorageFull, Unavailable, MorganError: then call it again.
+        """
+        async with self._change:
+            self._connected = False
+            await self._leave()
+            self._use(make_url(url))
+            await self.open()
+            self._connected = True
+
     async def close(self) -> None:
-        await self._engine.dispose()
+        await self._leave()
 
     def hold(self) -> None:
-        """Refuse to read and write until ``admit``: the schema may not be there yet."""
+        """Refuse to read and write until ``admit``: the schema may not be there yet, or the primary is elsewhere.
+
+        What is under way on a server ends at once, with an unknown outcome. On a file it is let finish: whoever
+        needs it to be finished enters ``change_schema``, after which nothing writes any more.
+        """
         self._held = True
+        if not self.is_sqlite:
+            self._drop()
 
     def admit(self) -> None:
         self._held = False
+
+    async def begin_term(self, epoch: int) -> None:
+        """Write in this epoch from now on; what still writes in an older one, anywhere, cannot commit any more.
+
+        To be called on PostgreSQL after ``connect`` and the upgrade, before ``admit``; a file has no terms. Again with
+        the same epoch is allowed. Raises Fenced when a newer epoch has begun, Unavailable.
+        """
+        if not self.is_sqlite:
+            async with self._transaction() as session:
+                await term.begin(session, epoch)
+        self._epoch = epoch
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
@@ -89,36 +134,45 @@ class Database:
         self._check()
         with translated():
             async with (
-                _connected(self._engine) as connection,
+                self._flight.entered(),
+                self._connection(self._reader) as connection,
                 AsyncSession(connection, expire_on_commit=False) as session,
             ):
+                self._check()  # again: it may have waited
                 yield session
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncSession]:
-        """One transaction: durable when the block is left without an error, gone otherwise."""
+        """One transaction: durable when the block is left without an error, gone otherwise.
+
+        On PostgreSQL it is on the standby too, and Unavailable may mean either: try again under the same id.
+        Raises Fenced, with nothing done, when a newer epoch has begun.
+        """
         self._check()
-        with translated():
-            async with (
-                self._one_writer(),
-                _connected(self._writer) as connection,
-                AsyncSession(connection, expire_on_commit=False) as session,
-                session.begin(),
-            ):
-                yield session
+        async with self._transaction() as session:
+            self._check()  # again: it may have waited
+            if not self.is_sqlite:
+                await term.confirm(session, self._epoch)
+            yield session
 
     @asynccontextmanager
     async def change_schema(self) -> AsyncIterator[AsyncConnection]:
-        """One transaction for migrations, on a connection."""
+        """One transaction for migrations, on a connection; also while held."""
         with translated():
-            async with self._one_writer(), _connected(self._writer) as connection, connection.begin():
+            async with (
+                self._flight.entered(),
+                self._one_writer(),
+                self._connection(self._writer) as connection,
+                connection.begin() as transaction,
+            ):
                 yield connection
+                await commit(transaction.commit, wire_of(connection), within_s=self._commit_deadline_s)
 
     @asynccontextmanager
     async def outside_transaction(self) -> AsyncIterator[AsyncConnection]:
-        """A connection on which every statement stands alone: for upkeep that no transaction allows."""
+        """A connection whose statements stand alone, for upkeep that no transaction allows; also while held."""
         with translated():
-            async with self._one_writer(), _connected(self._engine) as connection:
+            async with self._flight.entered(), self._one_writer(), self._connection(self._engine) as connection:
                 yield await connection.execution_options(isolation_level="AUTOCOMMIT")
 
     async def health(self) -> Health:
@@ -126,19 +180,32 @@ class Database:
         loop = asyncio.get_running_loop()
         started = loop.time()
         with translated():
-            async with _connected(self._engine) as connection:
+            async with self._flight.entered(), self._connection(self._engine) as connection:
                 await connection.execute(text("SELECT 1"))
         pool = self._engine.pool
         in_use = pool.checkedout() if isinstance(pool, QueuePool) else 0
-        return Health((loop.time() - started) * 1000, in_use, POOL_SIZE + POOL_OVERFLOW)
+        return Health((loop.time() - started) * 1000, in_use, POOL_SIZE)
 
     def insert(self, model: type[Base]) -> postgresql.Insert | sqlite.Insert:
         """An INSERT that knows ON CONFLICT."""
         return sqlite.insert(model) if self.is_sqlite else postgresql.insert(model)
 
     def _check(self) -> None:
-        if self._held:
+        if self._held or not self._connected:
             raise Unavailable("The database is not ready yet.", remedy="Try again in a moment.")
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[AsyncSession]:
+        with translated():
+            async with (
+                self._flight.entered(),
+                self._one_writer(),
+                self._connection(self._writer) as connection,
+                AsyncSession(connection, expire_on_commit=False) as session,
+            ):
+                yield session
+                await session.flush()
+                await commit(session.commit, wire_of(connection), within_s=self._commit_deadline_s)
 
     @asynccontextmanager
     async def _one_writer(self) -> AsyncIterator[None]:
@@ -155,60 +222,66 @@ class Database:
         finally:
             self._turn.release()
 
+    @asynccontextmanager
+    async def _connection(self, engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+        """A connection of the pool, which is waited for here: a wait in the pool could not be ended.
+
+        Nor does a caller that is ended wait for a server that may not answer: it is given back when it is made.
+        """
+        places = self._places
+        try:
+            async with asyncio.timeout(POOL_DEADLINE_S):
+                await places.acquire()
+        except TimeoutError as err:
+            raise Unavailable("All database connections are in use.", remedy="Try again shortly.") from err
+        opening = asyncio.create_task(connect(engine))
+        try:
+            yield await asyncio.shield(opening)
+        finally:
+            returning = asyncio.create_task(give_back(opening, places))
+            self._returning.add(returning)
+            returning.add_done_callback(self._returning.discard)
+            if opening.done():
+                await asyncio.shield(returning)
+
+    async def _leave(self) -> None:
+        """Close all connections."""
+        if self.is_sqlite and not await self._flight.settled(SETTLE_S):
+            self._flight.end()
+        self._drop()
+        await self._flight.settled(SETTLE_S)
+        if self._returning:
+            await asyncio.wait(self._returning, timeout=SETTLE_S)
+        await self._engine.dispose()
+        await asyncio.sleep(0)  # the loop closes dropped sockets in its next round
+
+    def _use(self, url: URL) -> None:
+        self._url = url
+        self.is_sqlite = url.get_backend_name() == "sqlite"
+        self._drivers: WeakSet[Any] = WeakSet()  # the open connections of PostgreSQL's driver
+        self._places = asyncio.Semaphore(POOL_SIZE)
+        if self.is_sqlite:
+            self._engine = sqlite_engine(url, self._busy_timeout_ms)
+            # the same pool; the write lock is taken at once instead of at the first change
+            self._writer, self._reader = self._engine.execution_options(begin="BEGIN IMMEDIATE"), self._engine
+        else:
+            self._engine = postgres_engine(url, self._opened)
+            consistent = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+            self._writer, self._reader = self._engine, self._engine.execution_options(**consistent)
+
+    def _opened(self, wire: Wire) -> None:
+        self._drivers.add(wire.driver)
+
+    def _drop(self) -> None:
+        """End what is under way. The sockets go first: what is cancelled on a closed one asks the server nothing."""
+        for driver in list(self._drivers):
+            driver.terminate()
+        if not self.is_sqlite:
+            self._flight.end()
+
     def _make_file(self) -> None:
         path = self._url.database
         assert path, "an in-memory database would lose everything"
         with translated():
             Path(path).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-
-    def _make_engine(self) -> AsyncEngine:
-        sizes = {"pool_size": POOL_SIZE, "max_overflow": POOL_OVERFLOW, "pool_timeout": POOL_DEADLINE_S}
-        if not self.is_sqlite:
-            deadlines = {"timeout": CONNECT_DEADLINE_S, "command_timeout": COMMAND_DEADLINE_S}
-            return create_async_engine(self._url, pool_pre_ping=True, connect_args=deadlines, **sizes)
-        engine = create_async_engine(self._url, **sizes)
-        event.listen(engine.sync_engine, "connect", self._prepare_sqlite)
-        event.listen(engine.sync_engine, "begin", _begin_sqlite)
-        return engine
-
-    def _prepare_sqlite(self, connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
-        # transactions begin where _begin_sqlite says, not where the driver guesses: reads belong to them, and DDL
-        connection.isolation_level = None
-        cursor = connection.cursor()
-        try:
-            for pragma in (
-                f"busy_timeout={self._busy_timeout_ms}",  # first: the next ones may have to wait
-                "journal_mode=WAL",
-                "synchronous=FULL",
-                "foreign_keys=ON",
-                "secure_delete=ON",  # what a person deleted is overwritten, not only forgotten
-            ):
-                cursor.execute(f"PRAGMA {pragma}")
-        finally:
-            cursor.close()
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
-
-
-@asynccontextmanager
-async def _connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """A connection of the pool. A caller that is cancelled while one is being made still gives it back."""
-    opening = asyncio.ensure_future(_connect(engine))
-    try:
-        connection = await asyncio.shield(opening)
-    except asyncio.CancelledError:
-        await asyncio.wait([opening])
-        if opening.exception() is None:
-            await opening.result().close()
-        raise
-    try:
-        yield connection
-    finally:
-        await asyncio.shield(connection.close())
-
-
-async def _connect(engine: AsyncEngine) -> AsyncConnection:
-    return await engine.connect()

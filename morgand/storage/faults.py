@@ -72,6 +72,8 @@ def _of_postgres(state: str, said: str) -> MorganError | None:
         return Conflict(f"The change contradicts what is stored ({said}).")
     if state.startswith("XX00"):
         return MorganError(f"The database is damaged ({said}).", remedy=RESTORE)
+    if state.startswith(("28", "3D")):  # while a password is changed, or a server is being made
+        return Unavailable(f"The database refuses this account ({said}).", remedy=WAIT)
     # connection, rollback, resources, operator intervention; 25006: a standby, where the primary was expected
     if state.startswith(("08", "40", "53", "57")) or state in ("25006", "55P03"):
         return Unavailable(f"The database cannot serve this now ({said}).", remedy=WAIT)

@@ -8,18 +8,19 @@ replicated PostgreSQL a retry must write too, or its commit would not wait for t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, NoReturn
 from uuid import UUID, uuid4, uuid5
 
 import msgspec
-from sqlalchemy import select, update
+from sqlalchemy import case, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from morgand.clock import Clock
 from morgand.errors import Conflict, InvalidInput, NotFound
 from morgand.state import Citation, Conversation, Message, Speaker, Turn
 from morgand.storage.database import Database
-from morgand.storage.models import ConversationRow, FeedbackRow, MessageRow, clean
+from morgand.storage.models import ConversationRow, FeedbackRow, MessageRow, UtcTime, clean
 from morgand.storage.rows import conversation_of, known_id, message_of, new_id
 
 TITLE_CHARS = 80
@@ -52,15 +53,17 @@ class SqlHistory:
             return await _turn(session, message_id)
 
     async def store_message(
-        self, turn_id: str, conversation: str | None, text: str, *, tokens: int, user: str | None
-    ) -> Turn:
+        self, turn_id: str, conversation: str | None, text: str, *, tokens: int, user: str | None,
+        created: datetime | None = None,
+    ) -> Turn:  # fmt: skip
         """See the port. Raises Conflict for the same id with other content, NotFound for a deleted conversation."""
         message_id, text = new_id(turn_id, "turn"), clean(text)
+        said = min(created or self._clock.now(), self._clock.now())  # another host's clock may be ahead
         given = None if conversation is None else new_id(conversation, "conversation")
         async with self._database.write() as session:
             place = given or await _conversation_of_turn(session, message_id)
-            position = await self._open_conversation(session, place, text, user)
-            message = Message(str(message_id), str(place), Speaker.USER, text, tokens, self._clock.now())
+            position = await self._open_conversation(session, place, text, user, said)
+            message = Message(str(message_id), str(place), Speaker.USER, text, tokens, said)
             if not await self._append(session, message, position):
                 return await _same_turn(session, message_id, place, text)
         return Turn(message.id, message.conversation, message, None)  # what is new has no answer: no need to look
@@ -126,7 +129,7 @@ class SqlHistory:
     async def set_summary(self, conversation: str, summary: str, through: str) -> None:
         """Keep a summary of the messages up to and with ``through``."""
         async with self._database.write() as session:
-            row = await _conversation(session, conversation)
+            row = await _locked(session, conversation)
             row.summary_through = (await _message(session, row.id, through)).id
             row.summary = summary
 
@@ -134,8 +137,7 @@ class SqlHistory:
         """Remove what was said, at once; empty rows stay as tombstones so that a late retry cannot bring it back."""
         now = self._clock.now()
         async with self._database.write() as session:
-            row = await _conversation(session, conversation)
-            await _lock(session, row.id)
+            row = await _locked(session, conversation)
             row.title, row.summary, row.details, row.deleted_at, row.updated_at = "", None, {}, now, now
             for model, emptied in (
                 (MessageRow, {"content": "", "citations": [], "notices": []}),
@@ -155,7 +157,7 @@ class SqlHistory:
             raise InvalidInput(f"The rating {rating} is out of range.", remedy="Rate from 1 to 5.")
         now = self._clock.now()
         async with self._database.write() as session:
-            row = await _conversation(session, conversation)
+            row = await _locked(session, conversation)  # else a deletion meanwhile would not see the comment
             about = await _message(session, row.id, message) if message is not None else None
             feedback = FeedbackRow(
                 id=uuid4(), conversation_id=row.id, message_id=about.id if about else None, user=row.user,
@@ -164,9 +166,10 @@ class SqlHistory:
             session.add(feedback)
         return str(feedback.id)
 
-    async def _open_conversation(self, session: AsyncSession, conversation: UUID, text: str, user: str | None) -> int:
+    async def _open_conversation(
+        self, session: AsyncSession, conversation: UUID, text: str, user: str | None, now: datetime
+    ) -> int:
         """Make the conversation unless it is there, and lock it; returns the position of the next message."""
-        now = self._clock.now()
         new = self._database.insert(ConversationRow).values(
             id=conversation, user=user, title=_title(text), message_count=0, created_at=now, updated_at=now, details={}
         )
@@ -191,10 +194,15 @@ class SqlHistory:
         await session.execute(
             update(ConversationRow)
             .where(ConversationRow.id == conversation)
-            .values(message_count=position + 1, updated_at=message.created)
+            .values(message_count=position + 1, updated_at=_later(ConversationRow.updated_at, message.created))
             .execution_options(synchronize_session=False)
         )
         return True
+
+
+def _later(known: Any, new: datetime) -> Any:
+    """The later of a column and a time: a message that was kept elsewhere for a while does not turn back the clock."""
+    return case((known < new, literal(new, UtcTime())), else_=known)
 
 
 def _title(text: str) -> str:
@@ -211,6 +219,12 @@ async def _conversation(session: AsyncSession, conversation: str) -> Conversatio
     if row is None or row.deleted_at:
         _gone(conversation)
     return row
+
+
+async def _locked(session: AsyncSession, conversation: str) -> ConversationRow:
+    """Read once no other writer can change or delete it any more."""
+    await _lock(session, known_id(conversation, "conversation"))
+    return await _conversation(session, conversation)
 
 
 async def _message(session: AsyncSession, conversation: UUID, message: str) -> MessageRow:
@@ -240,10 +254,10 @@ async def _lock(session: AsyncSession, conversation: UUID) -> int:
         .returning(ConversationRow.deleted_at, ConversationRow.message_count)
         .execution_options(synchronize_session=False)
     )
-    deleted, position = found.one()
-    if deleted is not None:
+    row = found.one_or_none()
+    if row is None or row.deleted_at is not None:
         _gone(str(conversation))
-    return int(position)
+    return int(row.message_count)
 
 
 async def _turn(session: AsyncSession, message_id: UUID) -> Turn | None:

@@ -1,8 +1,11 @@
-"""Documents into the library, several in one transaction: what a commit costs is paid once for all of them."""
+"""Documents into the library, several in one transaction: what a commit costs is paid once for all of them.
+
+Writers on PostgreSQL lock in one order, so that none waits in a circle: documents by id, then their chunks.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -18,6 +21,7 @@ from morgand.storage.models import Base, ChunkRow, DocumentRow, clean
 from morgand.storage.rows import batches, chunk_values, document_of, new_id, valid_ids
 
 BUCKET = "documents"
+ADDING = 0x4D6F72676164  # "Morgad": the advisory lock of whoever adds documents to PostgreSQL
 DOCUMENTS = Base.metadata.tables["documents"]
 CHUNKS = Base.metadata.tables["document_chunks"]
 
@@ -38,7 +42,7 @@ class Version:
     id: UUID
     source: str
     revision: int
-    state: str
+    chunks: int
 
 
 def outcome(order: Sequence[UUID], live: Sequence[Version]) -> dict[UUID, list[Version]]:
@@ -58,8 +62,12 @@ def outcome(order: Sequence[UUID], live: Sequence[Version]) -> dict[UUID, list[V
     return replaced
 
 
-async def add(session: AsyncSession, documents: Sequence[Document], now: datetime) -> list[tuple[Document, bool]]:
+async def add(
+    session: AsyncSession, documents: Sequence[Document], now: datetime, *, sqlite: bool
+) -> list[tuple[Document, bool]]:
     """See ``Library.add_many``. Only the newest of a source counts as 'already there': A, B, A ends with A."""
+    if not sqlite:  # one after the other: two of a source that do not see each other would get the same revision
+        await session.execute(select(func.pg_advisory_xact_lock(ADDING)))
     ids = [new_id(one.id, "document") for one in documents]
     there, newest, last = await _known(session, ids, sorted({clean(one.source) for one in documents}))
     rows: list[dict[str, Any]] = []
@@ -107,12 +115,11 @@ async def complete(
     session: AsyncSession, completions: Mapping[UUID, Completion], now: datetime, *, sqlite: bool
 ) -> dict[UUID, list[Version]]:
     """See ``Library.complete_many``; by id, in the order given."""
-    live = await _lock(session, list(completions))
+    live = await _lock_sources(session, list(completions))
     replaced = outcome(list(completions), live)
     buried = [one.id for older in replaced.values() for one in older]
     kept = {identity: completions[identity] for identity in replaced if identity not in buried}
-    # only what is completed has chunks: they come in the same transaction
-    filled = [one.id for one in live if one.state == DocumentState.COMPLETED.value]
+    filled = [one.id for one in live if one.chunks]
     await _remove_chunks(session, [one for one in filled if one in kept or one in buried], sqlite=sqlite)
     await _insert_chunks(session, kept, now, sqlite=sqlite)
     if kept:
@@ -128,10 +135,18 @@ async def bury(session: AsyncSession, document: UUID, now: datetime, *, sqlite: 
     await _mark_buried(session, [document], now)
 
 
-async def _lock(session: AsyncSession, ids: Sequence[UUID]) -> list[Version]:
+async def lock(session: AsyncSession, documents: Collection[UUID]) -> None:
+    """Keep other writers off these documents until the transaction ends."""
+    for batch in batches(sorted(documents)):
+        await session.execute(
+            select(DOCUMENTS.c.id).where(DOCUMENTS.c.id.in_(batch)).order_by(DOCUMENTS.c.id).with_for_update()
+        )
+
+
+async def _lock_sources(session: AsyncSession, ids: Sequence[UUID]) -> list[Version]:
     """All live documents of the sources of these. Locked, so that two hosts never complete one source at once."""
     sources = select(DOCUMENTS.c.source).where(DOCUMENTS.c.id.in_(ids))
-    columns = select(DOCUMENTS.c.id, DOCUMENTS.c.source, DOCUMENTS.c.revision, DOCUMENTS.c.state)
+    columns = select(DOCUMENTS.c.id, DOCUMENTS.c.source, DOCUMENTS.c.revision, DOCUMENTS.c.chunks)
     live = columns.where(DOCUMENTS.c.source.in_(sources), DOCUMENTS.c.deleted_at.is_(None))
     return [Version(*row) for row in await session.execute(live.order_by(DOCUMENTS.c.id).with_for_update())]
 

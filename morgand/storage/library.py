@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from morgand.clock import Clock
 from morgand.errors import NotFound
 from morgand.ports import Completion
-from morgand.state import Document, DocumentState, Extracted, Level, StoredChunk
+from morgand.state import Document, DocumentState, Level, StoredChunk
 from morgand.storage import fulltext, intake
 from morgand.storage.database import Database
 from morgand.storage.models import Base, ChunkRow, DocumentRow
@@ -49,13 +49,10 @@ class SqlLibrary:
             found = {row[0]: row[1] for row in await session.execute(query.group_by(DocumentRow.state))}
         return {state.value: found.get(state.value, 0) for state in DocumentState}
 
-    async def add(self, document: Document) -> tuple[Document, bool]:
-        return (await self.add_many([document]))[0]
-
     async def add_many(self, documents: Sequence[Document]) -> list[tuple[Document, bool]]:
         """See the port."""
         async with self._database.write() as session:
-            return await intake.add(session, documents, self._clock.now())
+            return await intake.add(session, documents, self._clock.now(), sqlite=self._database.is_sqlite)
 
     async def start(self, documents: Sequence[str]) -> list[Document]:
         """In the order given."""
@@ -63,6 +60,7 @@ class SqlLibrary:
         these = DocumentRow.id.in_(ids), DocumentRow.deleted_at.is_(None)
         mark = update(DocumentRow).where(*these).execution_options(synchronize_session=False)
         async with self._database.write() as session:
+            await intake.lock(session, ids)
             await session.execute(
                 mark.values(state=DocumentState.PROCESSING.value, error=None, updated_at=self._clock.now())
             )
@@ -71,15 +69,8 @@ class SqlLibrary:
 
     async def set_state(self, document: str, state: DocumentState, error: str | None = None) -> None:
         async with self._database.write() as session:
-            row = await _live(session, document)
+            row = await _live(session, document, lock=True)
             row.state, row.error, row.updated_at = state.value, error, self._clock.now()
-
-    async def complete(self, document: str, extracted: Extracted, chunks: Sequence[StoredChunk]) -> list[str]:
-        """See the port. Raises NotFound if the document was deleted, or overtaken by a newer one, in the meantime."""
-        done = await self.complete_many([Completion(document, extracted.title, extracted.mime, tuple(chunks))])
-        if document not in done:
-            _gone(document)
-        return done[document]
 
     async def complete_many(self, completions: Sequence[Completion]) -> dict[str, list[str]]:
         """See the port."""
@@ -138,12 +129,13 @@ class SqlLibrary:
         values = [{"chunk": UUID(chunk), "bytes": embedding} for chunk, embedding in embeddings.items()]
         store = update(TABLE).where(TABLE.c.id == bindparam("chunk"))
         async with self._database.write() as session:
+            documents: set[UUID] = set()
+            for batch in batches([one["chunk"] for one in values]):
+                documents.update(await session.scalars(select(ChunkRow.document_id).where(ChunkRow.id.in_(batch))))
+            await intake.lock(session, documents)  # before their chunks, like everybody else
             connection = await session.connection()
             await connection.execute(store.values(embedding=bindparam("bytes"), updated_at=now), values)
-            documents: set[UUID] = set()
-            for batch in batches(valid_ids(list(embeddings))):
-                documents.update(await session.scalars(select(ChunkRow.document_id).where(ChunkRow.id.in_(batch))))
-            for document in sorted(documents):
+            for document in documents:
                 embedded = ChunkRow.document_id == document, ChunkRow.embedding.is_not(None)
                 number = select(func.count()).select_from(ChunkRow).where(*embedded).scalar_subquery()
                 await session.execute(update(DocumentRow).where(DocumentRow.id == document).values(embeddings=number))

@@ -20,6 +20,7 @@ from sqlalchemy import (
     Index,
     LargeBinary,
     MetaData,
+    SmallInteger,
     String,
     Text,
     TypeDecorator,
@@ -191,6 +192,15 @@ class PreferenceRow(Row, Base):
     key: Mapped[str] = mapped_column(PlainText)
     value: Mapped[Any] = mapped_column(JSON)
     confidence: Mapped[float] = mapped_column(Double)
+
+
+class TermRow(Base):
+    """One row: the epoch in which this database is written. No data; it never moves to another database."""
+
+    __tablename__ = "term"
+
+    id: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    epoch: Mapped[int] = mapped_column(BigInteger)
 
 
 COMPLETED = DocumentState.COMPLETED.value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from sqlalchemy import delete, func, select, text
+from sqlalchemy import delete, select, text
 
 from morgand.clock import Clock
 from morgand.storage import fulltext
@@ -27,9 +27,10 @@ async def purge(database: Database, clock: Clock, *, older_than_days: int) -> in
     removed = 0
     async with database.write() as session:
         for model in CHILDREN_FIRST:
-            old = model.deleted_at < horizon
-            removed += await session.scalar(select(func.count()).select_from(model).where(old)) or 0
-            await session.execute(delete(model).where(old))
+            # locked in the order in which everybody locks
+            old = select(model.id).where(model.deleted_at < horizon).order_by(model.id).with_for_update()
+            gone = await (await session.connection()).execute(delete(model).where(model.id.in_(old)))
+            removed += gone.rowcount
         if database.is_sqlite:
             await fulltext.compact(session)
     if database.is_sqlite:  # the log still holds pages as they were before

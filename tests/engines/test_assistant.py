@@ -37,7 +37,7 @@ from morgand.storage.database import Database, sqlite_url
 from morgand.storage.history import SqlHistory
 from morgand.storage.library import SqlLibrary
 from morgand.storage.migrate import upgrade
-from tests.fakes.assistant import MemoryCache, accept
+from tests.fakes.assistant import MemoryCache, accept, nothing_waits
 
 pytestmark = pytest.mark.engine
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -112,6 +112,7 @@ async def morgan(folder: Path) -> AsyncIterator[Morgan]:
             retriever=Retriever(vectors, embedder, reranker, library),
             reranker=reranker,
             history=SqlHistory(database, clock),
+            delivery=nothing_waits(),
             settings=Config,
             clock=clock,
         )

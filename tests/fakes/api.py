@@ -52,6 +52,8 @@ class FakeApi:
     stalled: threading.Event = field(default_factory=threading.Event)
     stall_after: int | None = None  # pieces sent before the answer hangs
     break_after: int | None = None  # pieces sent before the connection breaks, once
+    keeping: bool = False  # the database is away: turns are kept
+    outbox: list[s.KeptView] = field(default_factory=list)
 
     def start(self) -> None:
         """Serve until ``stop``; can be called again after it."""
@@ -122,6 +124,8 @@ class FakeApi:
         route("GET", "/v1/documents", self._documents)
         route("*", "/v1/documents/{id}", self._document)
         route("POST", "/v1/feedback", self._feedback)
+        route("GET", "/v1/outbox", self._outbox)
+        route("DELETE", "/v1/outbox/{id}", self._discard)
         for path in ("status", "hosts", "roles", "roles/explain", "roles/plan"):
             route("*", f"/v1/{path}", self._cluster)
         route("GET", "/v1/settings", self._settings)
@@ -141,6 +145,9 @@ class FakeApi:
         self.conversations.setdefault(
             conversation, s.ConversationView(conversation, turn.text[:20], WHEN, WHEN, 2, user=turn.user)
         )
+        if self.keeping:
+            kept = s.QueuedReply(str(turn.id), conversation, "Your message is kept on attic.")
+            return await _whole_stream(request, _event("queued", kept)) if turn.stream else _json(kept, status=202)
         reply = s.TurnReply(str(turn.id), conversation, "".join(self.pieces), [CITATION], ["no reranker"])
         accepted = {"id": str(turn.id), "conversation": conversation}
         return await self._answer(request, reply, accepted)
@@ -233,6 +240,13 @@ class FakeApi:
         wanted = msgspec.json.decode(await request.read(), type=s.FeedbackRequest)
         return _json(s.FeedbackReply("f1", str(wanted.conversation or "latest")))
 
+    async def _outbox(self, request: web.Request) -> web.Response:
+        return _json(s.OutboxReply("attic", _page(request, self.outbox)))
+
+    async def _discard(self, request: web.Request) -> web.Response:
+        self.outbox = [one for one in self.outbox if one.id != request.match_info["id"]]
+        return _json(s.Deleted(request.match_info["id"]))
+
     async def _cluster(self, request: web.Request) -> web.Response:
         return _json(CLUSTER[request.path.removeprefix("/v1/")])
 
@@ -293,6 +307,13 @@ def _json(value: object, status: int = 200) -> web.Response:
 
 def _event(name: str, value: object) -> bytes:
     return f"event: {name}\ndata: ".encode() + msgspec.json.encode(value) + b"\n\n"
+
+
+async def _whole_stream(request: web.Request, events: bytes) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+    await response.prepare(request)
+    await response.write(events)
+    return response
 
 
 def _missing(message: str = "There is no such thing.") -> web.Response:

@@ -8,12 +8,15 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from morgand.assistant.delivery import Delivery
 from morgand.assistant.rag.ingest import Ingestor
 from morgand.assistant.rag.retrieve import Retrieved
 from morgand.assistant.text import content_words, sentences
+from morgand.clock import SystemClock
 from morgand.errors import MorganError, NotFound, Unavailable, Unreadable
 from morgand.ports import ChatDelta, ChatInfo, ChatMessage, ChatOptions, SearchLegs, Upload, VectorPoint
 from morgand.state import Chunk, Document, Extracted, Level, Passage
+from morgand.storage.outbox import Outbox
 
 SMALL = ChatInfo("tiny", context_tokens=2048, prompt_tokens=512, small=True)
 LARGE = ChatInfo("large", context_tokens=8192, prompt_tokens=2048, small=False)
@@ -82,6 +85,11 @@ class WordReranker:
 def passage(text: str, *, title: str = "Boiler manual", place: str = "page 3", document: str = "d1") -> Passage:
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
     return Passage(digest, document, title, place, text, 1.0, sentences(text)[0] if sentences(text) else None)
+
+
+def nothing_waits() -> Delivery:
+    """Of a host whose database is always there: a folder for messages is never needed."""
+    return Delivery(Outbox(Path("/nowhere"), "atlas"), lambda: 60.0, SystemClock())
 
 
 class HashEmbedder:

@@ -13,13 +13,14 @@ from uuid import uuid4
 
 from morgand.api import schema as s
 from morgand.api.backend import Backend
-from morgand.assistant.events import Accepted, Delta, QueryDone, QueryEvent, TurnDone, TurnEvent
+from morgand.assistant.events import Accepted, Delta, QueryDone, QueryEvent, Queued, TurnDone, TurnEvent
 from morgand.clock import SystemClock
 from morgand.config import check_value, setting_fields
 from morgand.errors import ConfigError, Conflict, InvalidInput, MorganError, NotFound
 from morgand.ports import ChatMessage, ChatOptions, History, Library, Upload
 from morgand.security.keys import KeyRecord, Keys
 from morgand.state import Citation, Document, DocumentState, Passage
+from morgand.storage.outbox import KeptMessage, Outbox
 from tests.fakes.assistant import HashEmbedder, ScriptedChat, WordReranker
 
 CITATION = Citation(1, str(uuid4()), "Boiler", "page 3", "1.5 bar", str(uuid4()))
@@ -54,11 +55,17 @@ class ScriptedAssistant:
     fail_after: int | None = None
     error: MorganError | None = None
     hold: asyncio.Event | None = None
+    away: Outbox | None = None  # where messages go while the database is away
     stopped: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def turn(
         self, turn_id: str, /, text: str, *, conversation: str | None, answer: bool, documents: bool, user: str | None
     ) -> AsyncGenerator[TurnEvent, None]:
+        if self.away is not None:
+            now = datetime.now(UTC)
+            kept = await self.away.put(KeptMessage(turn_id, text, conversation, answer, documents, user, now))
+            yield Queued(turn_id, kept.place, "It waits on atlas.")
+            return
         place = conversation or turn_id
         turn = await self.history.store_message(turn_id, place, text, tokens=1, user=user)
         yield Accepted(turn.id, turn.conversation)
@@ -111,11 +118,10 @@ class MemoryIngestor:
         await asyncio.to_thread(path.unlink)
         now = datetime.now(UTC)
         digest = hashlib.sha256(content).hexdigest()
-        return await self._library.add(
-            Document(
-                str(uuid4()), name, source, "text/plain", len(content), digest, digest, DocumentState.PENDING, now, now
-            )
+        new = Document(
+            str(uuid4()), name, source, "text/plain", len(content), digest, digest, DocumentState.PENDING, now, now
         )
+        return (await self._library.add_many([new]))[0]
 
     async def delete(self, document: str) -> Document:
         return await self._library.delete(document)
@@ -220,6 +226,7 @@ def make_backend(history: History, library: Library, spool: Path) -> Backend:
         keys=Keys(MemoryKeys(), SystemClock()),
         logs=MemoryLogs(),
         spool=spool,
+        outbox=Outbox(spool.parent, "atlas"),
     )
 
 

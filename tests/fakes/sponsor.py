@@ -41,6 +41,7 @@ class FakeSponsor:
     cluster_id: str
     cluster_name: str = "home"
     known: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)  # serials of certificates
 
     @property
     def ca_pem(self) -> bytes:
@@ -48,6 +49,9 @@ class FakeSponsor:
 
     async def authority(self) -> Authority:
         return self.made
+
+    async def revoked(self) -> bytes:
+        return ca.revocation_list(self.made, self.removed, datetime.now(UTC))
 
     def gossip_keys(self) -> list[str]:
         return [GOSSIP_KEY]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
+from morgand.ports import Completion, Library
 from morgand.state import Chunk, Document, DocumentState, Extracted, Level, StoredChunk
 
 
@@ -57,3 +58,16 @@ def tree(document: str, texts: Sequence[str], *, embedding: bytes | None = b"\0"
 
 def extracted(title: str | None = "The boiler", mime: str = "application/pdf") -> Extracted:
     return Extracted(title, mime, ())
+
+
+async def added(library: Library, document: Document) -> tuple[Document, bool]:
+    """The document as it is stored, and whether it is new."""
+    return (await library.add_many([document]))[0]
+
+
+async def completed(
+    library: Library, document: str, extraction: Extracted, chunks: Sequence[StoredChunk]
+) -> list[str] | None:
+    """The ids of those replaced; None for a document that is gone."""
+    done = await library.complete_many([Completion(document, extraction.title, extraction.mime, tuple(chunks))])
+    return done.get(document)

@@ -31,6 +31,7 @@ def main() -> None:
     for number in range(asked.rounds):
         seed = asked.seed + number
         root = Path(tempfile.mkdtemp(prefix="mlab", dir="/tmp"))
+        root.chmod(0o711)  # PostgreSQL's account must get through
         sys.stderr.write(f"{asked.scenario}, seed {seed}, logs in {root}\n")
         with Lab((SCENARIOS / f"{asked.scenario}.txt").read_text(), root, seed) as lab:
             lab.run()

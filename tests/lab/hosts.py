@@ -50,17 +50,37 @@ class LabHost(Daemon):
             )
         return json.loads(done.stdout)
 
+    def status(self) -> str:
+        """``morganctl status`` for people; empty when it fails."""
+        argv = [str(BIN / "morganctl"), "--data-dir", str(self.data_dir), "status"]
+        return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False).stdout
+
     def join(self, sponsor: LabHost, *, by_code: bool = False) -> None:
         """Be invited by ``sponsor`` and prepare the data directory; ``by_code``: find the cluster by itself."""
         invitation = sponsor.ctl("cluster", "invite")
-        words = ["-"] if by_code else [invitation["address"], "-"]
-        argv = [*self.prefix, sys.executable, "-m", "morgand", "join", *words]
+        self._morgand(
+            "join",
+            *(["-"] if by_code else [invitation["address"], "-"]),
+            said=invitation["code" if by_code else "token"] + "\n",
+        )
+
+    def recover(self) -> str:
+        """``morgand recover`` on this host, whose daemon is stopped; what it says."""
+        return self._morgand("recover", "--yes")
+
+    def ended(self) -> bool:
+        """Whether the daemon has ended."""
+        assert self.process is not None
+        return self.process.poll() is not None
+
+    def _morgand(self, command: str, *words: str, said: str = "") -> str:
+        argv = [*self.prefix, sys.executable, "-m", "morgand", command, *words]
         for one in (f"host.data_dir={self.data_dir}", *self.settings):
             argv += ["--set", one]
-        said = invitation["code" if by_code else "token"] + "\n"
-        done = subprocess.run(argv, input=said, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(argv, input=said, capture_output=True, text=True, timeout=90, check=False)
         if done.returncode:
-            raise AssertionError(f"{self.name} could not join: {done.stderr[-1000:]}")
+            raise AssertionError(f"morgand {command} on {self.name}: {done.stderr[-1000:]}")
+        return done.stdout
 
     def power_cut(self) -> None:
         """No packet leaves any more, and everything is gone at once."""

@@ -16,8 +16,10 @@ def test_a_status_is_read_by_name() -> None:
         "cluster": {"leader": "1", "epoch": 3, "quorum": {"tolerates": 1}},
         "hosts": [{"id": "1", "name": "atlas", "state": "alive"}],
         "roles": [{**role, "host": "1"}, {**role, "host": "2"}],
+        "database": {"engine": "postgresql", "standbys": [{"sync": True}, {"sync": False}]},
     }
     found = read(5.0, body)
+    assert (found.engine, found.copies) == ("postgresql", (True, False))
     assert (found.at, found.leader, found.epoch, found.tolerates) == (5.0, "atlas", 3, 1)
     assert found.roles == [("llm", "main", "atlas", "ready", 7), ("llm", "main", "?", "ready", 7)]
 

@@ -26,6 +26,8 @@ class Look:
     roles: list[tuple[str, str, str, str, int]]  # role, part, host name, state, epoch
     tolerates: int = 0  # voters that may still be lost
     epoch: int = 0  # of the leader
+    engine: str | None = None  # of the database
+    copies: tuple[bool, ...] = ()  # of the database, that follow its primary: whether synchronous
 
     def holders(self, role: str, *, ready: bool = True) -> list[str]:
         return [host for one, _, host, state, _ in self.roles if one == role and (state == "ready" or not ready)]
@@ -47,6 +49,7 @@ def read(at: float, body: dict[str, Any]) -> Look:
         at, names.get(body["cluster"]["leader"]), {one["name"]: one["state"] for one in body["hosts"]},
         [(one["role"], one["part"], names.get(one["host"], "?"), one["state"], one["epoch"]) for one in body["roles"]],
         body["cluster"]["quorum"]["tolerates"], body["cluster"]["epoch"],
+        body["database"]["engine"], tuple(one["sync"] for one in body["database"]["standbys"]),
     )  # fmt: skip
 
 

@@ -18,6 +18,8 @@ from tests.fakes.clusters import CARRIED, EMBEDDED, MODELS, applied, host, snaps
 clusters = settings(max_examples=1200, deadline=None, suppress_health_check=list(HealthCheck))
 ENGINES = (*EMBEDDED, "sentence-transformers", "ollama", "postgresql", "redis", "prometheus", "qdrant", "seaweedfs")
 BOUND = ("sqlite", "folder")  # what they store is on one host
+FATES: list[dict[str, Any]] = [{"state": HostState.FENCED}, {"state": HostState.LEFT}, {"draining": True}]
+SPECS = {spec.name: spec for spec in snapshot().roles}
 HANDLES = sorted({model.handle for model in MODELS})
 
 
@@ -73,7 +75,7 @@ def test_nothing_is_overcommitted(before: tuple[Host, ...], after: tuple[Host, .
     result = plan(world)
     for one in after:
         mine = [found for found in result.assignments if found.host == one.id]
-        if all(found.engine in BOUND for found in mine):
+        if all(SPECS[found.role].keeps(found.engine, found.part) for found in mine):
             continue  # what is stored here stays, however small the host has become
         assert not mine or sum(found.ram_mb for found in mine) <= one.profile.ram_mb - RAM_RESERVE_MB
         for index, gpu in enumerate(one.profile.gpus):
@@ -95,14 +97,39 @@ def test_what_is_stored_on_one_host_stays_there(found: tuple[Host, ...], data: s
     """Whatever becomes of a host that others still count as theirs, its database and originals are on it; and when it
     should have nothing, a reason says so."""
     world = settled(found)
-    fates: list[dict[str, Any]] = [{"state": HostState.FENCED}, {"state": HostState.LEFT}, {"draining": True}]
-    fate = data.draw(st.sampled_from(fates))
+    fate = data.draw(st.sampled_from(FATES))
     for before in (one for one in world.assignments if one.engine in BOUND):
         changed = tuple(replace(one, **fate) if one.id == before.host else one for one in found)
         after = plan(replace(world, hosts=(*changed, host("z", 256))))
         assert before.slot in {one.slot for one in after.assignments}
         assert [one.host for one in after.assignments if (one.role, one.part) == before.slot[:2]] == [before.host]
         assert any(one.host == before.host and "its data is on" in one.reason for one in after.refusals)
+
+
+@clusters
+@given(hosts(2), st.data())
+def test_a_database_that_chooses_its_primary_is_left_to_it(found: tuple[Host, ...], data: st.DataObject) -> None:
+    """No plan moves the primary; it begins only where two hosts can run it, and then a lone file makes way for it."""
+    able = [one for one in found if one.profile.has_engine("postgresql")]
+    world = settled(found)
+    chosen = [one for one in world.assignments if one.engine == "postgresql"]
+    assert not chosen or len(able) >= 2
+    for primary in (one for one in chosen if one.part == "primary"):
+        fate = data.draw(st.sampled_from(FATES))
+        changed = tuple(replace(one, **fate) if one.id == primary.host else one for one in found)
+        after = plan(replace(world, hosts=(*changed, host("z", 256, engines=ENGINES))))
+        assert [one.host for one in after.assignments if one.slot[:2] == ("db", "primary")] == [primary.host]
+        assert any(one.host == primary.host and "has not chosen another host" in one.reason for one in after.refusals)
+
+
+def test_a_file_keeps_the_primary_until_its_successor_has_it_all() -> None:
+    """PostgreSQL is begun beside SQLite as soon as two hosts can run it; no plan passes the primary on."""
+    lone = settled((host("a", 64),))
+    world = replace(lone, hosts=(host("a", 64), host("b", 32, engines=ENGINES), host("c", 16, engines=ENGINES)))
+    found = {(one.part, one.host, one.engine) for one in plan(world).assignments if one.role == "db"}
+    assert found == {("primary", "a", "sqlite"), ("standby", "b", "postgresql"), ("replica", "c", "postgresql")}
+    few = replace(lone, hosts=(host("a", 64), host("b", 32, engines=ENGINES)))
+    assert {one.part for one in plan(few).assignments if one.role == "db"} == {"primary"}
 
 
 @clusters

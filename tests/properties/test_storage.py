@@ -20,7 +20,7 @@ from morgand.storage.history import SqlHistory, answer_id
 from morgand.storage.library import SqlLibrary
 from morgand.storage.migrate import upgrade
 from morgand.storage.models import UtcTime, clean
-from tests.fakes.storage import HandClock, extracted, new_document, tree
+from tests.fakes.storage import HandClock, added, completed, extracted, new_document, tree
 
 OPERATORS = st.sampled_from(
     ['"', "'", "NEAR(", ")", "*", "-", ":", "^", "AND", "OR", "NOT", "{", "+", "🙂", "\x00", "boiler"]
@@ -50,8 +50,8 @@ def test_any_text_is_a_legal_query(queries: list[str]) -> None:
 
     async def work(database: Database) -> None:
         library = SqlLibrary(database, HandClock())
-        document, _ = await library.add(new_document())
-        await library.complete(document.id, extracted(), tree(document.id, ["boiler", *queries]))
+        document, _ = await added(library, new_document())
+        await completed(library, document.id, extracted(), tree(document.id, ["boiler", *queries]))
         for query in queries:
             assert len(await library.keyword_search(query, Level.FINE, limit=100)) <= len(queries) + 1
         await library.delete(document.id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from morgand import overview
 from morgand.state import Assignment, HostState, Member, MemberStatus, RoleState, RoleStatus
@@ -43,6 +44,17 @@ def test_status_says_which_loss_would_stop_everything() -> None:
     assert "third always-on box" in told(2, 1)
     assert told(3, 3) == ""
     assert "The loss of h0 or h1" in told(5, 2)
+
+
+def test_messages_that_wait_or_were_refused_are_told_with_what_to_do() -> None:
+    assert overview.outbox_warnings("atlas", 0, [], []) == []
+    (one,) = overview.outbox_warnings("atlas", 1, [], [])
+    assert one == "1 message waits on atlas and will be sent as soon as the database can be reached."
+    several, refused, damaged = overview.outbox_warnings("atlas", 3, ["gone", "taken"], [Path("/x/1.damaged")])
+    assert several.startswith("3 messages wait on atlas")
+    assert "2 messages kept on atlas were refused by the database (taken)" in refused
+    assert "`morganctl conversations discard ID`" in refused
+    assert "/x/1.damaged" in damaged
 
 
 def test_a_host_that_is_away_is_named_with_what_to_do() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pwd
 import signal
 import subprocess
 import sys
@@ -13,7 +14,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from morgand.account import Account
 from morgand.clock import SystemClock
+from morgand.errors import EngineError
 from morgand.roles.process import EngineClient
 from morgand.state import RoleState
 from morgand.supervisor import BACKOFF_S, COOL_DOWN_S, Child, ChildSpec, Restart, restart_delay
@@ -126,6 +129,85 @@ async def test_a_frozen_child_is_ended_and_replaced(tmp_path: Path) -> None:
     await asyncio.gather(task, return_exceptions=True)
     await probe_client.close()
     assert any(detail and "stopped answering" in detail for _, detail in reports.seen)
+
+
+@pytest.mark.parametrize("apart", [True, False])
+async def test_what_a_child_gets_of_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, apart: bool
+) -> None:
+    """Settings of others in the daemon's environment do not reach a child that is to be apart."""
+    monkeypatch.setenv("PGHOST", "elsewhere")
+    spec = ChildSpec("env", ("/usr/bin/env",), {}, tmp_path / "env.log", env={"OWN": "1"}, apart=apart)
+    said = await run_once(spec)
+    assert ("PGHOST=elsewhere" in said) is not apart
+    assert "OWN=1" in said
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may become another account")
+async def test_a_child_runs_as_the_account_it_is_given(tmp_path: Path) -> None:
+    nobody = pwd.getpwnam("nobody")
+    account = Account("nobody", nobody.pw_uid, nobody.pw_gid, (nobody.pw_gid,))
+    show = "import os; print(f'who {os.getuid()} {os.geteuid()} {os.getgid()} {os.getgroups()} {os.getcwd()}')"
+    spec = ChildSpec("who", ("/usr/bin/python3", "-c", show), {}, tmp_path / "who.log", account=account)
+    user, group = nobody.pw_uid, nobody.pw_gid
+    assert f"who {user} {user} {group} [{group}] /\n" in await run_once(spec)
+
+
+async def test_what_keeps_a_child_from_being_started_is_told(tmp_path: Path) -> None:
+    """Before every start: what is missing may have come meanwhile."""
+    tries = 0
+
+    async def prepare() -> None:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise EngineError("The folder is closed.", remedy="Open it.")
+
+    async def up() -> bool:
+        return True
+
+    reports = Reports()
+    spec = ChildSpec("sleeper", ("sleep", "60"), {}, tmp_path / "log")
+    task = asyncio.create_task(Child(spec, up, SystemClock(), prepare).run(reports))
+    await reports.until(RoleState.READY)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert (RoleState.STARTING, "The folder is closed. Open it.") in reports.seen
+    assert tries == 2
+
+
+async def run_once(spec: ChildSpec) -> str:
+    """What a child that ends by itself has printed."""
+
+    async def never() -> bool:
+        return False
+
+    reports = Reports()
+    task = asyncio.create_task(Child(spec, never, SystemClock()).run(reports))
+    await reports.until(RoleState.STARTING, times=2)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    return spec.log_file.read_text()
+
+
+async def test_a_child_has_the_grace_it_needs_to_stop(tmp_path: Path) -> None:
+    """A stop that takes longer than an engine's is waited for."""
+    slow = (
+        "import signal, sys, time\n"
+        "def stop(*_):\n    time.sleep(0.5)\n    print('stopped well', flush=True)\n    sys.exit(0)\n"
+        "signal.signal(signal.SIGTERM, stop)\nprint('up', flush=True)\ntime.sleep(60)"
+    )
+    log = tmp_path / "slow.log"
+    for grace_s, stopped in ((0.1, False), (10.0, True)):
+        log.unlink(missing_ok=True)
+        spec = ChildSpec("slow", (sys.executable, "-c", slow), {}, log, stop_grace_s=grace_s)
+        task = asyncio.create_task(Child(spec, asyncio.Event().wait, SystemClock()).run(Reports()))
+        async with asyncio.timeout(20):
+            while not log.exists() or "up" not in log.read_text():
+                await asyncio.sleep(0.02)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert ("stopped well" in log.read_text()) is stopped
 
 
 def test_no_child_survives_a_killed_parent(tmp_path: Path) -> None:

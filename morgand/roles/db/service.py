@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from morgand.clock import Clock
 from morgand.roles.base import EmbeddedService, Service
 from morgand.storage.database import Database
@@ -12,14 +14,16 @@ PURGE_EVERY_S = 86_400.0
 KEEP_DELETED_DAYS = 30  # tombstones, without text: other hosts must learn of a deletion before it is forgotten
 
 
-def service(database: Database, clock: Clock) -> Service:
+def service(database: Database, clock: Clock, settle: Callable[[], Awaitable[None]]) -> Service:
     """Open the file, bring its schema up to date, admit its users, then check that it answers.
 
-    Once a day what was deleted long ago is removed for good.
+    ``settle`` makes sure that the file is still what counts, and raises MorganError if it is not. Once a day what was
+    deleted long ago is removed for good.
     """
     database.hold()
 
     async def opened() -> None:
+        await settle()
         await database.open()
         await upgrade_aside(database)
         database.admit()

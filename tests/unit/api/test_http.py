@@ -16,6 +16,7 @@ from openapi_spec_validator import validate
 
 from morgand.api.http import all_routes, make_app
 from morgand.errors import Overloaded, StorageFull
+from morgand.storage.outbox import Outbox
 from tests.fakes.backend import MemoryIngestor, ScriptedAssistant
 from tests.fakes.server import Served
 
@@ -29,6 +30,16 @@ async def send(api: Served, method: str, path: str, **more: Any) -> tuple[int, A
 
 def turn(**more: Any) -> dict[str, Any]:
     return {"id": str(uuid4()), "text": "What is the pressure?"} | more
+
+
+async def without_database(api: Served) -> tuple[ScriptedAssistant, Outbox]:
+    """From now on messages go to the outbox."""
+    assistant, outbox = api.backend.assistant, api.backend.outbox
+    assert isinstance(assistant, ScriptedAssistant)
+    assert isinstance(outbox, Outbox)
+    await outbox.open()
+    assistant.away = outbox
+    return assistant, outbox
 
 
 async def test_a_turn_is_stored_and_repeating_it_returns_the_stored_answer(api: Served) -> None:
@@ -51,6 +62,48 @@ async def test_a_streamed_turn_ends_in_done(api: Served) -> None:
     assert response.content_type == "text/event-stream"
     names = [line.removeprefix("event: ") for line in text.splitlines() if line.startswith("event: ")]
     assert names == ["accepted", "delta", "delta", "delta", "done"]
+
+
+async def test_a_turn_that_is_kept_answers_202_until_it_is_stored(api: Served) -> None:
+    """Whole and as a stream; listed on the host that keeps it; with the stored result from then on."""
+    (assistant, outbox), body = await without_database(api), turn()
+    first, again = [(await send(api, "POST", "/v1/turns", json=body))[:2] for _ in range(2)]
+    assert first == again
+    said = {"id": body["id"], "conversation": first[1]["conversation"], "message": "It waits on atlas.", "queued": True}
+    assert first == (202, said)
+    _, text, response = await send(api, "POST", "/v1/turns", json=body | {"stream": True})
+    assert response.content_type == "text/event-stream"
+    assert text.startswith("event: queued\ndata: {")
+    assert json.loads(text.splitlines()[1].removeprefix("data: ")) == said
+    _, listed, _ = await send(api, "GET", "/v1/outbox")
+    assert listed["host"] == "atlas"
+    assert [(one["id"], one["text"], one["state"]) for one in listed["messages"]] == [
+        (body["id"], body["text"], "waiting")
+    ]
+    assistant.away = None
+    await outbox.remove(outbox.all()[0])
+    assert (await send(api, "POST", "/v1/turns", json=body))[0] == 200
+
+
+async def test_only_what_was_refused_can_be_discarded(api: Served) -> None:
+    """A message that waits will be sent; what nobody keeps is not found."""
+    (_, outbox), body = await without_database(api), turn()
+    await send(api, "POST", "/v1/turns", json=body)
+    assert (await send(api, "DELETE", f"/v1/outbox/{body['id']}"))[0] == 409
+    await outbox.refuse(outbox.all()[0], "It was deleted.")
+    _, listed, _ = await send(api, "GET", "/v1/outbox")
+    assert [(one["state"], one["reason"]) for one in listed["messages"]] == [("refused", "It was deleted.")]
+    assert (await send(api, "DELETE", f"/v1/outbox/{body['id']}"))[0] == 200
+    assert (await send(api, "DELETE", f"/v1/outbox/{body['id']}"))[0] == 404
+
+
+async def test_a_kept_turn_needs_no_place_in_a_full_line(api: Served) -> None:
+    """Who asks whether the message is sent is not told that the LLM is busy."""
+    await without_database(api)
+    body = turn()
+    assert (await send(api, "POST", "/v1/turns", json=body))[0] == 202
+    api.limits[0] = replace(api.limits[0], queue=0)
+    assert (await send(api, "POST", "/v1/turns", json=body))[0] == 202
 
 
 async def test_a_failure_in_mid_stream_is_an_error_event_and_before_it_a_status(api: Served) -> None:

@@ -16,7 +16,7 @@ from morgand.errors import Conflict, InvalidInput, Unavailable
 from morgand.ports import ChatMessage
 from morgand.state import Turn
 from morgand.storage.history import SqlHistory
-from tests.fakes.assistant import SMALL, FixedRetriever, ScriptedChat, WordReranker, passage
+from tests.fakes.assistant import SMALL, FixedRetriever, ScriptedChat, WordReranker, nothing_waits, passage
 
 PRESSURE = passage("The pressure should read 1.2 to 1.5 bar when cold. Below 0.8 bar the boiler shows fault F22.")
 QUESTION = "What pressure should the boiler show when cold?"
@@ -36,6 +36,7 @@ def assistant(
         retriever=retriever or FixedRetriever(),
         reranker=WordReranker(),
         history=history,
+        delivery=nothing_waits(),
         settings=lambda: config or Config(),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import threading
 from pathlib import Path
 
 import pytest
@@ -121,3 +122,21 @@ async def test_a_cancelled_caller_leaves_memory_and_file_together(tmp_path: Path
     await store.close()
     again = await LocalStore.open(tmp_path)
     assert await again.get("/a") == await store.get("/a")
+
+
+def test_there_is_a_file_at_every_moment(tmp_path: Path) -> None:
+    """Whether a host has a store of its own decides how it begins in a cluster: it may be asked during a write."""
+    file, seen = StoreFile(tmp_path), list[bool]()
+    file.write(Content(1, [("/a", b"1", 1, 1)]))
+
+    def write() -> None:
+        for number in range(2, 60):
+            file.write(Content(number, [("/a", b"1", 1, number)]))
+
+    writing = threading.Thread(target=write)
+    writing.start()
+    while writing.is_alive():
+        seen.append((tmp_path / "store").exists())
+    writing.join()
+    assert all(seen)
+    assert (file.read().revision, StoreFile(tmp_path, "store.previous").read().revision) == (59, 58)

@@ -13,8 +13,9 @@ from morgand.fingerprint import cpu, engines, gpu, laptop, memory, network
 from morgand.fingerprint.collect import collect
 from morgand.fingerprint.network import Interface, choose
 from morgand.fingerprint.override import apply_override, read_override
-from morgand.state import Duty, Gpu
+from morgand.state import Duty, Engine, Gpu
 from tests.fakes.clusters import profile
+from tests.fakes.postgres import binaries
 
 LAN = Interface("eth0", ("192.0.2.7", "2001:db8::7"))
 WIFI = Interface("wlan0", ("192.0.2.8",), wired=False)
@@ -121,6 +122,27 @@ def test_a_driver_that_hangs_costs_its_deadline() -> None:
 )
 def test_versions_are_found_in_what_programs_print(text: str, version: str) -> None:
     assert engines.parse_version(text) == version
+
+
+def test_an_old_postgresql_is_none() -> None:
+    old = Engine("postgresql", "14.9", "/usr/lib/postgresql/14/bin/postgres")
+    assert engines.usable_postgres(old) is None
+
+
+def test_a_postgresql_that_cannot_be_run_is_none(tmp_path: Path) -> None:
+    """The program alone is not enough: its account must be able to run it, and what lies beside it."""
+    (tmp_path / "postgres").touch(mode=0o755)
+    assert engines.usable_postgres(Engine("postgresql", "17.2", str(tmp_path / "postgres"))) is None
+
+
+@pytest.mark.skipif(binaries() is None, reason="no PostgreSQL server is installed (initdb is not found)")
+def test_postgresql_is_where_its_other_programs_are(tmp_path: Path) -> None:
+    """Not where a link to it is."""
+    folder = binaries()
+    assert folder is not None
+    (tmp_path / "postgres").symlink_to(folder / "postgres")
+    found = engines.usable_postgres(Engine("postgresql", "15.4", str(tmp_path / "postgres")))
+    assert found is None or found.path == str((folder / "postgres").resolve())
 
 
 def test_laptops_are_told_by_chassis_or_battery() -> None:

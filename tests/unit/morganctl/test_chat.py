@@ -113,8 +113,82 @@ def test_errors_do_not_end_the_session(api: FakeApi, home: Path, capsys: pytest.
 async def test_goes_on_with_the_users_latest_conversation(api: FakeApi) -> None:
     """The latest conversation of the same user is meant; without one, none."""
     async with Client(Target("http://localhost", api.socket, None)) as client:
-        assert await latest_conversation(client, None) is None
+        assert await latest_conversation(client, Output(), None) is None
         mine, other = str(uuid.uuid4()), str(uuid.uuid4())
         api.conversations[mine] = ConversationView(mine, "t", WHEN, WHEN, 2, user="ann")
         api.conversations[other] = ConversationView(other, "t", WHEN, WHEN, 2)
-        assert str(await latest_conversation(client, "ann")) == mine
+        assert str(await latest_conversation(client, Output(), "ann")) == mine
+
+
+async def test_a_chat_begins_although_the_database_is_away(api: FakeApi, capsys: pytest.CaptureFixture[str]) -> None:
+    """Earlier conversations cannot be read: it is said, and a new one begins."""
+    api.fail_next(503, path="/v1/conversations", retry_after=60)
+    async with Client(Target("http://localhost", api.socket, None)) as client:
+        assert await latest_conversation(client, Output(), None) is None
+    assert "this is a new one" in capsys.readouterr().err
+
+
+def test_a_kept_message_is_told_and_its_answer_shown_later(
+    api: FakeApi, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """While the database is away the person goes on; Enter shows each answer once, as soon as it is there."""
+    api.keeping = True
+
+    async def session() -> None:
+        typed = iter(("one", "two", "", "back", "", "three"))
+
+        async def read() -> str:
+            text = next(typed, None)
+            if text is None:
+                raise EOFError
+            if text != "back":
+                return text
+            api.keeping = False
+            return ""
+
+        async with Client(Target("http://localhost", api.socket, None)) as client:
+            await Talk(client, Output(), Settings(), read).run()
+
+    asyncio.run(session())
+    out, err = capsys.readouterr()
+    assert err.count("Your message is kept on attic. Press Enter") == 2
+    assert "Still waiting to be sent: 2." in err
+    assert out.count("To 'one':") == out.count("To 'two':") == 1
+    assert out.count("Every spring [1].") == 3
+    assert len({turn.id for turn in api.turns}) == 3
+    assert api.turns[-1].text == "three"
+
+
+def test_leaving_with_kept_messages_says_what_becomes_of_them(
+    api: FakeApi, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    api.keeping = True
+    talk(api, home, "one\r/exit\r")
+    assert "will be sent" in capsys.readouterr().err
+
+
+def test_a_kept_message_that_is_refused_in_the_end_is_told_once(
+    api: FakeApi, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    api.keeping = True
+    conversation = uuid.uuid4()
+
+    async def session() -> None:
+        typed = iter(("one", "refused", "", ""))
+
+        async def read() -> str:
+            text = next(typed, None)
+            if text is None:
+                raise EOFError
+            if text == "refused":
+                api.fail_next(404, path="/v1/turns", code="not_found")
+                return ""
+            return text
+
+        async with Client(Target("http://localhost", api.socket, None)) as client:
+            await Talk(client, Output(), Settings(conversation), read).run()
+
+    asyncio.run(session())
+    err = capsys.readouterr().err
+    assert err.count("It is not_found.") == 1
+    assert "Still waiting" not in err

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from morgand.api.schema import ConversationView
+from morgand.api.schema import ConversationView, KeptView
 from tests.fakes.api import WHEN, FakeApi
 from tests.unit.morganctl.conftest import Run
 
@@ -18,6 +18,7 @@ JSON_COMMANDS = [
     ["chat", "--message", "when?"],
     ["documents", "list"],
     ["conversations", "list"],
+    ["conversations", "waiting"],
     ["status"],
     ["hosts", "list"],
     ["hosts", "show", "attic"],
@@ -143,3 +144,29 @@ def test_created_key_is_shown_once_on_stdout(api: FakeApi, run: Run) -> None:
     """stdout of `keys create` is the key alone, for scripts."""
     assert run("keys", "create", "--owner", "ci").out == "mk_secret\n"
     assert "mk_secret" not in run("keys", "list").out
+
+
+def test_one_message_that_is_kept_is_told_and_is_no_error(api: FakeApi, run: Run) -> None:
+    """A script that took it for an error would send it twice."""
+    api.keeping = True
+    ran = run("chat", "--message", "when?")
+    assert (ran.code, ran.out) == (0, "")
+    assert "Your message is kept on attic." in ran.err
+    ran = run("chat", "--message", "when?", "--json")
+    assert ran.json["queued"] is True
+    assert ran.json["conversation"]
+
+
+def test_kept_messages_are_listed_and_refused_ones_discarded(api: FakeApi, run: Run) -> None:
+    assert "No message waits on attic." in run("conversations", "waiting").out
+    waits, refused = str(uuid.uuid4()), str(uuid.uuid4())
+    api.outbox = [
+        KeptView(waits, "c1", "Where is the key?", WHEN, "waiting"),
+        KeptView(refused, "c2", "Is it there?", WHEN, "refused", "The conversation was deleted."),
+    ]
+    listed = run("conversations", "waiting").out
+    assert "Where is the key?" in listed
+    assert "The conversation was deleted." in listed
+    assert run("conversations", "discard", "zz").code == 1
+    assert run("conversations", "discard", refused[:6], "--yes").code == 0
+    assert [one.id for one in api.outbox] == [waits]

@@ -16,7 +16,7 @@ from morgand.storage.database import Database, sqlite_url
 from morgand.storage.library import SqlLibrary
 from morgand.storage.migrate import upgrade
 from tests.fakes.assistant import HashEmbedder, WordReranker
-from tests.fakes.storage import HandClock, extracted, new_document, tree
+from tests.fakes.storage import HandClock, added, completed, extracted, new_document, tree
 from tests.fakes.vectors import WordVectors
 
 BOILER = ["the boiler pressure is 1.5 bar", "bleed every radiator in autumn", "call the plumber about leaks"]
@@ -46,9 +46,9 @@ class House:
     documents: dict[str, str] = field(default_factory=dict)
 
     async def store(self, name: str, texts: Sequence[str]) -> None:
-        row, _ = await self.library.add(new_document(source=f"/docs/{name}", content=name))
+        row, _ = await added(self.library, new_document(source=f"/docs/{name}", content=name))
         chunks = tree(row.id, texts, embedding=None)
-        await self.library.complete(row.id, extracted(name), chunks)
+        await completed(self.library, row.id, extracted(name), chunks)
         await self.vectors.upsert(index_points(chunks))
         self.documents[name] = row.id
 

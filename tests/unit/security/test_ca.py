@@ -122,3 +122,15 @@ def test_key_is_stored_but_never_shown() -> None:
     """The authority survives the cluster store's encoding; its repr shows no key."""
     assert codec.decode(ca.Authority, codec.encode(AUTHORITY), key="/ca") == AUTHORITY
     assert "PRIVATE" not in repr(AUTHORITY)
+
+
+def test_a_revoked_certificate_is_told_by_the_authoritys_own_list_only() -> None:
+    """Whoever hands the list over, nobody else can have made it."""
+    authority, other = ca.make_authority("home", NOW), ca.make_authority("home", NOW)
+    listed = ca.revocation_list(authority, ["ab12"], NOW)
+    assert ca.revokes(listed, authority.cert_pem, "ab12")
+    assert not ca.revokes(listed, authority.cert_pem, "ab13")
+    with pytest.raises(InvalidInput, match="not this cluster's"):
+        ca.revokes(listed, other.cert_pem, "ab12")
+    with pytest.raises(InvalidInput, match="cannot be read"):
+        ca.revokes(b"nonsense", authority.cert_pem, "ab12")

@@ -22,7 +22,7 @@ from morgand.errors import MorganError, StorageFull, Unavailable
 from morgand.storage.database import Database, sqlite_url
 from morgand.storage.history import SqlHistory
 from morgand.storage.library import SqlLibrary
-from tests.fakes.storage import HandClock, extracted, new_document, tree
+from tests.fakes.storage import HandClock, added, completed, extracted, new_document, tree
 
 WRITER = """
 import asyncio, resource, sys
@@ -63,6 +63,12 @@ async def main():
     await database.close()
 asyncio.run(main())
 """
+
+
+@pytest.fixture
+def database(file: Database) -> Database:
+    """This is about the file and its folder."""
+    return file
 
 
 async def check_all_there(database: Database, conversation: str, acknowledged: list[str]) -> None:
@@ -113,15 +119,15 @@ async def test_a_full_disk_stops_cleanly(database: Database, tmp_path: Path) -> 
 async def test_a_document_that_does_not_fit_is_not_half_there(database: Database) -> None:
     """The page limit is reached in the middle of its chunks: none is stored, and writing goes on when there is room."""
     library = SqlLibrary(database, HandClock())
-    document, _ = await library.add(new_document())
+    document, _ = await added(library, new_document())
     chunks = tree(document.id, ["boiler " * 200] * 200)
     await set_page_limit(database, 200)
     with pytest.raises(StorageFull, match="disk is full"):
-        await library.complete(document.id, extracted(), chunks)
+        await completed(library, document.id, extracted(), chunks)
     assert await library.live() == {}
     assert await library.chunks(document.id) == []
     await set_page_limit(database, 100_000)
-    await library.complete(document.id, extracted(), chunks)
+    await completed(library, document.id, extracted(), chunks)
     assert await library.live() == {document.id: 401}
 
 
@@ -211,7 +217,8 @@ async def test_a_write_that_is_cancelled_leaves_nothing_and_blocks_nobody(databa
         write = asyncio.create_task(history.store_message(str(uuid4()), conversation, "x", tokens=1, user=None))
         await asyncio.sleep(delay * 0.0005)
         write.cancel()
-        await asyncio.gather(write, return_exceptions=True)
+        async with asyncio.timeout(3):  # shorter than the patience with a lock
+            await asyncio.gather(write, return_exceptions=True)
     await history.store_message(str(uuid4()), conversation, "last", tokens=1, user=None)
     messages = await history.messages(conversation)
     assert messages[-1].text == "last"

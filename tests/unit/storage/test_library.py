@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -15,13 +15,13 @@ from morgand.state import Document, DocumentState, Level
 from morgand.storage.database import Database
 from morgand.storage.library import SqlLibrary
 from morgand.storage.purge import purge
-from tests.fakes.storage import HandClock, extracted, new_document, tree
+from tests.fakes.storage import HandClock, added, completed, extracted, new_document, tree
 
 
 async def stored(library: SqlLibrary, texts: list[str], source: str = "/docs/a.pdf", content: str = "1") -> Document:
-    document, new = await library.add(new_document(source, content))
+    document, new = await added(library, new_document(source, content))
     assert new
-    await library.complete(document.id, extracted(), tree(document.id, texts))
+    await completed(library, document.id, extracted(), tree(document.id, texts))
     return await library.document(document.id)
 
 
@@ -45,10 +45,10 @@ async def test_a_completed_document_is_read_back(library: SqlLibrary) -> None:
 
 async def test_the_same_content_of_a_source_is_there_already(library: SqlLibrary) -> None:
     """Nothing new is made for it, unless the last try failed."""
-    first, _ = await library.add(new_document())
-    assert await library.add(new_document()) == (first, False)
+    first, _ = await added(library, new_document())
+    assert await added(library, new_document()) == (first, False)
     await library.set_state(first.id, DocumentState.FAILED, "encrypted")
-    second, new = await library.add(new_document())
+    second, new = await added(library, new_document())
     assert new
     assert second.id != first.id
     assert (await library.document(first.id)).error == "encrypted"
@@ -57,11 +57,11 @@ async def test_the_same_content_of_a_source_is_there_already(library: SqlLibrary
 async def test_going_back_to_earlier_content_is_an_update(library: SqlLibrary) -> None:
     """A, B, A ends with A, though the first A was not replaced yet when it came again."""
     first = await stored(library, ["a"], content="A")
-    second, _ = await library.add(new_document("/docs/a.pdf", "B"))
-    third, new = await library.add(new_document("/docs/a.pdf", "A"))
+    second, _ = await added(library, new_document("/docs/a.pdf", "B"))
+    third, new = await added(library, new_document("/docs/a.pdf", "A"))
     assert new
-    await library.complete(second.id, extracted(), tree(second.id, ["b"]))
-    assert await library.complete(third.id, extracted(), tree(third.id, ["a"])) == [second.id]
+    await completed(library, second.id, extracted(), tree(second.id, ["b"]))
+    assert await completed(library, third.id, extracted(), tree(third.id, ["a"])) == [second.id]
     assert list(await library.live()) == [third.id]
     assert first.id not in await library.live()
 
@@ -69,7 +69,7 @@ async def test_going_back_to_earlier_content_is_an_update(library: SqlLibrary) -
 async def test_an_update_replaces_in_one_step(library: SqlLibrary) -> None:
     """Before it is complete the old one is found, after it only the new one, and never both or none."""
     old = await stored(library, ["old boiler"])
-    new, _ = await library.add(new_document("/docs/a.pdf", "2"))
+    new, _ = await added(library, new_document("/docs/a.pdf", "2"))
     seen: set[frozenset[str]] = set()
 
     async def watch() -> None:
@@ -79,7 +79,7 @@ async def test_an_update_replaces_in_one_step(library: SqlLibrary) -> None:
 
     watcher = asyncio.create_task(watch())
     await asyncio.sleep(0.02)
-    assert await library.complete(new.id, extracted(), tree(new.id, ["new boiler"] * 200)) == [old.id]
+    assert await completed(library, new.id, extracted(), tree(new.id, ["new boiler"] * 200)) == [old.id]
     await asyncio.wait_for(watcher, 5)
     assert seen == {frozenset([old.id]), frozenset([new.id])}
     with pytest.raises(NotFound):
@@ -88,19 +88,18 @@ async def test_an_update_replaces_in_one_step(library: SqlLibrary) -> None:
 
 async def test_an_overtaken_document_does_not_replace_its_successor(library: SqlLibrary) -> None:
     """A newer one of its source was completed first: the older one is gone and cannot be completed."""
-    first, _ = await library.add(new_document("/docs/a.pdf", "1"))
+    first, _ = await added(library, new_document("/docs/a.pdf", "1"))
     second = await stored(library, ["second"], content="2")
-    with pytest.raises(NotFound):
-        await library.complete(first.id, extracted(), tree(first.id, ["first"]))
+    assert await completed(library, first.id, extracted(), tree(first.id, ["first"])) is None
     assert list(await library.live()) == [second.id]
     assert await library.keyword_search("first", Level.FINE, limit=5) == []
 
 
 async def test_an_older_document_leaves_a_newer_pending_one_alone(library: SqlLibrary) -> None:
     """It is found until the newer one is complete."""
-    first, _ = await library.add(new_document("/docs/a.pdf", "1"))
-    second, _ = await library.add(new_document("/docs/a.pdf", "2"))
-    assert await library.complete(first.id, extracted(), tree(first.id, ["first"])) == []
+    first, _ = await added(library, new_document("/docs/a.pdf", "1"))
+    second, _ = await added(library, new_document("/docs/a.pdf", "2"))
+    assert await completed(library, first.id, extracted(), tree(first.id, ["first"])) == []
     assert list(await library.live()) == [first.id]
     assert (await library.document(second.id)).state is DocumentState.PENDING
 
@@ -108,29 +107,42 @@ async def test_an_older_document_leaves_a_newer_pending_one_alone(library: SqlLi
 async def test_completing_again_after_a_crash_leaves_one_set_of_chunks(library: SqlLibrary) -> None:
     """The chunks of the try before are replaced."""
     document = await stored(library, ["one", "two"])
-    assert await library.complete(document.id, extracted(), tree(document.id, ["three"])) == []
+    assert await completed(library, document.id, extracted(), tree(document.id, ["three"])) == []
     assert len(await library.chunks(document.id)) == 3
     assert await library.keyword_search("one two", Level.MEDIUM, limit=5) == []
+
+
+async def test_a_document_that_is_started_again_keeps_one_set_of_chunks(library: SqlLibrary) -> None:
+    """It was complete already: completing it again, or its successor, leaves nothing of the first time."""
+    document = await stored(library, ["one", "two"])
+    await library.start([document.id])
+    assert await completed(library, document.id, extracted(), tree(document.id, ["three"])) == []
+    assert await library.live() == {document.id: 3}
+    await library.start([document.id])
+    newer = await stored(library, ["four"], content="2")
+    assert await library.live() == {newer.id: 3}
+    assert await library.keyword_search("one two three", Level.MEDIUM, limit=5) == []
 
 
 async def test_a_failed_complete_changes_nothing(library: SqlLibrary) -> None:
     """A chunk that is there twice is refused, and what was there before is still whole."""
     old = await stored(library, ["old boiler"])
-    new, _ = await library.add(new_document("/docs/a.pdf", "2"))
+    new, _ = await added(library, new_document("/docs/a.pdf", "2"))
     chunks = tree(new.id, ["new"])
     with pytest.raises(Conflict):
-        await library.complete(new.id, extracted(), [*chunks, chunks[-1]])
+        await completed(library, new.id, extracted(), [*chunks, chunks[-1]])
     assert await library.live() == {old.id: 3}
     assert len(await library.keyword_search("boiler", Level.FINE, limit=5)) == 1
     assert (await library.document(new.id)).state is DocumentState.PENDING
 
 
 async def test_a_deleted_document_leaves_no_text(
-    library: SqlLibrary, database: Database, clock: HandClock, tmp_path: Path
+    library: SqlLibrary, database: Database, clock: HandClock, anywhere: Callable[[str], Awaitable[bool]]
 ) -> None:
     """It is found by nothing at once; after a purge no byte of its text is in the files."""
     document = await stored(library, ["zanzibar boiler"])
     await stored(library, ["other boiler"], source="/docs/b.pdf")
+    assert await anywhere("zanzibar")
     deleted = await library.delete(document.id)
     assert deleted.object_key == document.object_key
     assert len(await library.keyword_search("boiler", Level.FINE, limit=5)) == 1
@@ -138,11 +150,10 @@ async def test_a_deleted_document_leaves_no_text(
     for gone in (library.document, library.delete, library.chunks):
         with pytest.raises(NotFound):
             await gone(document.id)
-    with pytest.raises(NotFound):
-        await library.complete(document.id, extracted(), tree(document.id, ["late"]))
+    assert await completed(library, document.id, extracted(), tree(document.id, ["late"])) is None
     clock.turn(2 * 86_400)
     assert await purge(database, clock, older_than_days=1) == 1
-    assert not any(b"zanzibar" in file.read_bytes() for file in (tmp_path / "db").iterdir())
+    assert not await anywhere("zanzibar")
 
 
 async def test_an_object_is_used_while_a_live_document_has_it(library: SqlLibrary) -> None:
@@ -158,8 +169,8 @@ async def test_an_object_is_used_while_a_live_document_has_it(library: SqlLibrar
 
 async def test_embeddings_that_were_missing_are_added(library: SqlLibrary) -> None:
     """Chunks stored while no embedder was there get theirs later; chunks gone by then are passed over."""
-    document, _ = await library.add(new_document())
-    await library.complete(document.id, extracted(), tree(document.id, ["a", "b"], embedding=None))
+    document, _ = await added(library, new_document())
+    await completed(library, document.id, extracted(), tree(document.id, ["a", "b"], embedding=None))
     missing = await library.without_embeddings(3)
     assert len(missing) == 3
     await library.set_embeddings({chunk.id: b"\1" * 8 for chunk in missing} | {str(uuid4()): b"\2" * 8})
@@ -192,17 +203,40 @@ async def test_any_text_is_a_legal_query(library: SqlLibrary, text: str) -> None
 
 async def test_a_document_without_text_is_complete(library: SqlLibrary) -> None:
     """No chunks are no error here."""
-    document, _ = await library.add(new_document())
-    await library.complete(document.id, extracted(title=None), [])
+    document, _ = await added(library, new_document())
+    await completed(library, document.id, extracted(title=None), [])
     assert await library.live() == {document.id: 0}
 
 
 async def test_documents_are_listed_by_name_and_state(library: SqlLibrary) -> None:
     """Pages and states."""
     for name in ("c", "a", "b"):
-        await library.add(new_document(f"/docs/{name}", name))
+        await added(library, new_document(f"/docs/{name}", name))
     assert [each.name for each in await library.documents(limit=2, offset=1)] == ["b", "c"]
     assert await library.documents(state=DocumentState.FAILED) == []
+
+
+async def test_two_documents_of_a_source_completed_at_once_leave_the_newer(library: SqlLibrary) -> None:
+    """Whichever commits first."""
+    for _ in range(5):
+        source = str(uuid4())
+        (first, _), (second, _) = [await added(library, new_document(source, content)) for content in "12"]
+        await asyncio.gather(
+            completed(library, first.id, extracted(), tree(first.id, ["first"])),
+            completed(library, second.id, extracted(), tree(second.id, ["second"])),
+            return_exceptions=True,
+        )
+        assert first.id not in await library.live()
+        assert len(await library.chunks(second.id)) == 3
+
+
+async def test_documents_of_a_source_added_at_once_are_numbered(library: SqlLibrary) -> None:
+    """None is refused; the same content is one document."""
+    contents = [str(number % 5) for number in range(20)]
+    added = await asyncio.gather(*(library.add_many([new_document("/docs/a", content)]) for content in contents))
+    assert all(len(each) == 1 for each in added)
+    alike = await asyncio.gather(*(library.add_many([new_document("/docs/b", "same")]) for _ in range(10)))
+    assert len({document.id for ((document, _),) in alike}) == 1
 
 
 @pytest.mark.slow
@@ -210,9 +244,9 @@ async def test_fifty_thousand_chunks_are_stored_and_searched_in_bearable_time(li
     """A sanity bound, far above what is expected."""
     started = time.monotonic()
     for number in range(25):
-        document, _ = await library.add(new_document(f"/docs/{number}", str(number)))
+        document, _ = await added(library, new_document(f"/docs/{number}", str(number)))
         texts = [f"word{(number * 1000 + n) % 997} boiler number {n} pressure" for n in range(1000)]
-        await library.complete(document.id, extracted(), tree(document.id, texts))
+        await completed(library, document.id, extracted(), tree(document.id, texts))
     stored_s, started = time.monotonic() - started, time.monotonic()
     for _ in range(10):
         assert len(await library.keyword_search("the pressure of word33 and word44", Level.FINE, limit=30)) == 30
@@ -222,5 +256,5 @@ async def test_fifty_thousand_chunks_are_stored_and_searched_in_bearable_time(li
 
 async def test_a_document_given_with_an_id_in_use_is_the_stored_one(library: SqlLibrary) -> None:
     """A retried add makes nothing twice."""
-    document, _ = await library.add(new_document())
-    assert await library.add(replace(document, name="other")) == (document, False)
+    document, _ = await added(library, new_document())
+    assert await added(library, replace(document, name="other")) == (document, False)

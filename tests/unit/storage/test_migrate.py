@@ -34,6 +34,12 @@ print([name for name in ("alembic", "mako", "numpy") if name in sys.modules])
 )
 
 
+@pytest.fixture
+def database(file: Database) -> Database:
+    """This is about the file and its folder."""
+    return file
+
+
 async def test_the_models_are_the_sum_of_the_migrations(database: Database) -> None:
     """A column added to one and not to the other is seen here."""
     assert await differences(database) == []

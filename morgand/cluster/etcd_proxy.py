@@ -1,0 +1,160 @@
+"""A local way to etcd for programs that are told one address: connections are passed on to a voter, TLS and all.
+
+All go to the same voter, for as long as it answers: a program that asks one voter and watches another would not notice
+that what it watches has stopped. A voter that leaves a request without an answer loses all its connections, and is
+not chosen again for a while.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from morgand.clock import Clock
+from morgand.cluster.etcd import Endpoint
+
+log = logging.getLogger("morgand.cluster.etcd_proxy")
+
+HOST = "127.0.0.1"  # the name of every voter's certificate, besides ``localhost``
+CONNECT_S = 0.3
+ANSWER_S = 0.8  # Patroni gives one attempt a second: it should find another voter when it tries again
+AVOID_S = 5.0
+LOOK_EVERY_S = 0.2
+CONNECTIONS = 64
+BUFFER = 64 * 1024
+
+
+@dataclass(eq=False, slots=True)
+class _Passed:
+    """A connection that is passed on. ``asked``: since when (monotonic seconds) the voter owes an answer."""
+
+    url: str
+    client: asyncio.StreamWriter
+    voter: asyncio.StreamWriter
+    asked: float | None = None
+
+    def abort(self) -> None:
+        self.client.transport.abort()
+        self.voter.transport.abort()
+
+
+class EtcdProxy:
+    """``voters`` is asked at every connection and all the time: they come and go."""
+
+    def __init__(self, voters: Callable[[], Sequence[Endpoint]], clock: Clock) -> None:
+        self._voters, self._clock = voters, clock
+        self._chosen = ""
+        self._avoided: dict[str, float] = {}  # voter's URL -> until when
+        self._passed: set[_Passed] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @contextlib.asynccontextmanager
+    async def listening(self) -> AsyncIterator[int]:
+        """The local port, for as long as the block lasts. Raises OSError."""
+        server = await asyncio.start_server(self._accept, HOST, 0, limit=BUFFER)
+        watching = asyncio.create_task(self._watch(), name="etcd-proxy")
+        try:
+            yield int(server.sockets[0].getsockname()[1])
+        finally:
+            server.close()
+            for task in (watching, *self._tasks):
+                task.cancel()
+            await asyncio.gather(watching, *self._tasks, return_exceptions=True)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if len(self._tasks) >= CONNECTIONS:
+            writer.transport.abort()
+            return
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        passed: _Passed | None = None
+        try:
+            reached = await self._reach()
+            if reached is None:
+                return
+            url, answers, voter = reached
+            passed = _Passed(url, writer, voter)
+            self._passed.add(passed)
+            await self._pass(passed, reader, answers)
+        finally:
+            if passed is not None:
+                self._passed.discard(passed)
+                passed.voter.transport.abort()
+            writer.transport.abort()
+
+    async def _pass(self, passed: _Passed, asking: asyncio.StreamReader, answering: asyncio.StreamReader) -> None:
+        """Until both directions have ended, or one of them broke."""
+
+        def asked() -> None:
+            if passed.asked is None:
+                passed.asked = self._clock.monotonic()
+
+        def answered() -> None:
+            passed.asked = None
+
+        ways = [
+            asyncio.create_task(_copy(asking, passed.voter, asked)),
+            asyncio.create_task(_copy(answering, passed.client, answered)),
+        ]
+        try:
+            await asyncio.wait(ways, return_when=asyncio.FIRST_EXCEPTION)
+        finally:
+            for way in ways:
+                way.cancel()
+            await asyncio.gather(*ways, return_exceptions=True)
+
+    async def _reach(self) -> tuple[str, asyncio.StreamReader, asyncio.StreamWriter] | None:
+        for endpoint in self._ordered():
+            found = urlsplit(endpoint.url)
+            try:
+                async with asyncio.timeout(CONNECT_S):
+                    answers, voter = await asyncio.open_connection(found.hostname, found.port, limit=BUFFER)
+            except (TimeoutError, OSError):
+                self._give_up(endpoint.url, "it cannot be reached")
+            else:
+                self._chosen = endpoint.url
+                return endpoint.url, answers, voter
+        return None
+
+    def _ordered(self) -> list[Endpoint]:
+        """The voter in use first; those that failed lately last, the one of longest ago before the others."""
+        now = self._clock.monotonic()
+        self._avoided = {url: until for url, until in self._avoided.items() if until > now}
+        return sorted(self._voters(), key=lambda one: (self._avoided.get(one.url, 0.0), one.url != self._chosen))
+
+    async def _watch(self) -> None:
+        while True:
+            await self._clock.sleep(LOOK_EVERY_S)
+            urls = {one.url for one in self._voters()}
+            now = self._clock.monotonic()
+            for passed in tuple(self._passed):
+                if passed.url not in urls:
+                    passed.abort()
+                elif len(urls) > 1 and passed.asked is not None and now - passed.asked > ANSWER_S:
+                    self._give_up(passed.url, "it does not answer")
+
+    def _give_up(self, url: str, why: str) -> None:
+        if url not in self._avoided:
+            log.info("voter avoided", extra={"voter": url, "reason": why})
+        self._avoided[url] = self._clock.monotonic() + AVOID_S
+        for passed in tuple(self._passed):
+            if passed.url == url:
+                passed.asked = None
+                passed.abort()
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, passed: Callable[[], None]) -> None:
+    """Raises ConnectionError."""
+    while data := await reader.read(BUFFER):
+        passed()
+        writer.write(data)
+        await writer.drain()
+    with contextlib.suppress(OSError):  # the other end may be gone for good
+        writer.write_eof()

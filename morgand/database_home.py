@@ -1,0 +1,101 @@
+"""What of this host its database needs, whatever engine and part it has of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from urllib.parse import quote, urlencode
+
+from morgand.clock import Clock
+from morgand.cluster import codec, keys
+from morgand.cluster.codec import HostRecord
+from morgand.cluster.etcd import Endpoint
+from morgand.cluster.membership import Membership
+from morgand.cluster.mirror import Mirror
+from morgand.cluster.store import ClusterStore
+from morgand.errors import EngineError
+from morgand.moving import Mover
+from morgand.primary import holders_in, secrets_in
+from morgand.roles.base import Service
+from morgand.roles.db import postgres
+from morgand.roles.db import service as embedded
+from morgand.roles.db.site import APPLICATION, POSTGRES_PORT, DbSite, Secrets, joined
+from morgand.roles.db.succession import ENGINE, PRIMARY
+from morgand.security import trust
+from morgand.state import Profile
+from morgand.storage.database import Database
+
+FILE = "morgan.db"
+
+
+class DatabaseHome:
+    """``membership`` is None, and ``voters`` empty, while this host is alone; ``term`` is the directory's."""
+
+    def __init__(
+        self, me: str, data_dir: Path, database: Database, *, membership: Callable[[], Membership | None],
+        voters: Callable[[], Sequence[Endpoint]], profile: Callable[[], Profile], term: Callable[[str], int | None],
+        store: ClusterStore, mirror: Mirror, clock: Clock,
+    ) -> None:  # fmt: skip
+        self._me, self._data_dir, self._database = me, data_dir, database
+        self._membership, self._voters, self._profile, self._term = membership, voters, profile, term
+        self._store, self._mirror, self._clock = store, mirror, clock
+        self._mover = Mover(
+            me, database, data_dir / "db" / FILE, cluster=lambda: self._member().cluster, url=self._url, store=store,
+            mirror=mirror, clock=clock,
+        )  # fmt: skip
+        self.run = self._mover.run  # a task of the daemon
+
+    def service(self, engine: str, log_dir: Path) -> Service:
+        """Perform the role here."""
+        if engine != ENGINE:
+            return embedded.service(self._database, self._clock, self._mover.settle)
+        return postgres.service(
+            self.site, self.secrets, self._voters, self.epoch, self._database, store=self._store, log_dir=log_dir,
+            clock=self._clock,
+        )  # fmt: skip
+
+    def site(self) -> DbSite:
+        """Where PostgreSQL runs here. Raises EngineError when it cannot."""
+        member, profile = self._member(), self._profile()
+        program = next((one.path for one in profile.engines if one.name == ENGINE), None)
+        if program is None:
+            raise EngineError("PostgreSQL is not on this host.", remedy="Install it: apt-get install postgresql.")
+        return DbSite(
+            host=self._me, address=member.address, port=member.port, folder=self._data_dir / "db",
+            credentials=self._data_dir / "cluster", programs=Path(program).parent, ram_mb=profile.ram_mb,
+        )  # fmt: skip
+
+    async def secrets(self) -> Secrets:
+        """Waits until a leader has made them."""
+        while True:
+            changed = self._mirror.next()
+            found = secrets_in(self._mirror)
+            if found is not None:
+                return found
+            await changed.wait()
+
+    def epoch(self) -> int | None:
+        """That of this host's assignment as the primary; None while it has none, or may not act by it."""
+        mine = any(
+            one.host == self._me and one.part == PRIMARY and one.engine == ENGINE for one in holders_in(self._mirror)
+        )
+        return self._term("db") if mine else None
+
+    def _member(self) -> Membership:
+        found = self._membership()
+        if found is None:
+            raise EngineError("PostgreSQL is for hosts of a cluster, and this one is alone.")
+        return found
+
+    def _url(self, host: str) -> str | None:
+        """PostgreSQL on another host, as the application's own account sees it."""
+        item, secrets = self._mirror.get(keys.host(host)), secrets_in(self._mirror)
+        peer = codec.decode(HostRecord, item.value, key=item.key).peer if item else ""
+        if not peer or secrets is None:
+            return None
+        address, _, port = peer.rpartition(":")
+        folder = self._data_dir / "cluster"
+        tls = {"sslmode": "verify-ca", "sslrootcert": folder / trust.CA, "sslcert": folder / trust.CERT,
+               "sslkey": folder / trust.KEY}  # fmt: skip
+        where = joined(address.strip("[]"), int(port) + POSTGRES_PORT)
+        return f"postgresql://{APPLICATION}:{quote(secrets.application)}@{where}/{APPLICATION}?{urlencode(tls)}"

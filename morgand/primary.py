@@ -1,0 +1,104 @@
+"""A duty of the leader: the database's primary is where Patroni has it, and Patroni hears early of hosts that leave."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+
+from morgand.clock import Clock
+from morgand.cluster import codec, fencing, keys
+from morgand.cluster.codec import HostRecord
+from morgand.cluster.election import Leadership
+from morgand.cluster.mirror import Mirror
+from morgand.cluster.store import ClusterStore, Put, Unchanged
+from morgand.errors import StorageFull, StoreConflict, Unavailable
+from morgand.roles.db import succession
+from morgand.roles.db.site import Secrets
+from morgand.roles.db.succession import Patroni
+from morgand.state import Assignment, HostState
+
+log = logging.getLogger("morgand.primary")
+
+LOOK_EVERY_S = 0.5
+SECRET_BYTES = 24
+STALE_S = 2.0  # an order that has not been carried out for so long will not be: its addressee is gone
+
+
+def patroni_in(mirror: Mirror) -> Patroni:
+    return Patroni({item.key: item for item in mirror.list(keys.PATRONI)}, mirror.revision)
+
+
+def holders_in(mirror: Mirror) -> list[Assignment]:
+    """The assignments of the db role."""
+    items = mirror.list(succession.ASSIGNMENTS)
+    return [codec.decode(Assignment, item.value, key=item.key) for item in items]
+
+
+class PrimaryKeeper:
+    """``run`` for as long as a leadership lasts."""
+
+    def __init__(self, store: ClusterStore, mirror: Mirror, clock: Clock) -> None:
+        self._store, self._mirror, self._clock = store, mirror, clock
+        self._order: tuple[int, float] | None = None  # the order that stands, by its revision, and since when
+
+    async def run(self, held: Leadership) -> None:
+        while True:
+            changed = self._mirror.next()
+            try:
+                await self._look(held)
+            except (StoreConflict, StorageFull, Unavailable) as err:
+                log.debug("primary not kept", extra={"reason": err.message})
+                await self._clock.sleep(LOOK_EVERY_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_EVERY_S):
+                    await changed.wait()
+
+    async def _look(self, held: Leadership) -> None:
+        patroni, db = patroni_in(self._mirror), holders_in(self._mirror)
+        request = self._mirror.get(keys.MOVE)
+        passed = succession.follow(patroni, db) or (succession.moved(patroni, db, request) if request else None)
+        if passed is not None:
+            await self._mirror.until(await fencing.hand_on(self._store, held, passed))
+            log.warning("primary", extra={"host": passed.given[0].host, "reason": passed.given[0].why})
+            return
+        records = [codec.decode(HostRecord, item.value, key=item.key) for item in self._mirror.list(keys.HOSTS)]
+        leaving = frozenset(one.id for one in records if one.draining or one.state is HostState.LEFT)
+        asked = succession.relieve(patroni, db, leaving)
+        if asked is not None:
+            compares, order = asked
+            await self._mirror.until(await self._store.txn([held.fence(), *compares], [order]))
+        await self._clear(held, patroni, frozenset(one.id for one in records if one.state is HostState.FENCED))
+
+    async def _clear(self, held: Leadership, patroni: Patroni, fenced: frozenset[str]) -> None:
+        """Take back an order that cannot be carried out."""
+        item = patroni.items.get(keys.PATRONI_FAILOVER)
+        if item is None or not succession.stale(patroni, fenced):
+            self._order = None
+            return
+        now = self._clock.monotonic()
+        if self._order is None or self._order[0] != item.mod_revision:
+            self._order = (item.mod_revision, now)
+        elif now - self._order[1] >= STALE_S:
+            compares = [held.fence(), *patroni.unchanged(keys.PATRONI_FAILOVER)]
+            await self._mirror.until(await self._store.txn(compares, [], [item.key]))
+            log.warning("order to the database taken back", extra={"revision": item.mod_revision})
+
+
+async def ensure_secrets(store: ClusterStore, held: Leadership) -> None:
+    """A duty of the leader: the database's accounts have passwords. Ends when they have."""
+    while True:
+        with contextlib.suppress(Unavailable, StorageFull, StoreConflict):
+            if await store.get(keys.DATABASE) is not None:
+                return
+            made = Secrets(*(secrets.token_urlsafe(SECRET_BYTES) for _ in range(4)))
+            await store.txn([held.fence(), Unchanged(keys.DATABASE, 0)], [Put(keys.DATABASE, codec.encode(made))])
+            return
+        await asyncio.sleep(LOOK_EVERY_S)
+
+
+def secrets_in(mirror: Mirror) -> Secrets | None:
+    """None until a leader has made them."""
+    item = mirror.get(keys.DATABASE)
+    return codec.decode(Secrets, item.value, key=item.key) if item else None

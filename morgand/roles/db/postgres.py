@@ -1,0 +1,247 @@
+"""Perform the database role here with PostgreSQL: an unmodified Patroni in a process, and the server it starts.
+
+Patroni decides which host is the primary. Where it is this one, Morgan's ``Database`` goes over to the server's socket;
+where it is no longer, the database is held at once. One service for whatever part this host has: the part changes
+while it runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import ssl
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from morgand.account import Account, engine_account
+from morgand.clock import Clock
+from morgand.cluster import keys
+from morgand.cluster.etcd import Endpoint
+from morgand.cluster.etcd_proxy import EtcdProxy
+from morgand.cluster.store import ClusterStore
+from morgand.errors import Conflict, MorganError, StoreConflict, Unavailable
+from morgand.roles.base import Service
+from morgand.roles.db import bootstrap, files
+from morgand.roles.db.holding import Holding
+from morgand.roles.db.patroni import STOP_S, patroni_config, shared_settings
+from morgand.roles.db.rest import Rest
+from morgand.roles.db.server import LocalServer, Seen
+from morgand.roles.db.site import DbSite, Secrets
+from morgand.roles.db.succession import Patroni
+from morgand.security import trust
+from morgand.state import RoleState
+from morgand.storage.database import Database
+from morgand.supervisor import Child, ChildSpec, Report
+
+log = logging.getLogger("morgand.roles.db.postgres")
+
+LOOK_EVERY_S = 0.2
+UPKEEP_EVERY_S = 4.0
+RETRY_S = 5.0
+UNFOLLOWED_S = 10.0  # a standby may be without a primary for so long: one is being found
+GRACE_S = 4 * STOP_S  # for Patroni to hand over and stop the server
+
+
+def service(
+    site: Callable[[], DbSite], secrets: Callable[[], Awaitable[Secrets]], voters: Callable[[], Sequence[Endpoint]],
+    epoch: Callable[[], int | None], database: Database, *, store: ClusterStore, log_dir: Path, clock: Clock,
+) -> Service:  # fmt: skip
+    """``secrets`` waits until they are known. ``epoch``: that of this host's assignment as the primary, None while it
+    has none; the database is admitted in that epoch. ``site`` may change: then the server is started anew."""
+    return PostgresService(
+        site, secrets, EtcdProxy(voters, clock), Holding(database, epoch, clock), store=store, log_dir=log_dir,
+        clock=clock,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Setup:
+    """What one life of Patroni is made of."""
+
+    site: DbSite
+    secrets: Secrets
+    account: Account | None
+    etcd_port: int
+    tls: ssl.SSLContext
+
+    @property
+    def sockets(self) -> Path:
+        return files.socket_folder(self.site.folder)
+
+    @property
+    def rest(self) -> Rest:
+        return Rest(self.site.rest_url, self.site.host, self.tls)
+
+    def config(self, *, revocations: bool) -> dict[str, object]:
+        return patroni_config(
+            self.site, self.secrets, etcd_port=self.etcd_port, sockets=self.sockets, revocations=revocations
+        )
+
+
+class PostgresService:
+    """Implements ``Service``."""
+
+    def __init__(
+        self, site: Callable[[], DbSite], secrets: Callable[[], Awaitable[Secrets]], proxy: EtcdProxy,
+        holding: Holding, *, store: ClusterStore, log_dir: Path, clock: Clock,
+    ) -> None:  # fmt: skip
+        self._site, self._secrets, self._proxy, self._holding = site, secrets, proxy, holding
+        self._store, self._log_dir, self._clock = store, log_dir, clock
+        self._said: tuple[RoleState, str | None] | None = None
+        self._trouble: tuple[RoleState, str] | None = None  # why Patroni does not run
+
+    async def run(self, report: Report) -> None:
+        """What is missing on this host is reported, with the remedy, and looked for again."""
+        secrets = await self._secrets()
+        async with self._proxy.listening() as etcd_port:
+            while True:
+                try:
+                    setup = await self._set_up(secrets, etcd_port)
+                except MorganError as err:
+                    self._say(report, RoleState.FAILED, str(err))
+                    await self._clock.sleep(RETRY_S)
+                else:
+                    await self._live(setup, report)
+
+    async def _set_up(self, secrets: Secrets, etcd_port: int) -> _Setup:
+        site, account = self._site(), engine_account()
+        tls = await asyncio.to_thread(trust.client_context, site.credentials)
+        return _Setup(site, secrets, account, etcd_port, tls)
+
+    async def _prepare(self, setup: _Setup) -> None:
+        """Before every start of Patroni. Data that were never whole, of a database that was never made, go."""
+        if await asyncio.to_thread(files.in_doubt, setup.site) and not bootstrap.made(await self._patroni()):
+            await asyncio.to_thread(files.set_aside, setup.site)
+        await asyncio.to_thread(files.prepare, setup.site, setup.account)
+        await asyncio.to_thread(self._write_config, setup)
+
+    async def _live(self, setup: _Setup, report: Report) -> None:
+        """Until the site has changed."""
+        child = Child(self._spec(setup), setup.rest.alive, self._clock, lambda: self._prepare(setup))
+        async with asyncio.TaskGroup() as group:
+            running = [
+                group.create_task(child.run(lambda state, reason: self._of_patroni(report, state, reason))),
+                group.create_task(self._watch(setup, report)),
+            ]
+            await self._upkeep(setup)
+            for task in running:
+                task.cancel()
+
+    def _spec(self, setup: _Setup) -> ChildSpec:
+        guardian = (sys.executable, "-m", "morgand.guardian", str(GRACE_S))
+        return ChildSpec(
+            name="db",
+            argv=(*guardian, sys.executable, "-m", "patroni", str(setup.site.config)),
+            options={},
+            log_file=self._log_dir / "db.log",
+            env={"LANG": "C.UTF-8", "HOME": str(setup.site.server)},
+            stop_grace_s=GRACE_S + STOP_S,
+            apart=True,
+            account=setup.account,
+        )
+
+    # --- the part this host has ------------------------------------------------------------------
+
+    async def _watch(self, setup: _Setup, report: Report) -> None:
+        server = LocalServer(setup.site, setup.secrets, setup.sockets)
+        followed = self._clock.monotonic()
+        try:
+            while True:
+                seen = await server.look()
+                now = self._clock.monotonic()
+                if seen is Seen.PRIMARY:
+                    await self._lead(setup, server, report)
+                else:
+                    self._holding.lose()
+                    if seen is Seen.STREAMING:
+                        await asyncio.to_thread(files.mark_complete, setup.site)
+                        self._say(report, RoleState.READY, None)
+                    elif seen is Seen.GONE:
+                        self._say(report, *(self._trouble or (RoleState.STARTING, None)))
+                    elif now - followed > UNFOLLOWED_S:
+                        self._say(report, RoleState.STARTING, "This copy of the database follows no primary now.")
+                followed = followed if seen is Seen.BEHIND else now
+                await self._clock.sleep(LOOK_EVERY_S)
+        finally:
+            await asyncio.shield(self._leave(server))
+
+    async def _lead(self, setup: _Setup, server: LocalServer, report: Report) -> None:
+        """The server can be written: it is the primary once Patroni says so too, which is not yet while it is made."""
+        try:
+            if not self._holding.taken:
+                if not await setup.rest.leads():
+                    return
+                await asyncio.to_thread(files.mark_complete, setup.site)
+                await server.ensure_application()
+                await self._holding.take(server.url)
+                with contextlib.suppress(Unavailable, Conflict):  # settings of a newer Morgan; they can wait
+                    await setup.rest.configure(shared_settings())
+            await self._holding.renew()
+        except MorganError as err:
+            self._holding.lose()
+            self._say(report, RoleState.STARTING, str(err))
+        else:
+            self._say(report, RoleState.READY, None)
+
+    async def _leave(self, server: LocalServer) -> None:
+        await self._holding.close()
+        await server.close()
+
+    # --- upkeep ----------------------------------------------------------------------------------
+
+    async def _upkeep(self, setup: _Setup) -> None:
+        """Hand certificates on that were renewed, and let the database be begun anew where that was broken off.
+
+        Returns when the site has changed.
+        """
+        told = True
+        claim: int | None = None
+        while self._site() == setup.site:
+            await self._clock.sleep(UPKEEP_EVERY_S)
+            claim = await self._release(claim)
+            try:
+                if await asyncio.to_thread(files.install_credentials, setup.site, setup.account):
+                    await asyncio.to_thread(self._write_config, setup)
+                    trust.reload(setup.tls, setup.site.credentials)
+                    told = False
+                if not told:
+                    await setup.rest.reload()
+                    told = True
+            except MorganError as err:
+                log.warning("certificates of the database not renewed", extra={"reason": str(err)})
+
+    async def _release(self, claim: int | None) -> int | None:
+        """Give up a claim to make the database that was found abandoned twice; returns the one found now."""
+        if self._said is not None and self._said[0] is RoleState.READY:
+            return None
+        with contextlib.suppress(StoreConflict, Unavailable):
+            patroni = await self._patroni()
+            found = bootstrap.abandoned(patroni)
+            if found is not None and found == claim:
+                compares, key = bootstrap.release(patroni, found)
+                await self._store.txn(compares, [], [key])
+                log.warning("database begun anew", extra={"abandoned": found})
+            return found
+        return None
+
+    async def _patroni(self) -> Patroni:
+        """Raises Unavailable."""
+        items, revision = await self._store.list(keys.PATRONI)
+        return Patroni({item.key: item for item in items}, revision)
+
+    def _write_config(self, setup: _Setup) -> None:
+        config = setup.config(revocations=files.has_revocations(setup.site))
+        files.write_config(setup.site, setup.account, config)
+
+    def _of_patroni(self, report: Report, state: RoleState, reason: str | None) -> None:
+        self._trouble = (state, reason) if reason else None
+        if reason:
+            self._say(report, state, reason)
+
+    def _say(self, report: Report, state: RoleState, reason: str | None) -> None:
+        if (state, reason) != self._said:
+            self._said = (state, reason)
+            report(state, reason)

@@ -1,0 +1,103 @@
+"""This host's PostgreSQL, asked through its Unix socket: what it is now, and whether Morgan's database is there."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+from sqlalchemy import URL
+
+from morgand.errors import Unavailable
+from morgand.roles.db.site import APPLICATION, SUPERUSER, DbSite, Secrets
+
+DEADLINE_S = 1.0
+MAKE_DEADLINE_S = 30.0  # what is written waits for the standby
+FAULTS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+_LOOK = """
+SELECT pg_is_in_recovery(), EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming')
+"""
+QUIET = {"log_statement": "none", "log_min_error_statement": "panic"}  # a password is in what is sent
+
+
+class Seen(StrEnum):
+    """What the server is at this moment."""
+
+    GONE = "gone"  # it does not answer
+    PRIMARY = "primary"
+    STREAMING = "streaming"  # a standby that follows the primary
+    BEHIND = "behind"  # a standby that does not, or not yet
+
+
+class LocalServer:
+    """One connection is kept for looking."""
+
+    def __init__(self, site: DbSite, secrets: Secrets, sockets: Path) -> None:
+        self._site, self._secrets, self._sockets = site, secrets, sockets
+        self._connection: Any = None
+
+    @property
+    def url(self) -> str:
+        """Of Morgan's database, with its password: not for logs."""
+        where = {"host": str(self._sockets), "port": str(self._site.postgres_port)}
+        url = URL.create(
+            "postgresql+asyncpg", APPLICATION, self._secrets.application, database=APPLICATION, query=where
+        )
+        return url.render_as_string(hide_password=False)
+
+    async def look(self) -> Seen:
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                if self._connection is None:
+                    self._connection = await self._connect()
+                standby, streaming = await self._connection.fetchrow(_LOOK)
+        except FAULTS:
+            await self.close()
+            return Seen.GONE
+        if not standby:
+            return Seen.PRIMARY
+        return Seen.STREAMING if streaming else Seen.BEHIND
+
+    async def ensure_application(self) -> None:
+        """Make Morgan's role and its database if they are not there. Raises Unavailable."""
+        try:
+            async with asyncio.timeout(MAKE_DEADLINE_S):
+                connection = await self._connect(**QUIET)
+                try:
+                    await self._make(connection)
+                finally:
+                    await _end(connection)
+        except FAULTS as err:
+            raise Unavailable(f"Morgan's database cannot be made: {type(err).__name__}.") from err
+
+    async def close(self) -> None:
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            await _end(connection)
+
+    async def _make(self, connection: Any) -> None:
+        if not await connection.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", APPLICATION):
+            quoted = await connection.fetchval("SELECT quote_literal($1::text)", self._secrets.application)
+            await connection.execute(f"CREATE ROLE {APPLICATION} LOGIN PASSWORD {quoted}")
+        if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", APPLICATION):
+            await connection.execute(f"CREATE DATABASE {APPLICATION} OWNER {APPLICATION}")
+
+    async def _connect(self, **settings: str) -> Any:
+        return await asyncpg.connect(
+            host=str(self._sockets), port=self._site.postgres_port, user=SUPERUSER,
+            password=self._secrets.superuser, database="postgres",
+            server_settings={"application_name": "morgand", **settings},
+        )  # fmt: skip
+
+
+async def _end(connection: Any) -> None:
+    """Without the server's consent where it does not answer."""
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            await connection.close()
+    except FAULTS:
+        with contextlib.suppress(*FAULTS):
+            connection.terminate()

@@ -1,0 +1,200 @@
+"""Who is the database's primary. Patroni decides; assignments follow it, and it is told of what we know before it does.
+
+Everything here is decided from one reading of the store. Patroni's keys are those of its documentation ("DCS keys"):
+``leader`` names the primary, ``sync`` the standby that has every acknowledged commit, ``failover`` asks for another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import msgspec
+
+from morgand.cluster import codec, keys
+from morgand.cluster.store import Compare, Item, Passed, Put, QuietSince, Unchanged
+from morgand.state import Assignment
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+ENGINE = "postgresql"
+PRIMARY = "primary"
+ASSIGNMENTS = f"{keys.ASSIGNMENTS}db/"
+
+
+class Sync(msgspec.Struct):
+    """What stands under ``sync``; Patroni writes null for nobody, and several standbys with commas."""
+
+    leader: str | None = None
+    sync_standby: str | None = None
+
+    @property
+    def standbys(self) -> tuple[str, ...]:
+        return tuple(name for name in (self.sync_standby or "").split(",") if name)
+
+
+class Failover(msgspec.Struct):
+    """What stands under ``failover``."""
+
+    leader: str | None = None
+    member: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What stands under ``/move``, or null: all that a file held is on host ``target``. ``marker`` names the move."""
+
+    target: str
+    marker: str
+
+
+@dataclass(frozen=True, slots=True)
+class Patroni:
+    """Patroni's keys, by their names in the store, as they and the assignments were at ``revision``."""
+
+    items: Mapping[str, Item]
+    revision: int
+
+    @property
+    def leader(self) -> str | None:
+        item = self.items.get(keys.PATRONI_LEADER)
+        return item.value.decode(errors="replace") if item else None
+
+    @property
+    def synchronous(self) -> tuple[str, ...]:
+        """Standbys without which nothing was acknowledged; none unless they stand behind the present leader."""
+        found = self.sync
+        return found.standbys if found.leader is not None and found.leader == self.leader else ()
+
+    @property
+    def sync(self) -> Sync:
+        item = self.items.get(keys.PATRONI_SYNC)
+        return (_read(Sync, item) if item else None) or Sync()
+
+    @property
+    def failover(self) -> Failover | None:
+        item = self.items.get(keys.PATRONI_FAILOVER)
+        return _read(Failover, item) if item else None
+
+    def unchanged(self, *names: str) -> tuple[Compare, ...]:
+        """Compares for what was decided from these keys."""
+        found = ((key, self.items.get(key)) for key in names)
+        return tuple(Unchanged(key, item.mod_revision if item else 0) for key, item in found)
+
+    @property
+    def placed(self) -> tuple[Compare, ...]:
+        """The compare for what was decided from the assignments too."""
+        return (QuietSince(ASSIGNMENTS, self.revision),)
+
+
+def needed(patroni: Patroni) -> frozenset[str]:
+    """Hosts that no plan takes from the database: who leads it, and who may have to in a moment."""
+    found = patroni.sync
+    return frozenset(name for name in (patroni.leader, found.leader, *found.standbys) if name)
+
+
+def takeover(patroni: Patroni, db: Sequence[Assignment], dead: str, alive: frozenset[str]) -> Passed | None:
+    """How the primary passes on from a dead host, together with the order to Patroni that promotes its successor.
+
+    None when there is nothing to pass on, or nobody who has everything that was acknowledged: then it stays. Safe
+    because the successor is the synchronous standby, which the transaction compares: an old primary that still lives
+    gets no commit acknowledged without it.
+    """
+    held = _primary(db)
+    if held is None:
+        return None
+    if patroni.leader != dead:
+        return follow(patroni, db, back=False) if held.host == dead else None
+    members = {one.host for one in db if one.engine == ENGINE}
+    heir = next((name for name in patroni.synchronous if name in members & alive), None)
+    if heir is None:
+        return None
+    why = f"had every acknowledged change when {dead} was given up"
+    return replace(
+        _pass(held, heir, db, back=held.host != dead, why=why),
+        compares=patroni.unchanged(keys.PATRONI_LEADER, keys.PATRONI_SYNC) + patroni.placed,
+        puts=(Put(keys.PATRONI_FAILOVER, codec.encode({"leader": dead, "member": heir})),),
+        deletes=(keys.PATRONI_LEADER, keys.PATRONI_MEMBERS + dead),
+    )
+
+
+def follow(patroni: Patroni, db: Sequence[Assignment], *, back: bool = True) -> Passed | None:
+    """Let the assignment follow Patroni when it chose another host. None while it has chosen nobody, or nobody else.
+
+    ``back``: the host that was primary takes the place of the one that is.
+    """
+    held, leader = _primary(db), patroni.leader
+    if held is None or leader is None or leader == held.host:
+        return None
+    if not any(one.host == leader and one.engine == ENGINE for one in db):
+        return None
+    passed = _pass(held, leader, db, back=back, why="PostgreSQL's cluster chose it")
+    return replace(passed, compares=patroni.unchanged(keys.PATRONI_LEADER) + patroni.placed)
+
+
+def relieve(
+    patroni: Patroni, db: Sequence[Assignment], leaving: frozenset[str]
+) -> tuple[tuple[Compare, ...], Put] | None:
+    """The order to Patroni to hand over in peace, when the primary's host is about to go; None when it need not."""
+    held = _primary(db)
+    if held is None or held.host not in leaving or patroni.leader != held.host or patroni.failover is not None:
+        return None
+    members = {one.host for one in db if one.engine == ENGINE}
+    heir = next((name for name in patroni.synchronous if name in members - leaving), None)
+    if heir is None:
+        return None
+    order = Put(keys.PATRONI_FAILOVER, codec.encode({"leader": held.host, "member": heir}))
+    return patroni.unchanged(keys.PATRONI_FAILOVER, keys.PATRONI_SYNC), order
+
+
+def moved(patroni: Patroni, db: Sequence[Assignment], request: Item) -> Passed | None:
+    """Pass the primary from a file to PostgreSQL, as the host of the file asks once everything is there.
+
+    None when what it asks does not fit what is: it moved to another primary than there is now.
+    """
+    source = next((one for one in db if one.part == PRIMARY and one.engine != ENGINE), None)
+    if source is None or request.value == codec.encode(None):
+        return None
+    asked = codec.decode(Request, request.value, key=request.key)
+    if asked.target not in successors(patroni, db):
+        return None
+    passed = _pass(source, asked.target, db, back=False, why="has everything that the file held")
+    compares = (
+        *patroni.unchanged(keys.PATRONI_LEADER), *patroni.placed, Unchanged(request.key, request.mod_revision),
+    )  # fmt: skip
+    puts = (Put(keys.MOVED, codec.encode(asked.marker)), Put(keys.MOVE, codec.encode(None)))
+    return replace(passed, compares=compares, puts=puts)
+
+
+def successors(patroni: Patroni, db: Sequence[Assignment]) -> tuple[str, ...]:
+    """Where the data of a file can go: to the host that PostgreSQL's cluster has chosen, if it is one of ours."""
+    return tuple(one.host for one in db if one.engine == ENGINE and one.part != PRIMARY and one.host == patroni.leader)
+
+
+def stale(patroni: Patroni, fenced: frozenset[str]) -> bool:
+    """Whether an order stands that its addressee cannot have carried out: it keeps everybody else from trying."""
+    order = patroni.failover
+    return order is not None and order.leader in fenced and patroni.leader is None
+
+
+def _primary(db: Sequence[Assignment]) -> Assignment | None:
+    return next((one for one in db if one.part == PRIMARY and one.engine == ENGINE), None)
+
+
+def _pass(held: Assignment, to: str, db: Sequence[Assignment], *, back: bool, why: str) -> Passed:
+    """``back``: the old holder takes the new one's place."""
+    place = next(one for one in db if one.host == to and one.engine == ENGINE)
+    if place.slot == held.slot:
+        return Passed()
+    given = [replace(place, part=PRIMARY, why=why)]
+    if back:
+        given.append(replace(held, part=place.part, why="was the primary before"))
+    return Passed(given=tuple(given), taken=(held.slot, place.slot))
+
+
+def _read(kind: type[T], item: Item) -> T | None:
+    try:
+        return msgspec.json.decode(item.value, type=kind)
+    except msgspec.MsgspecError:
+        return None

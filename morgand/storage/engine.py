@@ -1,0 +1,103 @@
+"""The database library set up for SQLite and for PostgreSQL: pools, deadlines, and what every connection is told."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import URL, Connection, event
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
+
+from morgand.storage.commit import Wire
+
+POOL_SIZE = 10
+POOL_DEADLINE_S = 10.0
+POOL = {"pool_size": POOL_SIZE, "max_overflow": 0, "pool_timeout": POOL_DEADLINE_S}
+COMMAND_DEADLINE_S = 30.0
+CONNECT_DEADLINE_S = 5.0
+WIRE = "wire"  # where a connection of the pool keeps its ``Wire``
+ON_SERVER = {
+    "application_name": "morgand",
+    "synchronous_commit": "on",  # whatever the server's default is: COMMIT waits for the standby
+    "idle_in_transaction_session_timeout": "60s",  # a frozen daemon holds no locks for ever
+}
+
+
+def sqlite_engine(url: URL, busy_timeout_ms: int) -> AsyncEngine:
+    def prepare(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+        # transactions begin where ``begin`` says, not where the driver guesses: reads belong to them, and DDL
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        try:
+            for pragma in (
+                f"busy_timeout={busy_timeout_ms}",  # first: the next ones may have to wait
+                "journal_mode=WAL",
+                "synchronous=FULL",
+                "foreign_keys=ON",
+                "secure_delete=ON",  # what a person deleted is overwritten, not only forgotten
+            ):
+                cursor.execute(f"PRAGMA {pragma}")
+        finally:
+            cursor.close()
+
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
+
+    def abandon(connection: DBAPIConnection, _entry: ConnectionPoolEntry, _error: BaseException | None) -> None:
+        # a statement that was interrupted would keep the closed connection, and its write lock, alive
+        with contextlib.suppress(sqlite3.Error):
+            connection.rollback()
+
+    engine = create_async_engine(url, **POOL)
+    event.listen(engine.sync_engine, "connect", prepare)
+    event.listen(engine.sync_engine, "begin", begin)
+    event.listen(engine.sync_engine, "invalidate", abandon)
+    return engine
+
+
+def postgres_engine(url: URL, opened: Callable[[Wire], None]) -> AsyncEngine:
+    """``opened`` is told of every new connection."""
+
+    def prepare(connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
+        wire = Wire(connection.driver_connection)
+        wire.listen()
+        entry.info[WIRE] = wire
+        opened(wire)
+
+    def checkout(
+        _connection: DBAPIConnection, entry: ConnectionPoolEntry, _given: PoolProxiedConnection
+    ) -> None:  # costs nothing, unlike a question to the server: a local socket tells when the other end is gone
+        if entry.info[WIRE].driver.is_closed():
+            raise DisconnectionError
+
+    deadlines = {"timeout": CONNECT_DEADLINE_S, "command_timeout": COMMAND_DEADLINE_S, "server_settings": ON_SERVER}
+    engine = create_async_engine(url, connect_args=deadlines, **POOL)
+    event.listen(engine.sync_engine, "connect", prepare)
+    event.listen(engine.sync_engine, "checkout", checkout)
+    return engine
+
+
+async def connect(engine: AsyncEngine) -> AsyncConnection:
+    return await engine.connect()
+
+
+async def give_back(opening: asyncio.Task[AsyncConnection], places: asyncio.Semaphore) -> None:
+    """A connection that is no longer wanted, as soon as it is made, and its place with it."""
+    try:
+        await asyncio.wait([opening])
+        if opening.exception() is None:
+            await opening.result().close()
+    finally:
+        places.release()
+
+
+def wire_of(connection: AsyncConnection) -> Wire | None:
+    """None for a file."""
+    wire: Any = connection.info.get(WIRE)
+    return wire if isinstance(wire, Wire) else None

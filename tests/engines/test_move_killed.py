@@ -1,0 +1,109 @@
+"""A host that dies during its move ends moved, and once."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from morgand.storage.database import Database
+from morgand.storage.move_file import note_of
+from tests.engines.moves import (
+    MARKER,
+    Writer,
+    arrived,
+    empty_database,
+    filled,
+)
+from tests.fakes.postgres import Server, binaries, server
+
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.skipif(binaries() is None, reason="no PostgreSQL server is installed (initdb is not found)"),
+]
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Server]:
+    with server() as started:
+        yield started
+
+
+@pytest.fixture
+def url(running: Server) -> str:
+    return empty_database(running)
+
+
+@pytest.fixture
+async def source(tmp_path: Path) -> AsyncIterator[Database]:
+    async with filled(tmp_path) as database:
+        yield database
+
+
+HOST = f"""
+import asyncio, os, signal, sys
+from pathlib import Path
+from morgand.clock import SystemClock
+from morgand.storage.database import Database, sqlite_url
+from morgand.storage.move import Move
+from morgand.storage.move_file import already_moved, set_aside
+
+file, url, truth, point = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), sys.argv[4]
+
+def reach(here):
+    if here == point:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+def report(progress):
+    reach(progress.stage)
+    reach(progress.stage + " " + progress.table)
+
+async def commit():
+    reach("verified")
+    with truth.open("a") as store:
+        store.write({MARKER!r})
+    reach("committed")
+
+async def main():
+    if already_moved(file, truth.read_text() or None):
+        set_aside(file, SystemClock().now().date())
+        return
+    database = Database(sqlite_url(file))
+    await database.open()
+    await Move(database, url, {MARKER!r}, SystemClock(), report).run(commit)
+    await database.close()
+
+asyncio.run(main())
+"""
+# after the preparation, in the middle of the copy, of catching up, before the commit, before the file is set aside
+POINTS = ("copy conversations", "copy document_chunks", "catch_up messages", "verified", "committed")
+
+
+async def host(*arguments: object) -> int:
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", HOST, *map(str, arguments))
+    return await process.wait()
+
+
+@pytest.mark.parametrize("point", POINTS)
+async def test_a_host_killed_at_any_point_ends_moved_and_once(
+    source: Database, url: str, tmp_path: Path, point: str
+) -> None:
+    """What happens to SQLite before the next start arrives too; after the commit the file is not served any more."""
+    file, truth = tmp_path / "morgan.db", tmp_path / "truth"
+    truth.touch()
+    assert await host(file, url, truth, point) == -9
+    if point != "committed":
+        writer = Writer(source)
+        for _ in range(3):
+            await writer.round()
+    await source.close()
+    assert await host(file, url, truth, "") == 0
+    assert truth.read_text() == MARKER
+    assert not file.exists()
+    assert note_of(file).read_text() == MARKER
+    kept = [path for path in tmp_path.iterdir() if ".moved-" in path.name]
+    assert len(kept) == 1
+    await arrived(url, kept[0])

@@ -1,0 +1,281 @@
+"""PostgreSQL under the real Patroni, with the real etcd: members that are killed, frozen, and come back."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import pwd
+import ssl
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import msgspec
+import psutil
+import pytest
+from sqlalchemy import text
+
+from morgand import supervisor
+from morgand.account import why_not
+from morgand.cluster import keys
+from morgand.cluster.store import Put
+from morgand.errors import Conflict, MorganError, Unavailable
+from morgand.roles.db.rest import Rest
+from morgand.security import ca, trust
+from morgand.state import RoleState
+from tests.engines.patronis import SECRETS, Member, Trio, processes_of, trio, until
+from tests.fakes.postgres import binaries
+
+FOUND = binaries()
+MISSING = "no PostgreSQL server is installed (initdb is not found)"
+REASON = MISSING if FOUND is None else why_not(str(FOUND / "postgres"))
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(150), pytest.mark.skipif(REASON is not None, reason=str(REASON))]
+NETS = itertools.count(110 + os.getpid() % 100)
+TAKEOVER_S = 3.0  # half a second on an idle machine
+
+
+class Writer:
+    """Writes numbers one after another for as long as it can, and remembers those that were acknowledged."""
+
+    def __init__(self) -> None:
+        self.acknowledged: set[int] = set()
+        self._numbers = itertools.count()
+
+    async def write(self, member: Member) -> None:
+        while True:
+            number = next(self._numbers)
+            try:
+                async with member.database.write() as session:
+                    await session.execute(text("INSERT INTO probe VALUES (:number)"), {"number": number})
+            except MorganError:
+                return
+            self.acknowledged.add(number)
+
+    async def until_more(self, count: int) -> None:
+        wanted = len(self.acknowledged) + count
+        await until(lambda: len(self.acknowledged) >= wanted, f"{wanted} rows written")
+
+
+async def stored(member: Member) -> set[int]:
+    async with member.database.read() as session:
+        return set((await session.execute(text("SELECT number FROM probe"))).scalars())
+
+
+async def synchronous(town: Trio) -> Member:
+    """The standby that has everything; Patroni finds it a few seconds after a change."""
+    found = await town.standing(lambda seen: any(one.sync for one in seen.values()), "a synchronous standby")
+    return town.members[next(one.host for one in found.values() if one.sync)]
+
+
+async def fence(town: Trio, dead: Member, candidate: Member) -> None:
+    """What the cluster's leader writes when it has given up the primary's host."""
+    order = msgspec.json.encode({"leader": dead.site.host, "member": candidate.site.host})
+    gone = [keys.PATRONI_LEADER, keys.PATRONI_MEMBERS + dead.site.host]
+    await town.store.txn([], [Put(keys.PATRONI_FAILOVER, order)], gone)
+
+
+async def test_a_dead_primary_is_followed_with_all_that_it_acknowledged() -> None:
+    """Three members are made of nothing; the synchronous standby takes over within seconds; the dead one returns as a
+    standby by itself; and in peace the primary is handed on."""
+    async with trio(next(NETS)) as town:
+        first, *others = (town.member(name) for name in ("h1", "h2", "h3"))
+        first.epoch = 1
+        first.start()
+        await first.serving()
+        for one in others:
+            one.start()
+        await asyncio.gather(*(one.ready() for one in others))
+        async with first.database.change_schema() as connection:
+            await connection.execute(text("CREATE TABLE probe (number integer PRIMARY KEY)"))
+        second = await synchronous(town)
+
+        writer = Writer()
+        writing = asyncio.create_task(writer.write(first))
+        await writer.until_more(50)
+        first.power_cut()
+        cut = time.monotonic()
+        first.epoch, second.epoch = None, 2
+        await fence(town, first, second)
+        await second.serving()
+        assert time.monotonic() - cut < TAKEOVER_S
+        await writing
+        assert writer.acknowledged <= await stored(second)
+
+        await town.standing(lambda seen: "h1" in seen and seen["h1"].state == "streaming", "h1 back as a standby")
+        await first.ready()
+        with pytest.raises(Unavailable):
+            await stored(first)
+
+        third = await synchronous(town)
+        await second.rest.switchover(second.site.host, third.site.host)
+        second.epoch, third.epoch = None, 3
+        await third.serving()
+        assert await synchronous(town) is not third
+        writing = asyncio.create_task(writer.write(third))
+        await writer.until_more(20)
+        await third.stop()
+        await writing
+        assert processes_of(third.site.folder) == []
+        fourth = await handed_on(town, third)
+        fourth.epoch = 4
+        await fourth.serving()
+        assert writer.acknowledged <= await stored(fourth)
+
+
+async def handed_on(town: Trio, old: Member) -> Member:
+    """Who is the primary after a planned stop."""
+    found = await town.standing(
+        lambda seen: any(one.primary and one.host != old.site.host for one in seen.values()), "handed on"
+    )
+    return town.members[next(one.host for one in found.values() if one.primary)]
+
+
+async def test_one_member_keeps_its_secrets_and_follows_its_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed while it makes the database it makes it anew; passwords are in no argument and no log; nobody without a
+    certificate gets in; renewed certificates are used; a Patroni that stands still is ended with its server; a changed
+    host starts it anew."""
+    async with trio(next(NETS)) as town:
+        one = town.member("h1")
+        one.epoch = 1
+        one.start()
+        await until((one.site.data / "PG_VERSION").exists, "begun")
+        one.power_cut()
+        await one.serving()
+        assert (one.site.server / "data.unfinished").exists()
+        said = " ".join(argument for process in one.processes() for argument in process.cmdline()) + one.log()
+        assert not any(secret in said for secret in passwords())
+        assert one.site.config.stat().st_mode & 0o777 == 0o600
+        assert {process.username() for process in one.processes()} == {owner(one.site.data)}
+
+        assert "certificate" in await refused(one, None)
+        assert "certificate" in await refused(one, ssl_without_certificate(one.site.credentials))
+        await entered(one, trust.client_context(one.site.credentials))
+        with pytest.raises(Unavailable):
+            await Rest(one.site.rest_url, "h1", ssl_without_certificate(one.site.credentials)).status()
+        with pytest.raises(Unavailable, match="another host answers"):
+            await Rest(one.site.rest_url, "h2", trust.client_context(one.site.credentials)).status()
+        with pytest.raises(Conflict, match="Patroni of h1 refuses"):
+            await one.rest.switchover("h1", "h2")
+        status = await one.rest.status()
+        assert (status.primary, status.running, status.streaming) == (True, True, False)
+
+        await renewed(town, one)
+        monkeypatch.setattr(supervisor, "HEALTH_EVERY_S", 0.2)  # less than the 17 s that it takes else
+        monkeypatch.setattr(supervisor, "STOP_GRACE_S", 0.5)
+        before = postmaster(one)
+        next(process for process in one.processes() if process.cmdline()[1:3] == ["-m", "patroni"]).suspend()
+        await until(lambda: not before.is_running(), "the server ended with its Patroni", one.log)
+        await until(lambda: one.state is not RoleState.READY, "its end told")
+        assert any("stopped answering" in reason for reason in one.reasons)
+        await one.serving()
+
+        one.site = replace(one.site, ram_mb=4096)
+        await until(lambda: "shared_buffers = '128MB'" in settings(one), "the new site in use", one.log)
+        await one.ready()
+
+
+def passwords() -> tuple[str, ...]:
+    return (SECRETS.superuser, SECRETS.replication, SECRETS.rewind, SECRETS.application)
+
+
+def owner(path: Path) -> str:
+    return pwd.getpwuid(path.stat().st_uid).pw_name
+
+
+def settings(member: Member) -> str:
+    return (member.site.data / "postgresql.conf").read_text()
+
+
+def postmaster(member: Member) -> psutil.Process:
+    return psutil.Process(int((member.site.data / "postmaster.pid").read_text().splitlines()[0]))
+
+
+def ssl_without_certificate(folder: Path) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=str(folder / trust.CA))
+
+
+async def entered(member: Member, tls: ssl.SSLContext | None) -> str:
+    """The certificate's serial number that the server shows to one who may come in."""
+    connection: Any = await asyncpg.connect(
+        host=member.site.address, port=member.site.postgres_port, user="morgan", database="morgan",
+        password=SECRETS.application, ssl=tls or False, timeout=5,
+    )  # fmt: skip
+    try:
+        shown = connection._transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        return ca.facts(shown).serial
+    finally:
+        await connection.close()
+
+
+async def refused(member: Member, tls: ssl.SSLContext | None) -> str:
+    with pytest.raises((asyncpg.PostgresError, OSError)) as caught:
+        await entered(member, tls)
+    return str(caught.value).replace("no encryption", "no certificate")
+
+
+async def renewed(town: Trio, member: Member) -> None:
+    """The host gets another certificate, and then the server and Patroni show it."""
+    folder = member.site.credentials
+    request = ca.make_request((folder / trust.KEY).read_bytes(), "h1")
+    made = ca.sign(
+        town.town.authority, request, host_id="h1", cluster_id="test-cluster", addresses=["127.0.0.1"],
+        now=datetime.now(UTC),
+    )  # fmt: skip
+    trust.write_private(folder / trust.CERT, made)
+    serial = ca.facts(made).serial
+    async with asyncio.timeout(20):
+        while await entered(member, trust.client_context(folder)) != serial:
+            await asyncio.sleep(0.2)
+        while await shown_by_rest(member) != serial:
+            await asyncio.sleep(0.2)
+
+
+async def shown_by_rest(member: Member) -> str:
+    tls = trust.client_context(member.site.credentials)
+    try:
+        _, writer = await asyncio.open_connection(
+            member.site.address, member.site.rest_port, ssl=tls, server_hostname="h1.morgan"
+        )
+    except OSError:  # it listens anew
+        return ""
+    shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    writer.transport.abort()
+    return ca.facts(shown).serial
+
+
+async def test_no_postgresql_outlives_the_daemon() -> None:
+    """SIGKILL of the guardian's whole group, which leaves the server to the kernel, and then of the daemon itself."""
+    async with trio(next(NETS)) as town:
+        site = town.member("h1").site
+        argv = [msgspec.json.encode(value, enc_hook=str).decode() for value in (site, town.town.voters["h1"].endpoint)]
+        daemon = subprocess.Popen(
+            [sys.executable, "-m", "tests.engines.patronis", *argv], stdout=subprocess.PIPE, text=True
+        )
+        try:
+            assert daemon.stdout is not None
+            assert await asyncio.to_thread(daemon.stdout.readline) == "ready\n"
+            before = postmaster(town.members["h1"])
+            guardian = next(one for one in processes_of(site.folder) if "morgand.guardian" in one.cmdline())
+            os.killpg(guardian.pid, 9)
+            await until(lambda: not before.is_running(), "the server ended")
+            await until(lambda: started_anew(town.members["h1"], before), "started again over the old one's files")
+        finally:
+            daemon.kill()
+            daemon.wait()
+            assert daemon.stdout is not None
+            daemon.stdout.close()
+        await until(lambda: processes_of(site.folder) == [], "nothing left of it")
+
+
+def started_anew(member: Member, before: psutil.Process) -> bool:
+    try:
+        found = postmaster(member)
+    except (OSError, ValueError, IndexError, psutil.NoSuchProcess):
+        return False
+    return found.pid != before.pid and "ready" in (member.site.data / "postmaster.pid").read_text()

@@ -1,0 +1,97 @@
+"""What every step of a scenario needs: the hosts, who is a member, the one who chats, what is seen and measured."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tests.lab.client import Chatter
+from tests.lab.hosts import LabHost
+from tests.lab.net import Net
+from tests.lab.timeline import Look, Timeline, first, look
+
+
+class Stage:
+    """A context manager; what was started in it has ended after it. ``times`` collects what was measured, by name."""
+
+    def __init__(self, names: list[str], root: Path, seed: int) -> None:
+        self._root = root
+        self._chance = random.Random(seed)
+        self.net = Net(names)
+        self.hosts: dict[str, LabHost] = {}
+        self.times: dict[str, list[float]] = {}
+        self._members: set[str] = set()
+        self._strangers: set[str] = set()  # hosts that are not meant to become members
+        self._chatter: Chatter | None = None
+        self._timeline: Timeline | None = None
+        self._others: list[Timeline] = []
+        self._victim: LabHost | None = None
+        self._struck_at = 0.0
+        self._before: Look | None = None
+        self._kind = ""
+        self._hogs: list[subprocess.Popen[bytes]] = []
+
+    def __enter__(self) -> Self:
+        self.net.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for helper in (self._chatter, self._timeline, *self._others):
+            if helper is not None:
+                helper.stop()
+        self.net.__exit__(kind, err, trace)  # ends what runs inside
+        for process in (*self._hogs, *(host.process for host in self.hosts.values() if host.process is not None)):
+            process.wait(timeout=30)
+
+    def _watchers(self) -> list[Timeline]:
+        assert self._timeline is not None
+        return [self._timeline, *self._others]
+
+    def _alive(self) -> list[LabHost]:
+        """The members, in the order of the scenario, but for the one that is struck."""
+        inside = [host for host in self.hosts.values() if host.name in self._members]
+        return [host for host in inside if host is not self._victim or not self._struck_at]
+
+    def _look(self) -> Look:
+        for host in self._alive():
+            found = look(host)
+            if found is not None:
+                return found
+        raise AssertionError("no host answers")
+
+    def _settled(self) -> bool:
+        found = self._look()
+        every = set(found.hosts) == self._members and set(found.hosts.values()) == {"alive"}
+        if len(self._members) >= 3 and not found.tolerates:
+            return False
+        return every and bool(found.roles) and all(state == "ready" for _, _, _, state, _ in found.roles)
+
+    def _until(self, holds: Callable[[], bool], limit_s: float, what: str) -> float:
+        began = time.monotonic()
+        while not holds():
+            assert time.monotonic() - began < limit_s, f"not within {limit_s:g} s: {what}; {self._look()}"
+            time.sleep(0.25)
+        return time.monotonic() - began
+
+    def _until_seen(self, holds: Callable[[Look], bool], limit_s: float, what: str) -> float:
+        assert self._timeline is not None
+        timeline, since = self._timeline, self._struck_at
+        self._until(lambda: first(timeline.looks, since, holds) is not None, limit_s, what)
+        took = first(timeline.looks, since, holds)
+        assert took is not None
+        return took
+
+    def _note(self, name: str, seconds: float) -> None:
+        self.times.setdefault(name, []).append(seconds)
+        self._say(f"{name}: {seconds:.1f} s")
+
+    def _say(self, text: str) -> None:
+        sys.stderr.write(f"  {text}\n")

@@ -1,0 +1,216 @@
+"""The local way to etcd: real sockets on loopback, voters that answer, refuse, stand still and go away."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+
+import pytest
+
+from morgand.clock import SystemClock
+from morgand.cluster import etcd_proxy
+from morgand.cluster.etcd import Endpoint
+from morgand.cluster.etcd_proxy import EtcdProxy
+
+SOON_S = 5.0
+
+
+@dataclass
+class FakeVoter:
+    """Answers every line with its own name and the line; ``silent``: takes all and says nothing."""
+
+    name: str
+    silent: bool = False
+    server: asyncio.Server | None = None
+    writers: list[asyncio.StreamWriter] = field(default_factory=list)
+    port: int = 0
+
+    @property
+    def endpoint(self) -> Endpoint:
+        return Endpoint(f"https://127.0.0.1:{self.port}", self.name)
+
+    async def start(self) -> FakeVoter:
+        self.server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self.port = int(self.server.sockets[0].getsockname()[1])
+        return self
+
+    async def stop(self) -> None:
+        """As a process that was killed: nobody listens, connections are reset."""
+        if self.server is not None:
+            self.server.close()
+        for writer in self.writers:
+            writer.transport.abort()
+        await asyncio.sleep(0)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.writers.append(writer)
+        with contextlib.suppress(OSError):
+            while line := await reader.readline():
+                if not self.silent:
+                    writer.write(self.name.encode() + b" " + line)
+                    await writer.drain()
+            writer.write(b"end\n")
+        writer.close()
+
+
+class Client:
+    """A connection through the proxy."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    async def ask(self, line: str = "x") -> str:
+        """The answer; empty when the connection has ended."""
+        try:
+            self.writer.write(line.encode() + b"\n")
+            async with asyncio.timeout(SOON_S):
+                return (await self.reader.readline()).decode().strip()
+        except ConnectionError:
+            return ""
+
+    async def ended(self) -> bool:
+        with contextlib.suppress(ConnectionError):
+            async with asyncio.timeout(SOON_S):
+                return await self.reader.read() == b""
+        return True
+
+
+@dataclass
+class Town:
+    """A proxy at ``port`` to the voters in ``listed``, which a test may change."""
+
+    listed: list[FakeVoter]
+    port: int = 0
+    clients: list[Client] = field(default_factory=list)
+
+    def voters(self) -> Sequence[Endpoint]:
+        return [voter.endpoint for voter in self.listed]
+
+    async def client(self) -> Client:
+        self.clients.append(Client(*await asyncio.open_connection("127.0.0.1", self.port)))
+        return self.clients[-1]
+
+
+@contextlib.asynccontextmanager
+async def town(*voters: FakeVoter) -> AsyncIterator[Town]:
+    made = Town([await voter.start() for voter in voters])
+    try:
+        async with EtcdProxy(made.voters, SystemClock()).listening() as made.port:
+            yield made
+    finally:
+        for client in made.clients:
+            client.writer.transport.abort()
+        for voter in voters:
+            await voter.stop()
+        await asyncio.sleep(0.01)  # for transports to be closed
+
+
+async def test_all_connections_go_to_one_voter_that_answers() -> None:
+    """What is watched and what is asked must be the same voter."""
+    async with town(FakeVoter("a"), FakeVoter("b")) as here:
+        answers = [await (await here.client()).ask(str(number)) for number in range(4)]
+    assert answers == [f"a {number}" for number in range(4)]
+
+
+async def test_a_voter_that_is_gone_is_replaced() -> None:
+    """Its connections end, so that the program connects again; the next one answers, and stays the one in use."""
+    a, b = FakeVoter("a"), FakeVoter("b")
+    async with town(a, b) as here:
+        client = await here.client()
+        assert await client.ask() == "a x"
+        await a.stop()
+        assert await client.ended()
+        assert await (await here.client()).ask() == "b x"
+        await a.start()
+        assert await (await here.client()).ask() == "b x"
+
+
+async def test_a_voter_that_does_not_answer_loses_all_its_connections() -> None:
+    """A frozen one accepts connections and requests: also a connection that only listens must end."""
+    a, b = FakeVoter("a"), FakeVoter("b")
+    async with town(a, b) as here:
+        watching, asking = await here.client(), await here.client()
+        assert await watching.ask() == "a x"
+        a.silent = True
+        assert await asking.ask() == ""
+        assert await watching.ended()
+        assert await (await here.client()).ask() == "b x"
+
+
+async def test_a_connection_that_waits_for_news_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It owes nothing: it has been answered."""
+    monkeypatch.setattr(etcd_proxy, "ANSWER_S", 0.1)
+    async with town(FakeVoter("a"), FakeVoter("b")) as here:
+        client = await here.client()
+        assert await client.ask() == "a x"
+        await asyncio.sleep(0.5)
+        assert await client.ask("still") == "a still"
+
+
+async def test_the_only_voter_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is nobody better to ask."""
+    monkeypatch.setattr(etcd_proxy, "ANSWER_S", 0.1)
+    a = FakeVoter("a", silent=True)
+    async with town(a) as here:
+        client = await here.client()
+        client.writer.write(b"slow\n")
+        await asyncio.sleep(0.6)
+        a.writers[0].write(b"at last\n")
+        async with asyncio.timeout(SOON_S):
+            assert await client.reader.readline() == b"at last\n"
+
+
+async def test_connections_to_a_host_that_votes_no_more_end() -> None:
+    a, b = FakeVoter("a"), FakeVoter("b")
+    async with town(a, b) as here:
+        client = await here.client()
+        assert await client.ask() == "a x"
+        here.listed.remove(a)
+        assert await client.ended()
+        assert await (await here.client()).ask() == "b x"
+
+
+async def test_without_any_voter_connections_end_at_once() -> None:
+    async with town() as here:
+        assert await (await here.client()).ended()
+
+
+async def test_a_client_that_has_said_all_still_hears_the_answer() -> None:
+    """Half-close: the end of one direction is passed on, the other goes on."""
+    async with town(FakeVoter("a")) as here:
+        client = await here.client()
+        client.writer.write(b"x\n")
+        client.writer.write_eof()
+        async with asyncio.timeout(SOON_S):
+            assert await client.reader.read() == b"a x\nend\n"
+
+
+async def test_much_is_passed_on_whole() -> None:
+    """More than any buffer holds, both ways at once."""
+    line = "y" * 60_000
+    async with town(FakeVoter("a")) as here:
+        client = await here.client()
+
+        async def say() -> None:
+            for _ in range(100):
+                client.writer.write(line.encode() + b"\n")
+                await client.writer.drain()
+            client.writer.write_eof()
+
+        async with asyncio.timeout(30):
+            _, heard = await asyncio.gather(say(), client.reader.read())
+    assert heard == f"a {line}\n".encode() * 100 + b"end\n"
+
+
+async def test_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(etcd_proxy, "CONNECTIONS", 2)
+    async with town(FakeVoter("a")) as here:
+        first, second = await here.client(), await here.client()
+        assert [await first.ask(), await second.ask()] == ["a x", "a x"]
+        assert await (await here.client()).ended()
+        first.writer.close()
+        async with asyncio.timeout(SOON_S):
+            while await (await here.client()).ask() != "a x":
+                await asyncio.sleep(0.05)

@@ -1,0 +1,98 @@
+"""The database while this host is the primary: admitted in an epoch, and held without one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from morgand.errors import Unavailable
+from morgand.roles.db.holding import Holding
+from morgand.storage.database import Database, sqlite_url
+from morgand.storage.migrate import upgrade
+from tests.fakes.storage import HandClock
+
+
+class Waiting(HandClock):
+    """Its sleeps do not end."""
+
+    async def sleep(self, delay_s: float) -> None:
+        await asyncio.Event().wait()
+
+
+class Term:
+    """What the assignment says."""
+
+    def __init__(self) -> None:
+        self.epoch: int | None = None
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    """A file stands for the server here: the rules are the same."""
+    made = Database(sqlite_url(tmp_path / "db.sqlite"))
+    await made.open()
+    await upgrade(made)
+    yield made
+    await made.close()
+
+
+async def served(database: Database) -> bool:
+    try:
+        async with database.read():
+            return True
+    except Unavailable:
+        return False
+
+
+async def test_nobody_is_admitted_before_the_assignment_says_so(database: Database) -> None:
+    """Patroni may have made this host the primary before the cluster's leader has heard of it."""
+    term = Term()
+    holding = Holding(database, lambda: term.epoch, Waiting())
+    await holding.take(database.url)
+    await holding.renew()
+    assert not await served(database)
+    term.epoch = 4
+    await holding.renew()
+    assert await served(database)
+    await holding.close()
+
+
+async def test_without_its_assignment_it_is_held(database: Database) -> None:
+    term = Term()
+    term.epoch = 4
+    holding = Holding(database, lambda: term.epoch, Waiting())
+    await holding.take(database.url)
+    await holding.renew()
+    assert await served(database)
+    term.epoch = None
+    await holding.renew()
+    assert not await served(database)
+    term.epoch = 5
+    await holding.renew()
+    assert await served(database)
+    await holding.close()
+
+
+async def test_a_lost_primary_is_held_at_once_and_taken_again(database: Database) -> None:
+    """Also with the same epoch, when the server was only away."""
+    holding = Holding(database, lambda: 4, Waiting())
+    await holding.take(database.url)
+    await holding.renew()
+    holding.lose()
+    assert not await served(database)
+    assert not holding.taken
+    await holding.take(database.url)
+    await holding.renew()
+    assert await served(database)
+    await holding.close()
+
+
+async def test_a_database_that_was_never_taken_is_left_alone(database: Database) -> None:
+    """A standby's host may still perform the role with a file."""
+    holding = Holding(database, lambda: None, Waiting())
+    holding.lose()
+    await holding.close()
+    assert await served(database)

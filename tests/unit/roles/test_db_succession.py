@@ -1,0 +1,143 @@
+"""Who becomes the database's primary, and what the store must not have changed for it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from morgand.cluster import keys
+from morgand.cluster.store import Item, Put, QuietSince, Unchanged
+from morgand.roles.db import succession
+from morgand.roles.db.spec import SPEC
+from morgand.roles.db.succession import Patroni
+from morgand.state import Assignment
+
+REVISION = 90
+
+
+def one(part: str, host: str, engine: str = "postgresql") -> Assignment:
+    return Assignment("db", part, host, engine, 7, "why")
+
+
+def patroni(leader: str | None = None, sync: dict[str, Any] | None = None, failover: Any = None) -> Patroni:
+    values = {
+        keys.PATRONI_LEADER: leader.encode() if leader else None,
+        keys.PATRONI_SYNC: json.dumps(sync).encode() if sync is not None else None,
+        keys.PATRONI_FAILOVER: json.dumps(failover).encode() if failover is not None else None,
+    }
+    items = {key: Item(key, value, 1, number) for number, (key, value) in enumerate(values.items(), 11) if value}
+    return Patroni(items, REVISION)
+
+
+PAIR = [one("primary", "a"), one("standby", "b"), one("replica", "c")]
+SYNC = {"leader": "a", "sync_standby": "b"}
+ALL = frozenset("bc")
+
+
+def places(passed: Any) -> list[tuple[str, str]]:
+    return [(one.part, one.host) for one in passed.given]
+
+
+def test_the_synchronous_standby_takes_over() -> None:
+    """In one transaction that compares that the dead host is Patroni's leader and the standby is still synchronous."""
+    passed = succession.takeover(patroni("a", SYNC), PAIR, "a", ALL)
+    assert passed is not None
+    assert places(passed) == [("primary", "b")]
+    assert set(passed.taken) == {("db", "primary", "a"), ("db", "standby", "b")}
+    assert passed.puts == (Put(keys.PATRONI_FAILOVER, b'{"leader":"a","member":"b"}'),)
+    assert set(passed.deletes) == {keys.PATRONI_LEADER, keys.PATRONI_MEMBERS + "a"}
+    assert set(passed.compares) == {
+        Unchanged(keys.PATRONI_LEADER, 11), Unchanged(keys.PATRONI_SYNC, 12), QuietSince("/assignments/db/", REVISION),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("view", "db", "alive", "why"),
+    [
+        (patroni("a", {"leader": "a", "sync_standby": None}), PAIR, ALL, "nobody is synchronous"),
+        (patroni("a", {"leader": "c", "sync_standby": "b"}), PAIR, ALL, "it was synchronous with another"),
+        (patroni("a"), PAIR, ALL, "nothing is known"),
+        (patroni("a", SYNC), PAIR, frozenset("c"), "the standby is dead too"),
+        (patroni("a", SYNC), [one("primary", "a"), one("replica", "c")], ALL, "the standby is not ours"),
+        (patroni("a", {"leader": 1, "sync_standby": "b"}), PAIR, ALL, "the value cannot be read"),
+        (patroni(None, SYNC), PAIR, ALL, "Patroni has no leader: it is choosing"),
+        (patroni("a", SYNC), [one("primary", "a", "sqlite"), one("standby", "b")], ALL, "a file cannot be taken over"),
+        (patroni("b", SYNC), [one("primary", "b"), one("standby", "a")], ALL, "the dead one is a standby"),
+    ],
+)
+def test_a_primary_stays_where_it_is(view: Patroni, db: list[Assignment], alive: frozenset[str], why: str) -> None:
+    """Nobody takes over who may lack something that was acknowledged, and no plan puts another in its place."""
+    assert succession.takeover(view, db, "a", alive) is None, why
+    assert SPEC.keeps("postgresql", "primary")
+    assert not SPEC.keeps("postgresql", "standby")
+
+
+def test_several_standbys_are_tried_in_order() -> None:
+    """The first synchronous one that lives."""
+    passed = succession.takeover(patroni("a", {"leader": "a", "sync_standby": "b,c"}), PAIR, "a", frozenset("c"))
+    assert passed is not None
+    assert places(passed) == [("primary", "c")]
+
+
+def test_patroni_may_have_been_faster() -> None:
+    """It promoted another host before its old one was given up: the dead one gets nothing back."""
+    passed = succession.takeover(patroni("b", SYNC), PAIR, "a", ALL)
+    assert passed is not None
+    assert (places(passed), passed.puts, passed.deletes) == ([("primary", "b")], (), ())
+
+
+def test_patroni_leads_where_the_assignment_has_not_followed_yet() -> None:
+    """The dead host is Patroni's leader though the assignment names another: that one is promoted again."""
+    view = patroni("b", {"leader": "b", "sync_standby": "a"})
+    passed = succession.takeover(view, PAIR, "b", frozenset("ac"))
+    assert passed is not None
+    assert (passed.given, passed.taken) == ((), ())
+    assert passed.puts == (Put(keys.PATRONI_FAILOVER, b'{"leader":"b","member":"a"}'),)
+
+
+def test_assignments_follow_patroni() -> None:
+    """The two hosts change places; an unknown host, or none, changes nothing."""
+    passed = succession.follow(patroni("c"), PAIR)
+    assert passed is not None
+    assert places(passed) == [("primary", "c"), ("replica", "a")]
+    assert set(passed.taken) == {("db", "primary", "a"), ("db", "replica", "c")}
+    for leader in ("a", "z", None):
+        assert succession.follow(patroni(leader), PAIR) is None
+
+
+def test_a_host_that_leaves_hands_over_first() -> None:
+    """To the synchronous standby, unless that leaves too; once, and only while it leads."""
+    asked = succession.relieve(patroni("a", SYNC), PAIR, frozenset("a"))
+    assert asked is not None
+    assert asked[1] == Put(keys.PATRONI_FAILOVER, b'{"leader":"a","member":"b"}')
+    assert set(asked[0]) == {Unchanged(keys.PATRONI_FAILOVER, 0), Unchanged(keys.PATRONI_SYNC, 12)}
+    assert succession.relieve(patroni("a", SYNC), PAIR, frozenset("ab")) is None
+    assert succession.relieve(patroni("a", SYNC), PAIR, frozenset("c")) is None
+    assert succession.relieve(patroni("a", SYNC, {"leader": "a", "member": "b"}), PAIR, frozenset("a")) is None
+    assert succession.relieve(patroni("b", SYNC), PAIR, frozenset("a")) is None
+
+
+def test_a_file_passes_on_to_postgresql() -> None:
+    """When its host asks, and what it copied to is still the primary."""
+    db = [one("primary", "a", "sqlite"), one("standby", "b"), one("replica", "c")]
+    request = Item(keys.MOVE, b'{"target":"b","marker":"m"}', 5, 6)
+    passed = succession.moved(patroni("b"), db, request)
+    assert passed is not None
+    assert [(given.part, given.host, given.engine) for given in passed.given] == [("primary", "b", "postgresql")]
+    assert set(passed.taken) == {("db", "primary", "a"), ("db", "standby", "b")}
+    assert passed.puts == (Put(keys.MOVED, b'"m"'), Put(keys.MOVE, b"null"))
+    assert Unchanged(keys.MOVE, 6) in passed.compares
+    assert succession.moved(patroni("b"), db, Item(keys.MOVE, b"null", 5, 6)) is None
+    assert succession.moved(patroni("c"), db, request) is None
+    assert succession.moved(patroni("b"), db[:1], request) is None
+    assert succession.moved(patroni("b"), PAIR, request) is None
+
+
+def test_an_order_that_nobody_can_carry_out_is_stale() -> None:
+    order = {"leader": "a", "member": "b"}
+    assert succession.stale(patroni(None, SYNC, order), frozenset("a"))
+    assert not succession.stale(patroni(None, SYNC, order), frozenset("c"))
+    assert not succession.stale(patroni("b", SYNC, order), frozenset("a"))
+    assert not succession.stale(patroni(None, SYNC), frozenset("a"))
