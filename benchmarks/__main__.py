@@ -13,6 +13,7 @@ ALL = (
     "retrieval_latency",
     "cranfield",
     "answers",
+    "conversations",
     "extraction",
 )
 

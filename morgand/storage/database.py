@@ -29,6 +29,8 @@ from morgand.storage.commit import COMMIT_DEADLINE_S, Wire, commit
 from morgand.storage.engine import (
     POOL_DEADLINE_S,
     POOL_SIZE,
+    READERS,
+    WRITERS,
     connect,
     give_back,
     postgres_engine,
@@ -135,7 +137,7 @@ class Database:
         with translated():
             async with (
                 self._flight.entered(),
-                self._connection(self._reader) as connection,
+                self._connection(self._reader, self._readers) as connection,
                 AsyncSession(connection, expire_on_commit=False) as session,
             ):
                 self._check()  # again: it may have waited
@@ -162,7 +164,7 @@ class Database:
             async with (
                 self._flight.entered(),
                 self._one_writer(),
-                self._connection(self._writer) as connection,
+                self._connection(self._writer, self._writers) as connection,
                 connection.begin() as transaction,
             ):
                 yield connection
@@ -172,7 +174,11 @@ class Database:
     async def outside_transaction(self) -> AsyncIterator[AsyncConnection]:
         """A connection whose statements stand alone, for upkeep that no transaction allows; also while held."""
         with translated():
-            async with self._flight.entered(), self._one_writer(), self._connection(self._engine) as connection:
+            async with (
+                self._flight.entered(),
+                self._one_writer(),
+                self._connection(self._engine, self._writers) as connection,
+            ):
                 yield await connection.execution_options(isolation_level="AUTOCOMMIT")
 
     async def health(self) -> Health:
@@ -180,7 +186,7 @@ class Database:
         loop = asyncio.get_running_loop()
         started = loop.time()
         with translated():
-            async with self._flight.entered(), self._connection(self._engine) as connection:
+            async with self._flight.entered(), self._connection(self._engine, self._readers) as connection:
                 await connection.execute(text("SELECT 1"))
         pool = self._engine.pool
         in_use = pool.checkedout() if isinstance(pool, QueuePool) else 0
@@ -200,7 +206,7 @@ class Database:
             async with (
                 self._flight.entered(),
                 self._one_writer(),
-                self._connection(self._writer) as connection,
+                self._connection(self._writer, self._writers) as connection,
                 AsyncSession(connection, expire_on_commit=False) as session,
             ):
                 yield session
@@ -223,12 +229,11 @@ class Database:
             self._turn.release()
 
     @asynccontextmanager
-    async def _connection(self, engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    async def _connection(self, engine: AsyncEngine, places: asyncio.Semaphore) -> AsyncIterator[AsyncConnection]:
         """A connection of the pool, which is waited for here: a wait in the pool could not be ended.
 
         Nor does a caller that is ended wait for a server that may not answer: it is given back when it is made.
         """
-        places = self._places
         try:
             async with asyncio.timeout(POOL_DEADLINE_S):
                 await places.acquire()
@@ -259,7 +264,7 @@ class Database:
         self._url = url
         self.is_sqlite = url.get_backend_name() == "sqlite"
         self._drivers: WeakSet[Any] = WeakSet()  # the open connections of PostgreSQL's driver
-        self._places = asyncio.Semaphore(POOL_SIZE)
+        self._writers, self._readers = asyncio.Semaphore(WRITERS), asyncio.Semaphore(READERS)
         if self.is_sqlite:
             self._engine = sqlite_engine(url, self._busy_timeout_ms)
             # the same pool; the write lock is taken at once instead of at the first change

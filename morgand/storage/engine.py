@@ -16,7 +16,8 @@ from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from morgand.storage.commit import Wire
 
-POOL_SIZE = 10
+WRITERS, READERS = 6, 4  # apart: readers do not queue behind commits that wait for the standby; more are not faster
+POOL_SIZE = WRITERS + READERS
 POOL_DEADLINE_S = 10.0
 POOL = {"pool_size": POOL_SIZE, "max_overflow": 0, "pool_timeout": POOL_DEADLINE_S}
 COMMAND_DEADLINE_S = 30.0

@@ -14,6 +14,7 @@ from morgand.errors import Unavailable
 from morgand.ports import Completion
 from morgand.state import DocumentState
 from morgand.storage.database import Database
+from morgand.storage.engine import WRITERS
 from morgand.storage.history import SqlHistory
 from morgand.storage.library import SqlLibrary
 from tests.fakes.postgres import Server, binaries, opened, server
@@ -157,6 +158,21 @@ async def test_hold_ends_what_waits_for_a_standby_a_query_or_a_connection(
     for turn in turns:
         await say(history, turn, turn)
         assert [message.id for message in await history.messages(turn)] == [turn]
+
+
+async def test_reading_goes_on_while_writers_wait_for_a_standby(
+    running: Server, database: Database, history: SqlHistory
+) -> None:
+    """However many they are."""
+    turn = str(uuid4())
+    await say(history, turn, turn)
+    async with no_standby(running):
+        writing = [asyncio.create_task(say(history, str(uuid4()), str(uuid4()))) for _ in range(30)]
+        await until(lambda: len(waiting(running)) == WRITERS)
+        async with asyncio.timeout(1):
+            assert await history.turn(turn) is not None
+            await database.health()
+    await asyncio.gather(*writing)
 
 
 Write = Callable[[SqlHistory, SqlLibrary], Awaitable[object]]

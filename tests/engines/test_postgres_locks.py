@@ -48,9 +48,9 @@ class Crowd:
     chance: random.Random
 
     def __post_init__(self) -> None:
-        self.history = SqlHistory(self.database, HandClock())
-        self.library = SqlLibrary(self.database, HandClock())
         self.clock = HandClock()
+        self.history = SqlHistory(self.database, self.clock)
+        self.library = SqlLibrary(self.database, self.clock)
         self.turns: list[tuple[str, str]] = []
         self.documents: list[str] = []
         self.chunks: list[str] = []
@@ -78,7 +78,7 @@ class Crowd:
                 except NotFound:
                     continue
             self.clock.turn(86_400)
-            await purge(self.database, self.clock, older_than_days=0)
+            await purge(self.database, self.clock, older_than_days=20)
 
     async def ingest(self) -> None:
         for number in range(ROUNDS):

@@ -70,7 +70,7 @@ def shared_settings() -> dict[str, Any]:
         "primary_start_timeout": 0,  # no waiting for a crashed primary while a standby has everything
         "primary_stop_timeout": STOP_S,
         "postgresql": {
-            "use_pg_rewind": True,
+            "use_pg_rewind": False,  # ADR 0010: it believes WAL of the old timeline where the new one's is gone
             "use_slots": True,
             "parameters": {
                 "wal_level": "replica",
@@ -144,7 +144,6 @@ def _postgresql(site: DbSite, secrets: Secrets, sockets: Path, *, revocations: b
         "use_unix_socket": True,
         "use_unix_socket_repl": True,
         # whoever returns becomes a standby with nobody's help
-        "remove_data_directory_on_rewind_failure": True,
         "remove_data_directory_on_diverged_timelines": True,
         "basebackup": [{"checkpoint": "fast"}],
         "authentication": {

@@ -30,7 +30,7 @@ from morgand.roles.db.patroni import STOP_S, patroni_config, shared_settings
 from morgand.roles.db.rest import Rest
 from morgand.roles.db.server import LocalServer, Seen
 from morgand.roles.db.site import DbSite, Secrets
-from morgand.roles.db.succession import Patroni
+from morgand.roles.db.succession import Patroni, needed
 from morgand.security import trust
 from morgand.state import RoleState
 from morgand.storage.database import Database
@@ -42,6 +42,7 @@ LOOK_EVERY_S = 0.2
 UPKEEP_EVERY_S = 4.0
 RETRY_S = 5.0
 UNFOLLOWED_S = 10.0  # a standby may be without a primary for so long: one is being found
+STUCK_S = 25.0  # longer than Patroni's ttl: it has not followed one that is there, and not one that just died
 GRACE_S = 4 * STOP_S  # for Patroni to hand over and stop the server
 
 
@@ -177,6 +178,7 @@ class PostgresService:
                 await asyncio.to_thread(files.mark_complete, setup.site)
                 await server.ensure_application()
                 await self._holding.take(server.url)
+                await self._holding.renew()
                 with contextlib.suppress(Unavailable, Conflict):  # settings of a newer Morgan; they can wait
                     await setup.rest.configure(shared_settings())
             await self._holding.renew()
@@ -199,9 +201,11 @@ class PostgresService:
         """
         told = True
         claim: int | None = None
+        stuck: float | None = None
         while self._site() == setup.site:
             await self._clock.sleep(UPKEEP_EVERY_S)
             claim = await self._release(claim)
+            stuck = await self._renew_copy(setup, stuck)
             try:
                 if await asyncio.to_thread(files.install_credentials, setup.site, setup.account):
                     await asyncio.to_thread(self._write_config, setup)
@@ -225,6 +229,28 @@ class PostgresService:
                 await self._store.txn(compares, [], [key])
                 log.warning("database begun anew", extra={"abandoned": found})
             return found
+        return None
+
+    async def _renew_copy(self, setup: _Setup, since: float | None) -> float | None:
+        """Fetch a new copy when this one has not followed the primary for long, and nobody counts on what is in it.
+
+        Returns since when it has not.
+        """
+        if self._said is not None and self._said[0] is RoleState.READY:
+            return None
+        try:
+            patroni, status = await self._patroni(), await setup.rest.status()
+            counted_on = patroni.leader is None or setup.site.host in needed(patroni)
+            if counted_on or status.making:
+                return None
+            now = self._clock.monotonic()
+            if since is None or now - since < STUCK_S:
+                return since or now
+            log.warning("copy of the database fetched anew", extra={"stuck_s": round(now - since)})
+            await setup.rest.reinitialize()
+        except MorganError as err:
+            log.debug("copy of the database not judged", extra={"reason": str(err)})
+            return since
         return None
 
     async def _patroni(self) -> Patroni:

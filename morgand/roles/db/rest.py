@@ -29,11 +29,14 @@ class _Status(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class MemberStatus:
-    """What a member's Patroni says of its server. ``timeline`` grows with every change of the primary."""
+    """What a member's Patroni says of its server. ``making``: a copy is on its way, or the first database.
+    ``timeline`` grows with every change of the primary.
+    """
 
     primary: bool
     running: bool
     streaming: bool
+    making: bool
     timeline: int | None
 
 
@@ -53,6 +56,7 @@ class Rest:
             primary=found.role in ("primary", "master"),
             running=found.state == "running",
             streaming=found.replication_state == "streaming",
+            making=found.state.startswith(("creating", "initializing")),
             timeline=found.timeline,
         )
 

@@ -17,9 +17,7 @@ from morgand.roles.db.site import APPLICATION, SUPERUSER, DbSite, Secrets
 DEADLINE_S = 1.0
 MAKE_DEADLINE_S = 30.0  # what is written waits for the standby
 FAULTS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
-_LOOK = """
-SELECT pg_is_in_recovery(), EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming')
-"""
+_LOOK = "SELECT pg_is_in_recovery(), (SELECT pid FROM pg_stat_wal_receiver WHERE status = 'streaming')"
 QUIET = {"log_statement": "none", "log_min_error_statement": "panic"}  # a password is in what is sent
 
 
@@ -38,6 +36,7 @@ class LocalServer:
     def __init__(self, site: DbSite, secrets: Secrets, sockets: Path) -> None:
         self._site, self._secrets, self._sockets = site, secrets, sockets
         self._connection: Any = None
+        self._receiver: int | None = None  # the process that received when last looked
 
     @property
     def url(self) -> str:
@@ -53,13 +52,15 @@ class LocalServer:
             async with asyncio.timeout(DEADLINE_S):
                 if self._connection is None:
                     self._connection = await self._connect()
-                standby, streaming = await self._connection.fetchrow(_LOOK)
+                standby, receiver = await self._connection.fetchrow(_LOOK)
         except FAULTS:
             await self.close()
             return Seen.GONE
         if not standby:
             return Seen.PRIMARY
-        return Seen.STREAMING if streaming else Seen.BEHIND
+        before, self._receiver = self._receiver, receiver
+        # one that is refused what it asks for, over and over, says that it streams for a moment each time
+        return Seen.STREAMING if receiver is not None and receiver == before else Seen.BEHIND
 
     async def ensure_application(self) -> None:
         """Make Morgan's role and its database if they are not there. Raises Unavailable."""
