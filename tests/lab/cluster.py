@@ -48,6 +48,9 @@ class Lab(Membership, Faults):
         assert not planned["added"], planned["added"]
         assert not planned["removed"], planned["removed"]
 
+    def do_setting(self, step: Step) -> None:
+        self._alive()[0].ctl("config", "set", *step.words)
+
     def do_database(self, step: Step) -> None:
         """It is in PostgreSQL, its primary is ready, and so many others have what it has."""
         copies, synchronous, limit = (int(word) for word in step.words)

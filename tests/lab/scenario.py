@@ -35,6 +35,7 @@ STEPS = {
     "refused": r"expect (\w+) is refused: (.+)",
     "addresses": r"expect every host is known by its address",
     "settled": r"expect settled within (\d+) s",
+    "setting": r"set (\S+) to (\S+)",
     "database": r"expect a database with (\d+) copies, (\d+) of them synchronous, within (\d+) s",
     "same": r"expect status is the same everywhere",
     "places": r"expect (\S+) on (\w+)",
