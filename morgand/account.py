@@ -77,6 +77,16 @@ def why_not(program: str) -> str | None:
     return f"The account {_name(account)}, which PostgreSQL would run as, cannot run {lacks}." if lacks else None
 
 
+@functools.lru_cache(maxsize=8)
+def why_no_way(folder: Path) -> str | None:
+    """Why PostgreSQL's account cannot get to a folder; None when it can. Blocking: asks a child once for each."""
+    try:
+        ensure_way(engine_account(), folder)
+    except EngineError as err:
+        return str(err)
+    return None
+
+
 def ensure_way(account: Account | None, folder: Path) -> None:
     """Blocking. Raises EngineError when the account cannot reach the folder."""
     folder = folder.absolute()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from morgand.account import why_no_way
 from morgand.config import Config
 from morgand.fingerprint.collect import collect
 from morgand.fingerprint.override import read_override
@@ -54,11 +55,15 @@ def examine(config: Config) -> Report:
         _existing(config.data_dir), duty=Duty(config.host.duty), address=config.host.address,
         models=available(models, models_dir), override=read_override(Path(override).expanduser()) if override else None,
     )  # fmt: skip
+    closed = why_no_way(config.data_dir.absolute().parent) if profile.has_engine("postgresql") else None
+    if closed is not None:
+        profile = replace(profile, engines=tuple(one for one in profile.engines if one.name != "postgresql"))
     host = Host("this", config.host_name, profile.network.address, profile, labels=config.host.labels)
     snapshot = Snapshot(
         revision=0, epoch=0, hosts=(host,), roles=SPECS, models=models, preferences=config.preferences()
     )
-    return report(profile, make_plan(snapshot), SPECS, wanted_downloads(snapshot, host.id))
+    found = report(profile, make_plan(snapshot), SPECS, wanted_downloads(snapshot, host.id))
+    return replace(found, lines=(*found.lines, *(("PostgreSQL cannot run here", f"  {closed}") if closed else ())))
 
 
 def _existing(directory: Path) -> Path:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from morgand import __version__
 from morgand import log as logs
+from morgand.account import why_no_way
 from morgand.api.backend import Backend
 from morgand.api.service import Service
 from morgand.assembly import PERFORMED, Assignments, Neighbours, build, build_local, context_for, services
@@ -51,6 +52,7 @@ from morgand.primary import patroni_in
 from morgand.replay import Replay, patience_s
 from morgand.reporter import Reporter
 from morgand.roles.catalog import BY_NAME, SPECS
+from morgand.roles.db.succession import ENGINE as POSTGRESQL
 from morgand.roles.downloads import Fetcher
 from morgand.roles.models import available, load_models
 from morgand.runner import Runner
@@ -276,7 +278,11 @@ class Daemon:
         profile = await asyncio.to_thread(
             collect, self._data.root, duty=Duty(host.duty), address=host.address, models=models, override=override
         )
-        return replace(profile, engines=tuple(one for one in profile.engines if one.name in (*PERFORMED, *PROGRAMS)))
+        engines = {*PERFORMED, *PROGRAMS}
+        if profile.has_engine(POSTGRESQL) and (closed := await asyncio.to_thread(why_no_way, self._data.root.parent)):
+            engines.discard(POSTGRESQL)
+            log.debug("no PostgreSQL here", extra={"reason": closed})
+        return replace(profile, engines=tuple(one for one in profile.engines if one.name in engines))
 
     async def _keep_record(self) -> None:
         """What this host says it is stands in the store, whatever happens to it there.
@@ -350,9 +356,13 @@ class Daemon:
             cut_off_at = None if self._fabric.leased else (cut_off_at or self._clock.monotonic())
             mine = self._mine(self._mirror.list(keys.ASSIGNMENTS))
             if cut_off_at is not None and self._clock.monotonic() - cut_off_at >= CUT_OFF_S:
-                mine = [one for one in mine if self._directory.term(one.role) is not None]
+                mine = [one for one in mine if self._may_run(one)]
             await self._runner.apply(mine)
             await either(changed, seen)
+
+    def _may_run(self, one: Assignment) -> bool:
+        """While this host is cut off. An engine that looks after that itself needs no new start when it is over."""
+        return self._directory.term(one.role) is not None or BY_NAME[one.role].elects(one.engine)
 
     def _mine(self, items: Sequence[Item]) -> list[Assignment]:
         every = [codec.decode(Assignment, item.value, key=item.key) for item in items]

@@ -23,7 +23,7 @@ log = logging.getLogger("morgand.primary")
 
 LOOK_EVERY_S = 0.5
 SECRET_BYTES = 24
-STALE_S = 2.0  # an order that has not been carried out for so long will not be: its addressee is gone
+STALE_S = 4.0  # an order that has not been carried out for so long will not be; Patroni loses 2 s with a dead voter
 
 
 def patroni_in(mirror: Mirror) -> Patroni:

@@ -260,10 +260,13 @@ class RoleSpec:
         """Whether the role cannot leave the host that performs it with this engine: what it stores is there."""
         return any(one.name == engine and one.bound for one in self.engines)
 
+    def elects(self, engine: str) -> bool:
+        """Whether this engine decides itself which host acts as the first part, and ends what no longer may."""
+        return any(one.name == engine and one.elects for one in self.engines)
+
     def keeps(self, engine: str, part: str) -> bool:
         """Whether no plan moves this part from the host that has it."""
-        option = next((one for one in self.engines if one.name == engine), None)
-        return option is not None and (option.bound or (option.elects and part == self.parts[0].name))
+        return self.binds(engine) or (self.elects(engine) and part == self.parts[0].name)
 
     def prefers(self, engine: str, other: str) -> bool:
         """Whether an engine is to take another's place where both can be had."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from morgand.account import Account, engine_account, ensure_way, why_not
+from morgand.account import Account, engine_account, ensure_way, why_no_way, why_not
 from morgand.errors import EngineError
 
 
@@ -42,6 +42,19 @@ def test_a_python_the_account_cannot_reach_is_found_by_asking(monkeypatch: pytes
         reason = why_not("/nonexistent/for-this-test/postgres")
     assert reason is not None
     assert f"cannot run {hidden}. Install Morgan where every account can read it" in reason
+
+
+def test_a_way_is_asked_for_as_the_account_postgresql_runs_as() -> None:
+    """A closed folder is named; without an account, that is what is missing. The daemon's own account may pass."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as closed, tempfile.TemporaryDirectory(dir="/tmp") as open_to_all:
+        Path(open_to_all).chmod(0o711)
+        reasons = why_no_way(Path(closed)), why_no_way(Path(open_to_all))
+    if os.getuid() != 0:
+        assert reasons == (None, None)
+    else:
+        assert reasons[0] is not None
+        assert closed in reasons[0] or "no account" in reasons[0]
+        assert reasons[1] is None or "no account" in reasons[1]
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can ask as another account")

@@ -138,7 +138,11 @@ class PostgresService:
             argv=(*guardian, sys.executable, "-m", "patroni", str(setup.site.config)),
             options={},
             log_file=self._log_dir / "db.log",
-            env={"LANG": "C.UTF-8", "HOME": str(setup.site.server)},
+            env={
+                "LANG": "C.UTF-8",
+                "HOME": str(setup.site.server),
+                "RES_OPTIONS": "timeout:1 attempts:1",  # its web server asks for its own name, perhaps of nobody
+            },
             stop_grace_s=GRACE_S + STOP_S,
             apart=True,
             account=setup.account,
