@@ -246,6 +246,8 @@ class Daemon:
 
     def _moves(self, role: str) -> bool:
         """Whether a role is still on its way from here to another host."""
+        if role == "db" and patroni_in(self._mirror).leader == self._identity.id:
+            return True  # whatever is assigned by now
         if self._directory.held(role) is not None:
             return not self._is_bound(role)
         holders = [one for one in self._directory.holders(role) if one.host != self._identity.id]

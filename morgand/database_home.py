@@ -22,10 +22,16 @@ from morgand.roles.db import service as embedded
 from morgand.roles.db.site import APPLICATION, POSTGRES_PORT, DbSite, Secrets, joined
 from morgand.roles.db.succession import ENGINE, PRIMARY
 from morgand.security import trust
-from morgand.state import Profile
+from morgand.state import Duty, Profile
 from morgand.storage.database import Database
 
 FILE = "morgan.db"
+
+
+def _priority(profile: Profile) -> int:
+    """Whoever ranks first as the primary is to be synchronous: then it can take over in peace."""
+    gigabytes = max(1, min(profile.ram_mb // 1024, 999))
+    return gigabytes + 1000 * (not profile.gpus) + 2000 * (profile.duty is Duty.ALWAYS)
 
 
 class DatabaseHome:
@@ -63,6 +69,7 @@ class DatabaseHome:
         return DbSite(
             host=self._me, address=member.address, port=member.port, folder=self._data_dir / "db",
             credentials=self._data_dir / "cluster", programs=Path(program).parent, ram_mb=profile.ram_mb,
+            priority=_priority(profile),
         )  # fmt: skip
 
     async def secrets(self) -> Secrets:

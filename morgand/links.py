@@ -52,7 +52,7 @@ from morgand.primary import PrimaryKeeper, ensure_secrets
 from morgand.renewal import Renewal
 from morgand.security import ca, tokens, trust
 from morgand.security.ca import Authority
-from morgand.state import HostState, Member, RoleState
+from morgand.state import HostState, Member, RolePreference, RoleState
 from morgand.supervisor import Child, ChildSpec
 
 log = logging.getLogger("morgand.links")
@@ -125,7 +125,10 @@ class Links:
     def duties(self) -> tuple[Duty, ...]:
         """What the leader does besides planning."""
         keeping = VoterKeeper(self._store, self._etcd, self._clock, self._home.candidates)
-        primary = PrimaryKeeper(self._store, self._mirror, self._clock)
+        primary = PrimaryKeeper(
+            self._store, self._mirror, self._clock, hosts=lambda: [one.host for one in self._home.candidates()],
+            preference=lambda: self._home.config().preferences().get("db", RolePreference()),
+        )  # fmt: skip
         return (
             keeping.run, primary.run, lambda held: ensure_key(self._store, held),
             lambda held: ensure_secrets(self._store, held),

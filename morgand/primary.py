@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
+from collections.abc import Callable, Sequence
 
 from morgand.clock import Clock
 from morgand.cluster import codec, fencing, keys
@@ -16,12 +17,15 @@ from morgand.cluster.store import ClusterStore, Put, Unchanged
 from morgand.errors import StorageFull, StoreConflict, Unavailable
 from morgand.roles.db import succession
 from morgand.roles.db.site import Secrets
+from morgand.roles.db.spec import SPEC
 from morgand.roles.db.succession import Patroni
-from morgand.state import Assignment, HostState
+from morgand.scheduler.rank import beats, standing
+from morgand.state import Assignment, Host, HostState, RolePreference
 
 log = logging.getLogger("morgand.primary")
 
 LOOK_EVERY_S = 0.5
+OUTRANKED_S = 15.0  # a better host takes over once it has had everything for so long
 SECRET_BYTES = 24
 STALE_S = 4.0  # an order that has not been carried out for so long will not be; Patroni loses 2 s with a dead voter
 
@@ -39,8 +43,13 @@ def holders_in(mirror: Mirror) -> list[Assignment]:
 class PrimaryKeeper:
     """``run`` for as long as a leadership lasts."""
 
-    def __init__(self, store: ClusterStore, mirror: Mirror, clock: Clock) -> None:
+    def __init__(
+        self, store: ClusterStore, mirror: Mirror, clock: Clock, *, hosts: Callable[[], Sequence[Host]],
+        preference: Callable[[], RolePreference],
+    ) -> None:  # fmt: skip
         self._store, self._mirror, self._clock = store, mirror, clock
+        self._hosts, self._preference = hosts, preference
+        self._outranked: tuple[str, str, float] | None = None  # the primary, who is better, and since when
         self._order: tuple[int, float] | None = None  # the order that stands, by its revision, and since when
 
     async def run(self, held: Leadership) -> None:
@@ -65,11 +74,28 @@ class PrimaryKeeper:
             return
         records = [codec.decode(HostRecord, item.value, key=item.key) for item in self._mirror.list(keys.HOSTS)]
         leaving = frozenset(one.id for one in records if one.draining or one.state is HostState.LEFT)
-        asked = succession.relieve(patroni, db, leaving)
+        asked = succession.relieve(patroni, db, leaving | self._outranked_in(patroni))
         if asked is not None:
             compares, order = asked
             await self._mirror.until(await self._store.txn([held.fence(), *compares], [order]))
         await self._clear(held, patroni, frozenset(one.id for one in records if one.state is HostState.FENCED))
+
+    def _outranked_in(self, patroni: Patroni) -> frozenset[str]:
+        """The primary's host, when its synchronous standby has been better by the scheduler's margin for a while."""
+        known = {one.id: one for one in self._hosts() if one.state is HostState.ALIVE}
+        primary = known.get(patroni.leader or "")
+        standby = next((known[name] for name in patroni.synchronous if name in known), None)
+        if primary is None or standby is None:
+            self._outranked = None
+            return frozenset()
+        ranks = [standing(one, SPEC, self._preference()) for one in (standby, primary)]
+        if not beats(*ranks):
+            self._outranked = None
+            return frozenset()
+        now = self._clock.monotonic()
+        if self._outranked is None or self._outranked[:2] != (primary.id, standby.id):
+            self._outranked = (primary.id, standby.id, now)
+        return frozenset({primary.id}) if now - self._outranked[2] >= OUTRANKED_S else frozenset()
 
     async def _clear(self, held: Leadership, patroni: Patroni, fenced: frozenset[str]) -> None:
         """Take back an order that cannot be carried out."""

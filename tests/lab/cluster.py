@@ -32,10 +32,15 @@ class Lab(Membership, Faults):
         self._until(lambda: len({str(view(host)) for host in self._alive()}) == 1, 10.0, "one status everywhere")
 
     def do_places(self, step: Step) -> None:
-        found = self._look()
         role, _, part = step.words[0].partition("/")
-        placed = [host for one, this, host, _, _ in found.roles if one == role and part in ("", this)]
-        assert step.words[1] in placed, f"{step.words[0]} is on {placed}"
+
+        def holds() -> bool:
+            found = self._look()
+            return step.words[1] in [
+                host for one, this, host, _, _ in found.roles if one == role and part in ("", this)
+            ]
+
+        self._until(holds, float(step.words[2] or 1), f"{step.words[0]} on {step.words[1]}")
 
     def do_explains(self, _: Step) -> None:
         host = self._alive()[0]

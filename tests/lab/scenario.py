@@ -38,7 +38,7 @@ STEPS = {
     "setting": r"set (\S+) to (\S+)",
     "database": r"expect a database with (\d+) copies, (\d+) of them synchronous, within (\d+) s",
     "same": r"expect status is the same everywhere",
-    "places": r"expect (\S+) on (\w+)",
+    "places": r"expect (\S+) on (\w+)(?: within (\d+) s)?",
     "explains": r"expect explain agrees",
     "again": r"expect planning again changes nothing",
     "chat": r"chat through (\w+)( with answers)?",

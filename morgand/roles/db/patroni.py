@@ -37,6 +37,7 @@ def patroni_config(
         "scope": SCOPE,
         "namespace": f"{NAMESPACE}/",
         "name": site.host,
+        "tags": {"sync_priority": site.priority},
         "log": {"level": "INFO", "format": "%(levelname)s: %(message)s", "deduplicate_heartbeat_logs": True},
         "restapi": {
             "listen": rest, "connect_address": rest, "cafile": cert["cacert"], "certfile": cert["cert"],

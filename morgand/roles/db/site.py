@@ -26,6 +26,7 @@ class DbSite:
     credentials: Path
     programs: Path  # the folder of ``postgres``, ``initdb`` and the like
     ram_mb: int
+    priority: int = 1  # the highest one that follows the primary is synchronous
 
     @property
     def postgres_port(self) -> int:

@@ -136,15 +136,14 @@ def follow(patroni: Patroni, db: Sequence[Assignment], *, back: bool = True) -> 
 def relieve(
     patroni: Patroni, db: Sequence[Assignment], leaving: frozenset[str]
 ) -> tuple[tuple[Compare, ...], Put] | None:
-    """The order to Patroni to hand over in peace, when the primary's host is about to go; None when it need not."""
-    held = _primary(db)
-    if held is None or held.host not in leaving or patroni.leader != held.host or patroni.failover is not None:
+    """The order to Patroni to hand over in peace, when the host it has chosen is about to go; None when it need not."""
+    if patroni.leader is None or patroni.leader not in leaving or patroni.failover is not None:
         return None
     members = {one.host for one in db if one.engine == ENGINE}
     heir = next((name for name in patroni.synchronous if name in members - leaving), None)
     if heir is None:
         return None
-    order = Put(keys.PATRONI_FAILOVER, codec.encode({"leader": held.host, "member": heir}))
+    order = Put(keys.PATRONI_FAILOVER, codec.encode({"leader": patroni.leader, "member": heir}))
     return patroni.unchanged(keys.PATRONI_FAILOVER, keys.PATRONI_SYNC), order
 
 

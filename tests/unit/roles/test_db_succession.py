@@ -117,6 +117,9 @@ def test_a_host_that_leaves_hands_over_first() -> None:
     assert succession.relieve(patroni("a", SYNC), PAIR, frozenset("c")) is None
     assert succession.relieve(patroni("a", SYNC, {"leader": "a", "member": "b"}), PAIR, frozenset("a")) is None
     assert succession.relieve(patroni("b", SYNC), PAIR, frozenset("a")) is None
+    late = succession.relieve(patroni("b", {"leader": "b", "sync_standby": "a"}), PAIR, frozenset("b"))
+    assert late is not None, "it leads though the assignment has not followed, or never will"
+    assert late[1] == Put(keys.PATRONI_FAILOVER, b'{"leader":"b","member":"a"}')
 
 
 def test_a_file_passes_on_to_postgresql() -> None:
