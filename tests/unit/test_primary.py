@@ -1,0 +1,136 @@
+"""The leader's duty to the database's primary, over a real local store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from morgand.cluster import codec, election, keys
+from morgand.cluster.election import Leadership
+from morgand.cluster.local import LocalStore
+from morgand.cluster.mirror import Mirror
+from morgand.cluster.store import Put
+from morgand.primary import OUTRANKED_S, STALE_S, PrimaryKeeper, ensure_secrets, holders_in, patroni_in, secrets_in
+from morgand.state import Assignment, Host, HostState, RolePreference
+from tests.fakes.clusters import host
+from tests.fakes.storage import HandClock
+
+
+class Scene:
+    """Hosts a (64 GB) and b (32 GB), with PostgreSQL's primary on b and its synchronous standby on a."""
+
+    def __init__(self, store: LocalStore, held: Leadership) -> None:
+        self.store, self.held, self.clock = store, held, HandClock()
+        self.mirror = Mirror(store, self.clock)
+        self.hosts: list[Host] = [host("a", 64), host("b", 32)]
+        self.keeper = PrimaryKeeper(
+            store, self.mirror, self.clock, hosts=lambda: self.hosts, preference=RolePreference,
+        )  # fmt: skip
+
+    async def put(self, **values: object) -> None:
+        """Patroni's keys by their last names; a text is written as it is."""
+        puts = [
+            Put(keys.PATRONI + name, one.encode() if isinstance(one, str) else json.dumps(one).encode())
+            for name, one in values.items()
+        ]
+        await self.store.txn([], puts)
+
+    async def place(self, *placed: tuple[str, str]) -> None:
+        ones = [Assignment("db", part, name, "postgresql", 1, "why") for part, name in placed]
+        await self.store.txn([], [Put(keys.assignment(*one.slot), codec.encode(one)) for one in ones])
+
+    async def record(self, name: str, state: HostState) -> None:
+        record = codec.HostRecord(name, name, "192.0.2.1", state=state)
+        await self.store.txn([], [Put(keys.host(name), codec.encode(record))])
+
+    async def look(self) -> None:
+        await self.mirror.load()
+        await self.keeper._look(self.held)
+        await self.mirror.load()
+
+    def places(self) -> set[tuple[str, str]]:
+        return {(one.part, one.host) for one in holders_in(self.mirror)}
+
+    def order(self) -> tuple[str | None, str | None] | None:
+        found = patroni_in(self.mirror).failover
+        return (found.leader, found.member) if found else None
+
+
+@pytest.fixture
+async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
+    store = await LocalStore.open(tmp_path)
+    made = Scene(store, await election.campaign(store, "a"))
+    await made.place(("primary", "b"), ("standby", "a"))
+    await made.put(leader="b", sync={"leader": "b", "sync_standby": "a"})
+    yield made
+    await store.close()
+
+
+async def test_the_assignment_follows_patroni_in_a_new_epoch(scene: Scene) -> None:
+    before = election.epoch_in(await scene.store.get(keys.EPOCH), None)
+    await scene.put(leader="a")
+    await scene.look()
+    assert scene.places() == {("primary", "a"), ("standby", "b")}
+    assert {one.epoch for one in holders_in(scene.mirror)} == {before + 1}
+    await scene.look()
+    assert election.epoch_in(await scene.store.get(keys.EPOCH), None) == before + 1
+
+
+async def test_a_better_host_takes_over_after_a_while(scene: Scene) -> None:
+    """Only when it is synchronous, better by the margin, and has been both for some time without a break."""
+    await scene.look()
+    scene.clock.turn(OUTRANKED_S - 1)
+    scene.hosts = [host("a", 64, state=HostState.SUSPECT), host("b", 32)]
+    await scene.look()
+    scene.hosts = [host("a", 64), host("b", 32)]
+    await scene.look()
+    scene.clock.turn(OUTRANKED_S - 1)
+    await scene.look()
+    assert scene.order() is None
+    scene.clock.turn(1)
+    await scene.look()
+    assert scene.order() == ("b", "a")
+
+
+async def test_an_equal_host_takes_nothing_over(scene: Scene) -> None:
+    scene.hosts = [host("a", 36), host("b", 32)]
+    await scene.look()
+    scene.clock.turn(10 * OUTRANKED_S)
+    await scene.look()
+    assert scene.order() is None
+
+
+async def test_a_host_that_leaves_is_relieved_at_once(scene: Scene) -> None:
+    scene.hosts = [host("b", 32)]
+    await scene.record("b", HostState.LEFT)
+    await scene.look()
+    assert scene.order() == ("b", "a")
+
+
+async def test_an_order_that_nobody_carries_out_is_taken_back(scene: Scene) -> None:
+    """It would keep everybody else from trying."""
+    await scene.record("b", HostState.FENCED)
+    await scene.store.txn([], [], [keys.PATRONI_LEADER])
+    await scene.put(failover={"leader": "b", "member": "a"})
+    await scene.look()
+    scene.clock.turn(STALE_S - 1)
+    await scene.look()
+    assert scene.order() == ("b", "a")
+    scene.clock.turn(1)
+    await scene.look()
+    assert scene.order() is None
+
+
+async def test_passwords_are_made_once(scene: Scene) -> None:
+    for _ in range(2):
+        await ensure_secrets(scene.store, scene.held)
+        await scene.mirror.load()
+        found = secrets_in(scene.mirror)
+        assert found is not None
+        assert len({found.superuser, found.replication, found.rewind, found.application}) == 4
+        assert found.application not in repr(found)
+    again = secrets_in(scene.mirror)
+    assert again == found
