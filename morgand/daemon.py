@@ -239,10 +239,18 @@ class Daemon:
                 await asyncio.wait((self._leading,))
                 if held is not None:
                     await election.resign(self._store, held)
-                while any(self._moves(role) for role in mine):
+                while self._anybody_else() and any(self._moves(role) for role in mine):
                     await self._mirror.next().wait()
         except (TimeoutError, MorganError) as err:
             log.warning("not everything was handed over", extra={"reason": str(err) or "it took too long"})
+
+    def _anybody_else(self) -> bool:
+        """Whether another host is there that could take something over."""
+        return any(
+            record.state in (HostState.ALIVE, HostState.SUSPECT)
+            for host, record in self._directory.hosts().items()
+            if host != self._identity.id
+        )
 
     def _moves(self, role: str) -> bool:
         """Whether a role is still on its way from here to another host."""

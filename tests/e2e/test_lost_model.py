@@ -50,6 +50,7 @@ def llm_engines(daemon: Daemon) -> list[psutil.Process]:
     return [one for one in daemon.engines() if "morgand.roles.llm.engine" in one.cmdline()]
 
 
+@pytest.mark.slow
 def test_the_model_file_vanishes_and_returns(told: Daemon, model: Path, tmp_path: Path) -> None:
     """The running engine goes on; once it ends, status names file and remedy, answers say what they lack, it heals."""
     away = tmp_path / "away.gguf"

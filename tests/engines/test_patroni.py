@@ -136,6 +136,7 @@ async def handed_on(town: Trio, old: Member) -> Member:
     return town.members[next(one.host for one in found.values() if one.primary)]
 
 
+@pytest.mark.slow
 async def test_one_member_keeps_its_secrets_and_follows_its_host(monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed while it makes the database it makes it anew; passwords are in no argument and no log; nobody without a
     certificate gets in; renewed certificates are used; a Patroni that stands still is ended with its server; a changed
