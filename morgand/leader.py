@@ -18,6 +18,7 @@ from morgand.planner import Inputs, Planner
 from morgand.primary import holders_in, patroni_in
 from morgand.roles.db.succession import takeover
 from morgand.state import Assignment, HostState, Sight
+from morgand.waiting import apart
 
 log = logging.getLogger("morgand.leader")
 
@@ -59,8 +60,7 @@ class Leader:
         while True:
             unavailable = False
             try:
-                self._held = await election.campaign(self._store, self._me, self._lost)
-                await self._lead(self._held)
+                await apart(self._campaign_and_lead())
             except* Fenced as group:
                 log.info("leadership ended", extra={"reason": str(group.exceptions[0])})
             except* Unavailable as group:
@@ -71,7 +71,8 @@ class Leader:
             if unavailable:
                 await self._clock.sleep(PAUSE_S)
 
-    async def _lead(self, held: Leadership) -> None:
+    async def _campaign_and_lead(self) -> None:
+        self._held = held = await election.campaign(self._store, self._me, self._lost)
         await self._look(held)  # who is dead already, perhaps the last leader, is given up before anything is planned
         async with asyncio.TaskGroup() as group:
             group.create_task(Planner(self._store, held, self._inputs, self._clock).run(), name="planner")

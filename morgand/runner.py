@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from morgand.clock import Clock
-from morgand.errors import MorganError
+from morgand.errors import MorganError, first_of
 from morgand.roles.base import ServiceFactory
 from morgand.roles.lifecycle import REPORTED, SHOWN, Event, Phase, step
 from morgand.state import Assignment, RoleState, RoleStatus
+from morgand.waiting import apart
 
 log = logging.getLogger("morgand.runner")
 
@@ -110,9 +111,9 @@ class Runner:
 
         while True:  # one attempt every RETRY_S for as long as the plan wants the role here
             try:
-                await self._factory(assignment).run(report)
-            except MorganError as err:
-                report(RoleState.FAILED, str(err))
+                await apart(self._factory(assignment).run(report))
+            except* MorganError as group:  # a service's tasks fail together
+                report(RoleState.FAILED, str(first_of(group)))
             await self._clock.sleep(RETRY_S)
 
     def _ended(self, key: Key, task: asyncio.Task[None]) -> None:

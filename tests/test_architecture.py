@@ -58,6 +58,13 @@ def sources() -> list[Path]:
     return [file for folder in folders for file in sorted((ROOT / folder).rglob("*.py"))]
 
 
+def test_what_a_group_raises_is_caught_in_another_task() -> None:
+    """See ``morgand.waiting.apart``: a task that goes on after it would end at its next timeout, without a word."""
+    catching = [file for file in sources() if file.parts[-2] == "morgand" and "except* " in file.read_text()]
+    assert catching
+    assert [file.name for file in catching if "await apart(" not in file.read_text()] == []
+
+
 def test_functions_are_short() -> None:
     """No function is over 70 lines, no product file over 500."""
     long: list[str] = []

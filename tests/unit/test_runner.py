@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from morgand.clock import SystemClock
-from morgand.errors import EngineError
+from morgand.errors import EngineError, StorageFull
 from morgand.roles.lifecycle import TRANSITIONS, Event, Phase, step
 from morgand.runner import Runner, reconcile
 from morgand.state import Assignment, RoleState, RoleStatus
@@ -134,6 +134,31 @@ async def test_a_role_that_cannot_run_says_why() -> None:
     assert status.detail == "No such engine. Install it."
     await runner.stop()
     assert runner.statuses() == []
+
+
+async def test_tasks_of_a_service_that_fail_together_are_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk that one of them meets is no defect."""
+    monkeypatch.setattr("morgand.runner.RETRY_S", 0.01)
+
+    class Together:
+        tries = 0
+
+        async def run(self, report: Report) -> None:
+            self.tries += 1
+            if self.tries == 1:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._fail())
+            report(RoleState.READY, None)
+            await asyncio.Event().wait()
+
+        async def _fail(self) -> None:
+            raise StorageFull
+
+    service = Together()
+    runner = Runner(lambda _: service, SystemClock(), lambda _: None)
+    await runner.apply([LLM])
+    assert (await until(runner, RoleState.READY)).detail is None
+    await runner.stop()
 
 
 async def test_a_defect_fails_its_role_alone() -> None:

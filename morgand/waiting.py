@@ -1,0 +1,28 @@
+"""Waiting for whatever comes first, and for what may fail as a group."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+async def either(one: asyncio.Event, other: asyncio.Event) -> None:
+    """Wait until one of them is set."""
+    waiting = [asyncio.ensure_future(event.wait()) for event in (one, other)]
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waiting:
+            task.cancel()
+
+
+async def apart(work: Coroutine[Any, Any, T]) -> T:
+    """Await ``work`` in a task of its own, which ends with it: for whoever catches what a TaskGroup raises and goes on.
+
+    A group whose task failed leaves a cancellation counted on the task that ran the group, and on Python 3.11.2
+    every ``asyncio.timeout`` there raises CancelledError from then on: that task ends without a word.
+    """
+    return await asyncio.create_task(work)
