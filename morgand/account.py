@@ -1,7 +1,8 @@
 """The operating-system account that engines run as which refuse root, and whether it can run them.
 
-PostgreSQL does not run as root: where the daemon does, it runs as ``postgres``. That account must be able to read the
-interpreter, Morgan and Patroni, so it is asked: a short child process tries.
+PostgreSQL does not run as root: where the daemon does, it runs as ``postgres``. That account must be able to reach and
+read the interpreter, Morgan and Patroni, so it is asked: a short child process tries. Closed folders on the way are no
+hindrance (``passage``).
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from morgand import passage
 from morgand.errors import EngineError
 
 NAME = "postgres"
 ASK_DEADLINE_S = 20.0
-PROGRAMS = ("postgres", "initdb", "pg_basebackup", "pg_rewind", "pg_controldata", "pg_isready")
+PROGRAMS = ("postgres", "initdb", "pg_basebackup", "pg_controldata", "pg_isready")
 READABLE = "Install Morgan where every account can read it, e.g. in /opt, with the system's Python."
 
 # Each prints what cannot be done, and nothing when all can.
@@ -30,7 +31,7 @@ try:
 except ImportError as err:
     print(f"import {err.name or err}")
 """
-_ENTER = """
+_RUN = """
 import os, sys
 print(next((path for path in sys.argv[1:] if not os.access(path, os.X_OK)), ""))
 """
@@ -71,7 +72,7 @@ def why_not(program: str) -> str | None:
         account = engine_account()
         if lacks := _asked(account, _IMPORT, []):
             return f"The account {_name(account)}, which PostgreSQL would run as, cannot {lacks}. {READABLE}"
-        lacks = _asked(account, _ENTER, [str(Path(program).parent / one) for one in PROGRAMS])
+        lacks = _asked(account, _RUN, [str(Path(program).parent / one) for one in PROGRAMS])
     except EngineError as err:
         return str(err)
     return f"The account {_name(account)}, which PostgreSQL would run as, cannot run {lacks}." if lacks else None
@@ -79,30 +80,30 @@ def why_not(program: str) -> str | None:
 
 @functools.lru_cache(maxsize=8)
 def why_no_way(folder: Path) -> str | None:
-    """Why PostgreSQL's account cannot get to a folder; None when it can. Blocking: asks a child once for each."""
+    """Why PostgreSQL's account cannot get to a folder that exists; None when it can. Blocking: asks a child once for
+    each."""
     try:
-        ensure_way(engine_account(), folder)
+        lacks = _asked(engine_account(), _RUN, [str(one) for one in reversed(folder.absolute().parents)], folder)
     except EngineError as err:
         return str(err)
-    return None
+    if not lacks:
+        return None
+    return (
+        f"PostgreSQL's account cannot pass through {lacks}: let it (chmod o+x), or set host.data_dir to a directory "
+        "elsewhere, e.g. in /var/lib."
+    )
 
 
-def ensure_way(account: Account | None, folder: Path) -> None:
-    """Blocking. Raises EngineError when the account cannot reach the folder."""
-    folder = folder.absolute()
-    lacks = _asked(account, _ENTER, [str(one) for one in (*reversed(folder.parents), folder)])
-    if lacks:
-        raise EngineError(
-            f"The account {_name(account)}, which PostgreSQL runs as, cannot enter {lacks}.",
-            remedy="Let it pass (chmod o+x), or set host.data_dir to a directory elsewhere, e.g. in /var/lib.",
-        )
-
-
-def identity(account: Account | None) -> dict[str, Any]:
-    """How ``subprocess`` is told to become this account."""
+def becoming(account: Account | None, *folders: Path) -> tuple[str, ...]:
+    """What goes before a command that this account is to run, besides Python reaching these folders, which exist."""
     if account is None:
-        return {}
-    return {"user": account.user, "group": account.group, "extra_groups": account.groups}
+        return ()
+    python = {sys.prefix, sys.base_prefix, str(Path(__file__).parent), *(one for one in sys.path if Path(one).is_dir())}
+    groups = ",".join(str(one) for one in account.groups)
+    return (
+        sys.executable, "-I", "-S", passage.__file__, str(account.user), str(account.group), groups,
+        *sorted({*python, *(str(one) for one in folders)}), "--",
+    )  # fmt: skip
 
 
 def inherited() -> dict[str, str]:
@@ -110,19 +111,17 @@ def inherited() -> dict[str, str]:
     return {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "TZ") if name in os.environ}
 
 
-def _asked(account: Account | None, code: str, arguments: Sequence[str]) -> str:
+def _asked(account: Account | None, code: str, arguments: Sequence[str], *folders: Path) -> str:
+    argv = [*becoming(account, *folders), sys.executable, "-c", code, *arguments]
     try:
         ended = subprocess.run(  # noqa: S603  our own interpreter and code
-            [sys.executable, "-c", code, *arguments], **identity(account), cwd="/", env=inherited(),
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=ASK_DEADLINE_S,
-            check=False,
+            argv, cwd="/", env=inherited(), stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
+            timeout=ASK_DEADLINE_S, check=False,
         )  # fmt: skip
-    except PermissionError:
-        return f"run {sys.executable}"
     except (OSError, subprocess.TimeoutExpired) as err:
         raise EngineError(f"{sys.executable} cannot be asked what it can run: {err}.") from err
     if ended.returncode != 0:
-        lines = ended.stderr.strip().splitlines()
+        lines = ended.stderr.strip().splitlines()  # of ``passage``, or of a Python that cannot start
         return f"run {sys.executable}" + (f" ({lines[-1]})" if lines else "")
     return str(ended.stdout).strip()
 

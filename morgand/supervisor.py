@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from morgand.account import Account, identity, inherited
+from morgand.account import inherited
 from morgand.clock import Clock
 from morgand.errors import EngineError, MorganError
 from morgand.state import RoleState
@@ -41,8 +41,7 @@ LOG_FILES = 3
 class ChildSpec:
     """A program to keep running. ``options`` go to its stdin as one JSON line.
 
-    ``apart``: of the daemon's environment it gets the least. ``account``: it runs as another one, in the system's root
-    folder.
+    ``apart``: of the daemon's environment it gets the least, and it runs in the system's root folder.
     """
 
     name: str
@@ -53,7 +52,6 @@ class ChildSpec:
     start_deadline_s: float = 120.0
     stop_grace_s: float = STOP_GRACE_S
     apart: bool = False
-    account: Account | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,10 +136,9 @@ class Child:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             env={**(inherited() if self._spec.apart else os.environ), **self._spec.env},
-            cwd="/" if self._spec.account else None,
+            cwd="/" if self._spec.apart else None,
             start_new_session=True,  # a Ctrl-C on the daemon's terminal is the daemon's to handle
             limit=64 * 1024,
-            **identity(self._spec.account),
         )
         if process.stdin is None:
             raise EngineError(f"{self._spec.name} has no stdin.")
@@ -164,12 +161,27 @@ class Child:
             misses = 0 if await self._probe() else misses + 1
 
 
+class _LogFile(logging.handlers.RotatingFileHandler):
+    """On a full disk lines are lost, which is told once and not for every line."""
+
+    _lost = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        before, self._lost = self._lost, False
+        super().emit(record)
+        if self._lost and not before:
+            log.warning("log cannot be written", extra={"file": self.baseFilename})
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 - the base class's
+        self._lost = True
+
+
 class _Output:
     """Copies what a child prints into a rotated log file and remembers its last line."""
 
     def __init__(self, file: Path) -> None:
         self.last_line = ""
-        self._handler = logging.handlers.RotatingFileHandler(
+        self._handler = _LogFile(
             file, maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8", errors="replace", delay=True
         )
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
@@ -183,7 +195,8 @@ class _Output:
                 self.last_line = next((line.strip() for line in reversed(lines) if line.strip()), self.last_line)
                 await asyncio.to_thread(self._write, lines)
         finally:
-            self._handler.close()
+            with contextlib.suppress(OSError):  # its last lines, on a full disk
+                self._handler.close()
 
     def _write(self, lines: Sequence[str]) -> None:
         for line in lines:

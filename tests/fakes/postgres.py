@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sqlalchemy import text
 
 from morgand.storage.database import Database
@@ -55,6 +56,9 @@ def binaries() -> Path | None:
         return found[-1].parent
     on_path = shutil.which("initdb")
     return Path(on_path).resolve().parent if on_path else None
+
+
+needed = pytest.mark.skipif(binaries() is None, reason="no PostgreSQL server is installed (initdb is not found)")
 
 
 @contextmanager

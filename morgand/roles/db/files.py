@@ -20,7 +20,8 @@ from typing import Any
 
 import msgspec
 
-from morgand.account import Account, ensure_way
+from morgand import files
+from morgand.account import Account
 from morgand.datadir import MAX_SOCKET_PATH
 from morgand.errors import ConfigError, EngineError
 from morgand.roles.db import postmaster
@@ -40,7 +41,6 @@ def prepare(site: DbSite, account: Account | None) -> None:
         if account is not None:
             for folder in (site.folder.parent, site.folder, site.tls):
                 folder.chmod(PASSABLE)
-            ensure_way(account, site.folder)
         for folder in (site.server, socket_folder(site.folder)):
             _own(folder, account)
         if unfinished(site.data):
@@ -93,7 +93,7 @@ def in_doubt(site: DbSite) -> bool:
 def mark_complete(site: DbSite) -> None:
     """From now on the data here are kept whatever happens. Raises StorageFull."""
     if not site.complete.exists():
-        trust.write_private(site.complete, b"")
+        files.write_private(site.complete, b"")
 
 
 def set_aside(site: DbSite) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from morgand.account import Account, ensure_way
+from morgand.account import Account
 from morgand.errors import ConfigError, EngineError
 from morgand.roles.db import files
 from morgand.roles.db.site import DbSite
@@ -61,21 +61,12 @@ def test_another_account_gets_its_way_and_its_files_and_no_more(site: DbSite) ->
     account = nobody()
     files.prepare(site, account)
     files.write_config(site, account, {"secret": 1})
-    ensure_way(account, site.server)
     assert [mode(folder) for folder in (site.folder.parent, site.folder, site.tls)] == [0o711] * 3
     assert [folder.stat().st_uid for folder in (site.folder, site.tls)] == [0, 0]
     for own in (site.server, site.folder / "run", site.config, site.tls / "key.pem"):
         assert own.stat().st_uid == account.user
         assert mode(own) & 0o077 == 0
     assert mode(site.credentials) == 0o700
-
-
-@pytest.mark.skipif(not ROOT, reason="only root has an account to look after")
-def test_a_closed_folder_above_is_named_and_left_closed(root: Path, site: DbSite) -> None:
-    root.chmod(0o700)
-    with pytest.raises(EngineError, match=f"nobody.*cannot enter {root}.*chmod o"):
-        files.prepare(site, nobody())
-    assert mode(root) == 0o700
 
 
 def test_renewed_certificates_are_copied_and_told(site: DbSite) -> None:
