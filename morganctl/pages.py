@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from morganctl.arguments import whole_id
@@ -15,36 +15,31 @@ if TYPE_CHECKING:
 V = TypeVar("V", ConversationView, DocumentView)
 
 PAGE = 100
-PAGES_LIMIT = 10_000
+EVERYTHING = 1_000_000  # more than anybody has, and an end for a listing that has none
 SHOWN_MATCHES = 5
 
 
-async def conversations(client: Client) -> AsyncIterator[ConversationView]:
-    """All conversations, a page at a time."""
-    offset = 0
-    for _ in range(PAGES_LIMIT):
-        params = {"limit": PAGE, "offset": offset}
-        page = (await client.get("/v1/conversations", ConversationsReply, params)).conversations
-        for item in page:
-            yield item
-        offset += len(page)
-        if not page:
-            return
+async def conversations(client: Client, *, offset: int = 0, limit: int = EVERYTHING) -> AsyncIterator[ConversationView]:
+    """Conversations, latest first, a page at a time."""
+
+    async def page(**params: int) -> Sequence[ConversationView]:
+        return (await client.get("/v1/conversations", ConversationsReply, params)).conversations
+
+    async for item in _paged(page, offset, limit):
+        yield item
 
 
-async def documents(client: Client, state: str | None = None) -> AsyncIterator[DocumentView]:
-    """All documents, or those in one state, a page at a time."""
-    offset = 0
-    for _ in range(PAGES_LIMIT):
-        params: dict[str, str | int] = {"limit": PAGE, "offset": offset}
-        if state is not None:
-            params["state"] = state
-        page = (await client.get("/v1/documents", DocumentsReply, params)).documents
-        for item in page:
-            yield item
-        offset += len(page)
-        if not page:
-            return
+async def documents(
+    client: Client, state: str | None = None, *, offset: int = 0, limit: int = EVERYTHING
+) -> AsyncIterator[DocumentView]:
+    """Documents, or those in one state, a page at a time."""
+    only = {} if state is None else {"state": state}
+
+    async def page(**params: int) -> Sequence[DocumentView]:
+        return (await client.get("/v1/documents", DocumentsReply, {**params, **only})).documents
+
+    async for item in _paged(page, offset, limit):
+        yield item
 
 
 async def resolve(
@@ -72,3 +67,13 @@ async def resolve(
     shown = ", ".join(item.id for item in matches[:SHOWN_MATCHES])
     more = f" and {len(matches) - SHOWN_MATCHES} more" if len(matches) > SHOWN_MATCHES else ""
     raise CliError(f"'{wanted}' means {len(matches)} {kind}s: {shown}{more}.", code="ambiguous", remedy=remedy)
+
+
+async def _paged(page: Callable[..., Awaitable[Sequence[V]]], offset: int, limit: int) -> AsyncIterator[V]:
+    while limit > 0:
+        items = await page(limit=min(PAGE, limit), offset=offset)
+        if not items:
+            return
+        for item in items:
+            yield item
+        offset, limit = offset + len(items), limit - len(items)

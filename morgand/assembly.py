@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from morgand.assignments import Assignments
 from morgand.assistant.assistant import Assistant
 from morgand.assistant.delivery import Delivery
 from morgand.assistant.rag.ingest import Ingestor
@@ -16,12 +17,13 @@ from morgand.assistant.rag.retrieve import Retriever
 from morgand.clock import Clock
 from morgand.config import Config
 from morgand.database_home import FILE, DatabaseHome
-from morgand.errors import EngineError, Unavailable
+from morgand.errors import EngineError
 from morgand.peers.client import PeerClient
+from morgand.peers.copies import READS, Copies, export_name, with_copies
 from morgand.peers.objects import RoutedObjects
 from morgand.peers.route import Directory, Route, routed
 from morgand.peers.wire import Export
-from morgand.ports import Chat, ChatInfo, Embedder, History, Library, Objects, Reranker, Vectors
+from morgand.ports import Chat, Embedder, History, Library, Objects, Reranker, Vectors
 from morgand.roles.base import HostContext, Service, ServiceFactory
 from morgand.roles.cache import service as cache
 from morgand.roles.cache.memory import MemoryCache
@@ -31,7 +33,6 @@ from morgand.roles.embedder import service as embedder
 from morgand.roles.embedder.client import EngineEmbedder
 from morgand.roles.llm import service as llm
 from morgand.roles.llm.client import LlamaChat
-from morgand.roles.models import find_model, locate
 from morgand.roles.objects import service as objects
 from morgand.roles.objects.store import FolderObjects
 from morgand.roles.process import EngineClient
@@ -39,7 +40,7 @@ from morgand.roles.reranker import service as reranker
 from morgand.roles.reranker.client import EngineReranker
 from morgand.roles.vectors import service as vectors
 from morgand.roles.vectors.client import EngineVectors
-from morgand.state import Assignment, Model
+from morgand.state import Assignment
 from morgand.storage.database import Database, sqlite_url
 from morgand.storage.history import SqlHistory
 from morgand.storage.library import SqlLibrary
@@ -48,56 +49,6 @@ from morgand.supervisor import Report
 # how long a call waits for a role that is moving to another host, seconds; what can be done without is not waited for
 PATIENCE_S = {"db": 25.0, "objects": 25.0, "llm": 10.0, "vectors": 2.0, "embedder": 2.0}
 LOOK_EVERY_S = 0.5
-SMALL_MODEL_MB = 1000  # a model of less is not trusted to phrase freely: its answers are checked sentence by sentence
-
-
-class Assignments:
-    """What this host is assigned right now, and the models that go with it."""
-
-    def __init__(self, models: Sequence[Model], models_dir: Path) -> None:
-        self._models = tuple(models)
-        self._models_dir = models_dir
-        self._mine: tuple[Assignment, ...] = ()
-
-    def hold(self, mine: Sequence[Assignment]) -> None:
-        self._mine = tuple(mine)
-
-    def part(self, role: str) -> str | None:
-        """Which part of a role is this host's."""
-        return next((one.part for one in self._mine if one.role == role), None)
-
-    def model(self, assignment: Assignment) -> Model | None:
-        """The catalogue's entry for an assignment."""
-        if assignment.model is None:
-            return None
-        return find_model(self._models, assignment.model, engine=assignment.engine, role=assignment.role)
-
-    def files(self, name: str) -> Path:
-        """Where a model lies. Raises EngineError with the remedy."""
-        for model in self._models:
-            if model.name == name and (path := locate(model, self._models_dir)) is not None:
-                return path
-        raise EngineError(f"The files of model {name} are not on this host.", remedy="See `morgand check`.")
-
-    def tokenizer(self) -> str:
-        """Chunks are measured in tokens of the embedder, or of any embedder of the catalogue when none is placed."""
-        placed = [one.model for one in self._mine if one.role == "embedder" and one.model]
-        for name in (*placed, *(model.name for model in self._models if model.role == "embedder")):
-            try:
-                return str(self.files(name) / "tokenizer.json")
-            except EngineError:
-                continue
-        raise EngineError("No embedder's tokenizer is on this host.", remedy="See `morgand check`.")
-
-    def chat_info(self, role: str) -> Callable[[], ChatInfo]:
-        def info() -> ChatInfo:
-            mine = next((one for one in self._mine if one.role == role), None)
-            model = self.model(mine) if mine is not None else None
-            if model is None:
-                raise Unavailable(f"No host performs the {role} role.", remedy="See `morganctl roles explain`.")
-            return ChatInfo(model.name, model.context_tokens, model.prompt_tokens, model.size_mb < SMALL_MODEL_MB)
-
-        return info
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +68,11 @@ class Local:
     """This host's own engines, whether they run or not."""
 
     database: Database
+    copy: Database  # what a standby here has, for reading only
     history: SqlHistory
     library: SqlLibrary
+    copied_history: SqlHistory
+    copied_library: SqlLibrary
     objects: FolderObjects
     chat: LlamaChat
     fast: LlamaChat
@@ -132,6 +86,8 @@ class Local:
         """What other hosts may call, by the name of the port."""
         return {
             "history": Export("db", History, self.history), "library": Export("db", Library, self.library),
+            export_name("history"): Export("db", History, self.copied_history, READS[History]),
+            export_name("library"): Export("db", Library, self.copied_library, READS[Library]),
             "objects": Export("objects", Objects, self.objects), "llm": Export("llm", Chat, self.chat),
             "llm-fast": Export("llm-fast", Chat, self.fast), "embedder": Export("embedder", Embedder, self.embedder),
             "reranker": Export("reranker", Reranker, self.reranker),
@@ -163,11 +119,15 @@ def build_local(context: HostContext, assignments: Assignments) -> Local:
     """Ports over this host's engines. Nothing is opened or started yet."""
     database = Database(sqlite_url(context.data_dir / "db" / FILE))
     database.hold()  # until the db role has brought its schema up to date
+    copy = Database(sqlite_url(context.data_dir / "db" / FILE), read_only=True)
+    copy.hold()  # until there is a server here
     clients = {
         role: EngineClient(context.socket(role), role) for role in ("embedder", "reranker", "vectors", core.EXTRACTOR)
     }
     return Local(
-        database=database, history=SqlHistory(database, context.clock), library=SqlLibrary(database, context.clock),
+        database=database, copy=copy,
+        history=SqlHistory(database, context.clock), library=SqlLibrary(database, context.clock),
+        copied_history=SqlHistory(copy, context.clock), copied_library=SqlLibrary(copy, context.clock),
         objects=FolderObjects(context.data_dir / "objects"),
         chat=LlamaChat(context.socket("llm"), assignments.chat_info("llm")),
         fast=LlamaChat(context.socket("llm-fast"), assignments.chat_info("llm-fast")),
@@ -183,8 +143,12 @@ def build(context: HostContext, local: Local, others: Neighbours, delivery: Deli
     def port(protocol: Any, role: str, engine: Any, name: str | None = None) -> Any:
         return routed(protocol, others.route(role, name), engine)
 
-    history: History = port(History, "db", local.history, "history")
-    library: Library = port(Library, "db", local.library, "library")
+    def of_database(protocol: Any, name: str, live: Any, copied: Any) -> Any:
+        copies = Copies(export_name(name), copied, lambda: local.copy.admits, others.directory)
+        return with_copies(protocol, others.route("db", name), live, copies)
+
+    history: History = of_database(History, "history", local.history, local.copied_history)
+    library: Library = of_database(Library, "library", local.library, local.copied_library)
     chat: Chat = port(Chat, "llm", local.chat)
     embeddings: Embedder = port(Embedder, "embedder", local.embedder)
     ranking: Reranker = port(Reranker, "reranker", local.reranker)

@@ -1,7 +1,7 @@
 """The composition root: build everything, start in order, stop in reverse.
 
-Order: lock, identity, store, profile, leadership, then in one task group the planner, the runner's assignments, the
-settings, the profile's upkeep and the APIs. A task that ends by itself ends the daemon: its supervisor starts it anew.
+Order: lock, identity, store, profile, APIs, then in one task group leadership, this host's record and profile, and what
+it is assigned. A task that ends by itself ends the daemon: its supervisor starts it anew.
 """
 
 from __future__ import annotations
@@ -11,35 +11,34 @@ import logging
 import os
 import signal
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from morgand import __version__
 from morgand import log as logs
-from morgand.account import why_no_way
 from morgand.api.backend import Backend
 from morgand.api.service import Service
-from morgand.assembly import PERFORMED, Assignments, Neighbours, build, build_local, context_for, services
+from morgand.assembly import Neighbours, build, build_local, context_for, services
+from morgand.assignments import Assignments
 from morgand.assistant.delivery import Delivery
 from morgand.clock import Clock, SystemClock
-from morgand.cluster import codec, election, keys, membership
+from morgand.cluster import election, membership
 from morgand.cluster.etcd import Endpoint
 from morgand.cluster.local import LocalStore
 from morgand.cluster.mirror import Mirror
-from morgand.cluster.store import Item, Put, Unchanged
 from morgand.cluster.switch import SwitchStore
 from morgand.cluster.voters import Candidate
 from morgand.config import Config
 from morgand.database_home import DatabaseHome
 from morgand.datadir import DataDir
 from morgand.directory import ClusterDirectory
-from morgand.errors import ConfigError, Fenced, MorganError, StorageFull, StoreConflict, Unavailable
+from morgand.diskwatch import DiskWatch
+from morgand.errors import MorganError, first_of
 from morgand.fabric import Fabric
-from morgand.fingerprint.collect import collect
+from morgand.fingerprint.disk import probe
 from morgand.fingerprint.host_id import HostIdentity, load_or_create
-from morgand.fingerprint.override import read_override
-from morgand.goodbye import Back, Leaving, power_events
+from morgand.goodbye.events import Back, Leaving
+from morgand.goodbye.machine import power_events
+from morgand.handover import Handover
 from morgand.home import Home
 from morgand.keystore import StoredKeys
 from morgand.leader import Leader
@@ -47,30 +46,26 @@ from morgand.members import Members
 from morgand.observer import EngineLogs, Observer
 from morgand.overview import outbox_warnings
 from morgand.peers.client import PeerClient
+from morgand.performer import Performer
 from morgand.planner import Inputs, read_snapshot, wanted_downloads
+from morgand.presence import Presence
 from morgand.primary import patroni_in
 from morgand.replay import Replay, patience_s
 from morgand.reporter import Reporter
-from morgand.roles.catalog import BY_NAME, SPECS
-from morgand.roles.db.succession import ENGINE as POSTGRESQL
+from morgand.roles.catalog import SPECS
 from morgand.roles.downloads import Fetcher
-from morgand.roles.models import available, load_models
+from morgand.roles.models import load_models
 from morgand.runner import Runner
 from morgand.security.keys import Keys
 from morgand.settings import Settings
 from morgand.sites import Sites
-from morgand.state import Assignment, Duty, HostState, Profile, RoleState, RoleStatus
+from morgand.state import RoleState, RoleStatus
 from morgand.storage.outbox import Outbox
 
 log = logging.getLogger("morgand.daemon")
 
-PROFILE_EVERY_S = 60.0
-RECORD_RETRY_S = 0.5
 HAND_OVER_S = 15.0
-DISK_CHANGE = 0.05  # of the free space: less is not worth a write and a plan
-CUT_OFF_S = 2.0  # without the others for so long: another host may hold by now what this one held
 DOWNLOAD_RETRY_S = 3600.0
-PROGRAMS = ("etcd", "serf")  # what the cluster itself runs on
 ENGINES_THAT_HELP_INGEST = ("embedder", "vectors")
 
 
@@ -114,8 +109,8 @@ class Daemon:
         self._parts = build(context, self._local, others, Delivery(self._outbox, self._patience_s, clock))
         self._replay = Replay(self._outbox, self._parts.assistant, clock)
         self._database = DatabaseHome(
-            identity.id, data.root, self._local.database, membership=lambda: self._fabric.member,
-            voters=self._voters, profile=lambda: self._known, term=self._directory.term, store=store,
+            identity.id, data.root, self._local.database, copy=self._local.copy, membership=lambda: self._fabric.member,
+            voters=self._voters, profile=lambda: self._presence.profile, term=self._directory.term, store=store,
             mirror=self._mirror, clock=clock,
         )  # fmt: skip
         factory = services(context, self._assignments, self._local, self._parts, self._database)
@@ -124,39 +119,50 @@ class Daemon:
         home = Home(
             config.host_name, data.root / "cluster", data.root / "spool", data.run_dir(), data.logs,
             config=self._settings.current,
-            profile=lambda: self._known, exports=self._local.exports(), candidates=self._candidates,
+            profile=lambda: self._presence.profile, exports=self._local.exports(), candidates=self._candidates,
         )  # fmt: skip
         self._fabric = Fabric(identity, home, store=store, mirror=self._mirror, directory=self._directory, clock=clock)
+        self._disk = DiskWatch(partial(probe, data.root), clock)
+        self._presence = Presence(
+            identity.id, config, data.root, models=self._models, models_dir=self._models_dir, store=store,
+            mirror=self._mirror, fabric=self._fabric, disk=lambda: self._disk.disk, clock=clock,
+        )  # fmt: skip
+        self._performer = Performer(
+            identity.id, self._runner, self._assignments, mirror=self._mirror, directory=self._directory,
+            fabric=self._fabric, leaving=lambda: self._presence.leaving, clock=clock,
+        )  # fmt: skip
         self._leader = Leader(
             identity.id, store=store, mirror=self._mirror, sights=self._fabric, inputs=self._inputs, clock=clock,
             duties=self._fabric.duties,
         )  # fmt: skip
+        self._handover = Handover(
+            identity.id, mirror=self._mirror, directory=self._directory, performed=self._statuses,
+            leave=self._presence.leave, resign=self._resign,
+        )  # fmt: skip
         self._fetcher = Fetcher(self._models_dir)
         self._stop, self._handed_over = asyncio.Event(), asyncio.Event()
         self._leading: asyncio.Task[None]  # from the start on
-        self._leaving = False
-        self._api_port = 0
-        self._known: Profile  # set before anything else runs
 
     async def main(self) -> None:
         """Everything from the first profile to the last engine's end."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        self._known = await self._profile()
+        await self._disk.look()
+        await self._presence.look()
         if self._fabric.alone:
             await self._mirror.load()
         await self._outbox.open()
         sites = Sites()
         try:
             await sites.start(self._service(), self._data.socket, self._config.listen)
-            self._api_port = sites.port or 0
+            self._presence.api_port = sites.port or 0
             await self._until_stopped()
         except BaseExceptionGroup as group:
             expected = group.subgroup(MorganError)
             if expected is None:
                 raise
-            raise _first(expected) from None
+            raise first_of(expected) from None
         finally:
             log.info("stopping")
             await sites.close()
@@ -175,9 +181,10 @@ class Daemon:
                 fabric, ready,
                 group.create_task(self._mirror.run(), name="mirror"),
                 group.create_task(self._reporter.run(), name="reporter"),
-                group.create_task(self._follow_assignments(), name="runner"),
-                group.create_task(self._keep_record(), name="record"),
-                group.create_task(self._keep_profile(), name="profile"),
+                group.create_task(self._performer.run(), name="runner"),
+                group.create_task(self._presence.keep_record(), name="record"),
+                group.create_task(self._presence.keep_profile(), name="profile"),
+                group.create_task(self._disk.run(self._presence.refresh), name="disk"),
                 group.create_task(self._fetch_models(), name="downloads"),
                 group.create_task(self._replay.run(), name="outbox"),
                 group.create_task(self._database.run(), name="move"),
@@ -185,7 +192,7 @@ class Daemon:
             ]  # fmt: skip
             log.info("running", extra={"host_id": self._identity.id})
             await self._stop.wait()
-            await self._hand_over(HAND_OVER_S)
+            await self._handover.run(HAND_OVER_S)
             self._handed_over.set()
             await self._fabric.goodbye()
             for task in (*tasks, self._leading):
@@ -198,13 +205,23 @@ class Daemon:
                 self._stop.set()
                 await self._handed_over.wait()
             case Leaving():
-                await self._hand_over(news.within_s)
-            case Back() if self._leaving and not self._stop.is_set():
-                self._leaving = False
-                self._leading.cancel()
-                await asyncio.wait((self._leading,))
+                await self._handover.run(news.within_s)
+            case Back() if self._presence.leaving and not self._stop.is_set():
+                self._presence.stay()
+                await self._stop_leading()
                 self._leading = group.create_task(self._leader.run(), name="leader")
-                await self._refresh()
+                await self._presence.refresh()
+
+    async def _resign(self) -> None:
+        """Lead no more; whoever takes over need not wait until this host is missed."""
+        held = self._leader.held
+        await self._stop_leading()
+        if held is not None:
+            await election.resign(self._store, held)
+
+    async def _stop_leading(self) -> None:
+        self._leading.cancel()
+        await asyncio.wait((self._leading,))
 
     def _statuses(self) -> list[RoleStatus]:
         return self._runner.statuses()
@@ -225,46 +242,6 @@ class Daemon:
 
     # --- the host's part of the cluster ----------------------------------------------------------
 
-    async def _hand_over(self, within_s: float) -> None:
-        """Say that this host leaves and wait until others have what can be elsewhere; skipped on a lone host."""
-        if not self._directory.others() or not self._mirror.current:
-            return
-        self._leaving = True
-        mine = {one.role for one in self._runner.statuses()}
-        try:
-            async with asyncio.timeout(within_s):
-                await self._write_record(HostState.LEFT)
-                held = self._leader.held
-                self._leading.cancel()
-                await asyncio.wait((self._leading,))
-                if held is not None:
-                    await election.resign(self._store, held)
-                while self._anybody_else() and any(self._moves(role) for role in mine):
-                    await self._mirror.next().wait()
-        except (TimeoutError, MorganError) as err:
-            log.warning("not everything was handed over", extra={"reason": str(err) or "it took too long"})
-
-    def _anybody_else(self) -> bool:
-        """Whether another host is there that could take something over."""
-        return any(
-            record.state in (HostState.ALIVE, HostState.SUSPECT)
-            for host, record in self._directory.hosts().items()
-            if host != self._identity.id
-        )
-
-    def _moves(self, role: str) -> bool:
-        """Whether a role is still on its way from here to another host."""
-        if role == "db" and patroni_in(self._mirror).leader == self._identity.id:
-            return True  # whatever is assigned by now
-        if self._directory.held(role) is not None:
-            return not self._is_bound(role)
-        holders = [one for one in self._directory.holders(role) if one.host != self._identity.id]
-        return bool(holders) and not any(one.ready for one in holders)
-
-    def _is_bound(self, role: str) -> bool:
-        held = self._directory.held(role)
-        return held is not None and BY_NAME[role].binds(held.engine)
-
     def _candidates(self) -> list[Candidate]:
         """Hosts that could vote, as they are known here."""
         snapshot = read_snapshot(self._mirror.list("/"), self._mirror.revision, self._inputs())
@@ -279,107 +256,6 @@ class Daemon:
     def _inputs(self) -> Inputs:
         return Inputs(SPECS, self._models, self._settings.current().preferences(), self._clock.now())
 
-    async def _profile(self) -> Profile:
-        host = self._config.host
-        override = (
-            await asyncio.to_thread(read_override, Path(host.profile_override)) if host.profile_override else None
-        )
-        models = await asyncio.to_thread(available, self._models, self._models_dir)
-        profile = await asyncio.to_thread(
-            collect, self._data.root, duty=Duty(host.duty), address=host.address, models=models, override=override
-        )
-        engines = {*PERFORMED, *PROGRAMS}
-        if profile.has_engine(POSTGRESQL) and (closed := await asyncio.to_thread(why_no_way, self._data.root.parent)):
-            engines.discard(POSTGRESQL)
-            log.debug("no PostgreSQL here", extra={"reason": closed})
-        return replace(profile, engines=tuple(one for one in profile.engines if one.name in engines))
-
-    async def _keep_record(self) -> None:
-        """What this host says it is stands in the store, whatever happens to it there.
-
-        It is away until the others count on it: whoever has just started is not missed.
-        """
-        while True:
-            changed, seen = self._mirror.next(), self._fabric.next()
-            try:
-                await self._write_record(HostState.ALIVE)
-            except (Unavailable, StorageFull, StoreConflict) as err:
-                log.debug("record not written", extra={"reason": err.message})
-                await self._clock.sleep(RECORD_RETRY_S)
-                continue
-            await either(changed, seen)
-
-    async def _write_record(self, state: HostState) -> None:
-        """Write the record and the profile if they differ. What others decide about a host is kept.
-
-        Raises Fenced when this host was removed from its cluster.
-        """
-        if self._leaving and state is HostState.ALIVE:
-            return
-        me = self._identity.id
-        if not self._fabric.alone and self._mirror.revision and self._mirror.get(keys.member(me)) is None:
-            raise Fenced(
-                "This host was removed from its cluster.",
-                remedy="Invite it again and run `morgand join`, or start anew.",
-            )
-        item, profile = self._mirror.get(keys.host(me)), self._mirror.get(keys.profile(me))
-        old = codec.decode(codec.HostRecord, item.value, key=item.key) if item else None
-        kept = old.state if old and (old.state in (HostState.FENCED, HostState.SUSPECT)) else state
-        if (old is None or old.state is HostState.LEFT) and not self._fabric.leased:
-            kept = HostState.LEFT
-        record = codec.HostRecord(
-            me, self._config.host_name, self._known.network.address, labels=self._config.host.labels,
-            version=__version__, peer=self._fabric.peer_address, api_port=self._api_port,
-            draining=bool(old and old.draining),
-            returned=old.returned if old else None, state=state if state is HostState.LEFT else kept,
-        )  # fmt: skip
-        puts = []
-        if record != old:
-            puts.append(Put(keys.host(me), codec.encode(record)))
-        if profile is None or differs(self._known, codec.decode(Profile, profile.value, key=profile.key)):
-            puts.append(Put(keys.profile(me), codec.encode(self._known)))
-        if puts:
-            compare = Unchanged(keys.host(me), item.mod_revision if item else 0)
-            await self._mirror.until(await self._store.txn([compare], puts))
-
-    async def _keep_profile(self) -> None:
-        while True:
-            await self._clock.sleep(PROFILE_EVERY_S)
-            await self._refresh()
-
-    async def _refresh(self) -> None:
-        """Look anew what this host has; what matters to a plan is published."""
-        try:
-            self._known = await self._profile()
-            await self._write_record(HostState.ALIVE)
-        except (Unavailable, StorageFull, ConfigError, StoreConflict) as err:
-            log.warning("profile not refreshed", extra={"reason": err.message})
-
-    async def _follow_assignments(self) -> None:
-        """Perform what is assigned; what only one host may do ends here when this one has been cut off for a while."""
-        cut_off_at: float | None = None
-        while True:
-            changed, seen = self._mirror.next(), self._fabric.next()
-            if self._leaving:  # others take over while the engines here still answer
-                await either(changed, seen)
-                continue
-            cut_off_at = None if self._fabric.leased else (cut_off_at or self._clock.monotonic())
-            mine = self._mine(self._mirror.list(keys.ASSIGNMENTS))
-            if cut_off_at is not None and self._clock.monotonic() - cut_off_at >= CUT_OFF_S:
-                mine = [one for one in mine if self._may_run(one)]
-            await self._runner.apply(mine)
-            await either(changed, seen)
-
-    def _may_run(self, one: Assignment) -> bool:
-        """While this host is cut off. An engine that looks after that itself needs no new start when it is over."""
-        return self._directory.term(one.role) is not None or BY_NAME[one.role].elects(one.engine)
-
-    def _mine(self, items: Sequence[Item]) -> list[Assignment]:
-        every = [codec.decode(Assignment, item.value, key=item.key) for item in items]
-        mine = [one for one in every if one.host == self._identity.id]
-        self._assignments.hold(mine)
-        return mine
-
     def _role_changed(self, status: RoleStatus) -> None:
         self._reporter.tell()
         if status.state is RoleState.READY and status.role in ENGINES_THAT_HELP_INGEST:
@@ -391,7 +267,7 @@ class Daemon:
             snapshot = read_snapshot(self._mirror.list("/"), self._mirror.revision, self._inputs())
             wanted = [one for one in wanted_downloads(snapshot, self._identity.id) if one.source.startswith("gguf:")]
             if await self._fetcher.fetch(wanted):
-                await self._refresh()
+                await self._presence.refresh()
             else:
                 await self._clock.sleep(DOWNLOAD_RETRY_S)
 
@@ -401,7 +277,9 @@ class Daemon:
         observer = Observer(
             mirror=self._mirror, inputs=self._inputs, runner=self._runner, library=self._parts.library,
             config=self._settings.current, cluster_id=lambda: self._fabric.cluster_id, directory=self._directory,
-            members=self._fabric.members, notes=self._notes,
+            members=self._fabric.members, sight=self._fabric.sight,
+            etcd=lambda: [one.url for one in self._voters()], profile=lambda: self._presence.profile,
+            notes=self._notes,
         )  # fmt: skip
         members = Members(
             store=self._store, mirror=self._mirror, observer=observer, me=self._identity.id, invite=self._fabric.invite,
@@ -415,25 +293,3 @@ class Daemon:
             spool=self._data.root / "spool", outbox=self._outbox,
         )  # fmt: skip
         return Service(backend, lambda: self._settings.current().limits, self._clock)
-
-
-async def either(one: asyncio.Event, other: asyncio.Event) -> None:
-    """Wait until one of them is set."""
-    waiting = [asyncio.ensure_future(event.wait()) for event in (one, other)]
-    try:
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in waiting:
-            task.cancel()
-
-
-def _first(group: BaseExceptionGroup[MorganError]) -> MorganError:
-    """The first error in groups within groups."""
-    one = group.exceptions[0]
-    return _first(one) if isinstance(one, BaseExceptionGroup) else one
-
-
-def differs(found: Profile, published: Profile) -> bool:
-    """Whether a plan could come out otherwise; a little more or less free space does not count."""
-    change = abs(found.disk.free_mb - published.disk.free_mb)
-    return replace(found, disk=published.disk) != published or change > DISK_CHANGE * max(published.disk.free_mb, 1)

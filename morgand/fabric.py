@@ -56,8 +56,7 @@ class Fabric:
     @property
     def peer_address(self) -> str:
         """Address and port of this host's API for hosts; empty while it is alone."""
-        found = self._membership
-        return f"{found.address}:{found.port}" if found else ""
+        return self._membership.api if self._membership else ""
 
     @property
     def member(self) -> membership.Membership | None:
@@ -120,7 +119,7 @@ class Fabric:
 
     async def _found(self) -> None:
         from morgand.founding import found
-        from morgand.links import etcd_process
+        from morgand.programs import etcd_process
 
         self._membership = await found(
             self._identity, self._home, store=self._store, clock=self._clock, etcd=etcd_process

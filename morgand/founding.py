@@ -13,6 +13,7 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
+from morgand import files
 from morgand.clock import Clock
 from morgand.cluster import codec, keys, membership, roster
 from morgand.cluster.bootstrap import EtcdProcess, VoterPlace
@@ -66,7 +67,7 @@ async def found(
     await asyncio.to_thread(_write, folder, authority, certificate, key, revoked)
     process = etcd(member, home, clock)
     await asyncio.to_thread(process.prepare, {identity.id: place.peer_url}, existing=False)
-    await asyncio.to_thread(trust.write_private, folder / membership.FILE, membership.encode(member))
+    await asyncio.to_thread(files.write_private, folder / membership.FILE, membership.encode(member))
     log.info("cluster founded", extra={"cluster": member.cluster, "address": peers[0]})
     return member
 
@@ -102,5 +103,5 @@ def _check_ports(address: str, first: int) -> None:
 
 def _write(folder: Path, authority: Authority, certificate: bytes, key: bytes, revoked: bytes) -> None:
     trust.install(folder, ca_pem=authority.cert_pem, cert_pem=certificate, key_pem=key)
-    trust.write_private(folder / trust.CRL, revoked)
-    trust.write_private(folder / membership.KEYRING, membership.encode_keyring((gossip_key(),)))
+    files.write_private(folder / trust.CRL, revoked)
+    files.write_private(folder / membership.KEYRING, membership.encode_keyring((gossip_key(),)))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from morgand import __version__
+from morgand import __version__, files
 from morgand.api import join_schema as wire
 from morgand.clock import Clock, SystemClock
 from morgand.cluster import membership
@@ -157,13 +157,13 @@ def _enter(
     trust.install(
         folder, ca_pem=ca_pem, cert_pem=reply.certificate.encode("ascii"), key_pem=key
     )  # fmt: skip
-    trust.write_private(folder / trust.CRL, reply.crl.encode("ascii"))
-    trust.write_private(folder / membership.KEYRING, membership.encode_keyring(reply.gossip_keys))
+    files.write_private(folder / trust.CRL, reply.crl.encode("ascii"))
+    files.write_private(folder / membership.KEYRING, membership.encode_keyring(reply.gossip_keys))
     trust.client_context(folder)  # what was received fits together
     adopt(root, member.cluster)
     aside, moved = _set_aside(root) if alone else (None, [])
     try:
-        trust.write_private(folder / membership.FILE, membership.encode(member))
+        files.write_private(folder / membership.FILE, membership.encode(member))
     except StorageFull:
         _put_back(moved)
         raise

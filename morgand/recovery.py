@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from morgand import files
 from morgand.clock import Clock, SystemClock
 from morgand.cluster import codec, keys, membership, recovery, roster
 from morgand.cluster.bootstrap import EtcdProcess, VoterPlace
@@ -206,11 +207,11 @@ def _perform(items: Mapping[str, bytes], me: Membership, place: VoterPlace, now:
     kept = recovery.recovered(items, Survivor(member, voter), new_key())
     StoreFile(folder).write(Content(1, [(key, kept[key], 1, 1) for key in sorted(kept)]))
     serials = [key.removeprefix(keys.REVOKED) for key in kept if key.startswith(keys.REVOKED)]
-    trust.write_private(folder / trust.CRL, ca.revocation_list(authority, serials, now))
-    trust.write_private(folder / trust.CERT, certificate)
-    trust.write_private(folder / membership.KEYRING, membership.encode_keyring((gossip_key(),)))
+    files.write_private(folder / trust.CRL, ca.revocation_list(authority, serials, now))
+    files.write_private(folder / trust.CERT, certificate)
+    files.write_private(folder / membership.KEYRING, membership.encode_keyring((gossip_key(),)))
     alone = replace(me, peers=(f"{me.address}:{me.port}",), etcd=(place.client_url,))
-    trust.write_private(folder / membership.FILE, membership.encode(alone))
+    files.write_private(folder / membership.FILE, membership.encode(alone))
     if (place.data / "member").exists():
         shutil.rmtree(folder / KEPT, ignore_errors=True)
         place.data.rename(folder / KEPT)

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from morgand import files
 from morgand.api import join_schema as wire
 from morgand.clock import Clock
 from morgand.errors import MorganError
@@ -54,7 +55,7 @@ class Renewal:
             return False
         csr = ca.make_request(await asyncio.to_thread(self._read, trust.KEY), facts.host).decode("ascii")
         certificate = await self._ask(wire.CertificateRequest(csr, address))
-        await asyncio.to_thread(trust.write_private, self._folder / trust.CERT, certificate)
+        await asyncio.to_thread(files.write_private, self._folder / trust.CERT, certificate)
         self._renewed()
         log.info("certificate renewed", extra={"until": ca.facts(certificate).not_after.isoformat()})
         return True

@@ -9,7 +9,6 @@ configuration file reaches them).
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
@@ -20,6 +19,7 @@ from typing import Any
 import aiohttp
 import msgspec
 
+from morgand import files
 from morgand.cluster.voters import CLIENT_PORT, PEER_PORT
 from morgand.errors import MorganError, StorageFull
 from morgand.state import RoleState
@@ -30,6 +30,7 @@ MAX_TXN_OPS = 8192  # a plan for 1,000 hosts is one transaction
 MAX_REQUEST_BYTES = 4 * 2**20
 QUOTA_BYTES = 2 * 2**30
 PROBE_DEADLINE_S = 1.0
+NO_HEADERS: Mapping[str, str] = {}
 
 Probe = Callable[[], Awaitable[bool]]
 Report = Callable[[RoleState, str | None], None]
@@ -130,7 +131,7 @@ class EtcdProcess:
         try:
             self.wipe()
             self.place.data.mkdir(mode=0o700)
-            _write(self._member, member.encode())
+            files.write_whole(self._member, member.encode())
             config = etcd_config(self.place, initial, existing=existing)
             write_config(self._config, config | ({"initial-cluster-token": token} if token else {}))
         except OSError as err:
@@ -154,38 +155,36 @@ class EtcdProcess:
             config = {**begun, **etcd_config(self.place, {}, existing=True)}
             for name in ("initial-cluster", "initial-cluster-state", "initial-cluster-token"):
                 config[name] = begun[name]
-            write_config(self._config, config)
+            if config != begun:  # a full disk is no reason not to start
+                write_config(self._config, config)
         except OSError as err:
             raise _translated(err, self.place.folder) from err
 
     async def alive(self) -> bool:
         """Whether the process answers. Not whether it has a quorum: restarting it would not bring one."""
+        return await self.ask_peer("GET", "/version") == 200
+
+    async def ask_peer(
+        self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] = NO_HEADERS
+    ) -> int | None:
+        """The HTTP status that the port for etcd's other members answers; None when it does not, or too late."""
         try:
             async with (
                 asyncio.timeout(PROBE_DEADLINE_S),
                 aiohttp.ClientSession() as session,
-                session.get(
-                    f"{self.place.peer_url}/version", ssl=self._tls, server_hostname=f"{self.place.host_id}.morgan"
+                session.request(
+                    method, f"{self.place.peer_url}{path}", data=body or None, headers=headers, ssl=self._tls,
+                    server_hostname=f"{self.place.host_id}.morgan",
                 ) as response,
-            ):
-                return response.status == 200
+            ):  # fmt: skip
+                return response.status
         except (TimeoutError, aiohttp.ClientError, OSError):
-            return False
+            return None
 
 
 def write_config(file: Path, config: Mapping[str, Any]) -> None:
     """As JSON, which is YAML. Blocking. Raises OSError."""
-    _write(file, msgspec.json.format(msgspec.json.encode(config)))
-
-
-def _write(file: Path, content: bytes) -> None:
-    fresh = file.with_name(f"{file.name}.new")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as opened:
-        opened.write(content)
-        opened.flush()
-        os.fsync(opened.fileno())
-    fresh.replace(file)
+    files.write_whole(file, msgspec.json.format(msgspec.json.encode(config)))
 
 
 def _translated(err: OSError, folder: Path) -> MorganError:

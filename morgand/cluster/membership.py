@@ -28,6 +28,11 @@ class Membership:
     peers: tuple[str, ...] = ()
     etcd: tuple[str, ...] = ()
 
+    @property
+    def api(self) -> str:
+        """This host's API for hosts, ``ip:port``."""
+        return f"{self.address}:{self.port}"
+
 
 def read(folder: Path) -> Membership | None:
     """None on a lone host. Raises ConfigError for a damaged file."""

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 
+from morgand import files
 from morgand.errors import MorganError, StorageFull, Unavailable
 
 log = logging.getLogger("morgand.cluster")
@@ -78,7 +79,7 @@ class StoreFile:
             with contextlib.suppress(FileNotFoundError):
                 self._keep_if_whole()
             fresh.replace(self.path)
-            self._sync_directory()
+            files.sync(self.path.parent)
         except OSError as err:
             with contextlib.suppress(OSError):
                 fresh.unlink(missing_ok=True)
@@ -106,15 +107,6 @@ class StoreFile:
             return _parse(self.previous)
         except Damaged:
             return None
-
-    def _sync_directory(self) -> None:
-        if os.name != "posix":
-            return
-        descriptor = os.open(self.path.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _parse(path: Path) -> Content | None:

@@ -5,11 +5,11 @@ Everything lies in ``DATA_DIR/cluster``, readable by its owner alone, written wh
 
 from __future__ import annotations
 
-import os
 import ssl
 from pathlib import Path
 
-from morgand.errors import ConfigError, StorageFull
+from morgand import files
+from morgand.errors import ConfigError
 from morgand.security.ca import CertFacts, facts
 
 CA, CERT, KEY, CRL = "ca.pem", "cert.pem", "key.pem", "crl.pem"
@@ -96,7 +96,7 @@ def install(folder: Path, *, ca_pem: bytes, cert_pem: bytes, key_pem: bytes) -> 
     """Write a new member's material, the key first: what is found later implies what comes before it."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     for name, content in ((KEY, key_pem), (CA, ca_pem), (CERT, cert_pem)):
-        write_private(folder / name, content)
+        files.write_private(folder / name, content)
 
 
 def read(file: Path) -> bytes:
@@ -105,30 +105,6 @@ def read(file: Path) -> bytes:
         return file.read_bytes()
     except OSError as err:
         raise _unusable(file.parent, err) from err
-
-
-def write_private(file: Path, content: bytes) -> None:
-    """Replace a file (mode 0600) so that a crash leaves the old one or the new one. Raises StorageFull."""
-    fresh = file.with_name(file.name + ".new")
-    try:
-        fresh.unlink(missing_ok=True)
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as opened:
-            opened.write(content)
-            opened.flush()
-            os.fsync(opened.fileno())
-        fresh.replace(file)
-        _sync(file.parent)
-    except OSError as err:
-        raise StorageFull(f"{file} cannot be written: {err.strerror}.", remedy="Check the data directory.") from err
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _loaded(context: ssl.SSLContext, folder: Path) -> ssl.SSLContext:

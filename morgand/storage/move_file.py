@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
 from datetime import date
 from pathlib import Path
 
+from morgand import files
 from morgand.errors import MorganError, StorageFull, Unavailable
 
 BUSY_S = 5.0
@@ -20,9 +20,7 @@ def note_of(file: Path) -> Path:
 
 def write_note(file: Path, marker: str) -> None:
     """Before the change is committed, durably. Raises StorageFull."""
-    from morgand.security.trust import write_private  # who moves is a member and has it in memory
-
-    write_private(note_of(file), marker.encode())
+    files.write_private(note_of(file), marker.encode())
 
 
 def already_moved(file: Path, committed: str | None) -> bool:
@@ -48,11 +46,7 @@ def set_aside(file: Path, day: date, *, busy_s: float = BUSY_S) -> Path | None:
         _make_whole(file, busy_s)
         kept = _free_name(file, day)
         file.rename(kept)
-        folder = os.open(file.parent, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        files.sync(file.parent)
     except OSError as err:
         raise StorageFull(f"{file} cannot be set aside: {err.strerror}.", remedy="Check the data directory.") from err
     return kept

@@ -12,19 +12,19 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import secrets
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from morgand import files
 from morgand.errors import MorganError, StorageFull, Unavailable
 
 MAGIC = b"MORGAN-SEALED-1\n"
 KEY_BYTES = 32
 NONCE_BYTES = 12
-UNFINISHED, DAMAGED = ".new", ".damaged"
+DAMAGED = ".damaged"
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
@@ -43,7 +43,7 @@ class SealedFolder:
         """The whole files, in the order of their names; what a crash left unfinished is removed. Raises StorageFull."""
         try:
             self.folder.mkdir(mode=0o700, exist_ok=True)
-            for leftover in self.folder.glob(f"*{UNFINISHED}"):
+            for leftover in self.folder.glob(f"*{files.UNFINISHED}"):
                 leftover.unlink()
             return sorted(file.name for file in self.folder.iterdir() if file.suffix != DAMAGED and file.is_file())
         except OSError as err:
@@ -59,7 +59,7 @@ class SealedFolder:
         try:
             nonce = secrets.token_bytes(NONCE_BYTES)
             data = MAGIC + nonce + self._seal().encrypt(nonce, body, name.encode())
-            _write_whole(target, data)
+            files.write_whole(target, data)
         except OSError as err:
             with contextlib.suppress(OSError):
                 target.unlink(missing_ok=True)
@@ -89,7 +89,7 @@ class SealedFolder:
         """Gone for good when it returns. Raises StorageFull, Unavailable."""
         try:
             (self.folder / name).unlink(missing_ok=True)
-            _sync(self.folder)
+            files.sync(self.folder)
         except OSError as err:
             raise _translated(err, self.folder / name) from err
 
@@ -120,36 +120,9 @@ class SealedFolder:
             if self._key_file.exists():
                 self._key_file.replace(self._key_file.with_name(self._key_file.name + DAMAGED))
             key = AESGCM.generate_key(bit_length=KEY_BYTES * 8)
-            _write_whole(self._key_file, key)
+            files.write_whole(self._key_file, key)
             self._cipher = cipher = AESGCM(key)
         return cipher
-
-
-def _write_whole(target: Path, data: bytes) -> None:
-    """Mode 0600, synced together with its folder. Raises OSError and leaves no unfinished file."""
-    fresh = target.with_name(target.name + UNFINISHED)
-    try:
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(target)
-        _sync(target.parent)
-    except OSError:
-        with contextlib.suppress(OSError):
-            fresh.unlink(missing_ok=True)
-        raise
-
-
-def _sync(folder: Path) -> None:
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _translated(err: OSError, path: Path) -> MorganError:

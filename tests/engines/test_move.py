@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -29,36 +28,14 @@ from tests.engines.moves import (
     Writer,
     arrived,
     content,
-    empty_database,
-    filled,
     move,
     nothing,
     opened,
     sql,
 )
-from tests.fakes.postgres import Server, binaries, server
+from tests.fakes.postgres import Server, needed
 
-pytestmark = [
-    pytest.mark.engine,
-    pytest.mark.skipif(binaries() is None, reason="no PostgreSQL server is installed (initdb is not found)"),
-]
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Server]:
-    with server() as started:
-        yield started
-
-
-@pytest.fixture
-def url(running: Server) -> str:
-    return empty_database(running)
-
-
-@pytest.fixture
-async def source(tmp_path: Path) -> AsyncIterator[Database]:
-    async with filled(tmp_path) as database:
-        yield database
+pytestmark = [pytest.mark.engine, needed]
 
 
 async def test_everything_arrives_while_everything_goes_on(source: Database, url: str) -> None:
@@ -201,7 +178,7 @@ async def test_a_difference_that_stays_ends_the_move(source: Database, url: str,
     async def commit() -> None:
         committed.append(True)
 
-    with pytest.raises(Conflict, match="Table messages is not the same after the move: 16 of 16 rows"):
+    with pytest.raises(Conflict, match="Table messages is not the same after the move: 17 of 17 rows"):
         await move(source, url).run(commit)
     assert not committed
     await SqlHistory(source, CLOCK).store_message(str(uuid4()), None, "on", tokens=1, user=None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,32 +14,10 @@ from tests.engines.moves import (
     MARKER,
     Writer,
     arrived,
-    empty_database,
-    filled,
 )
-from tests.fakes.postgres import Server, binaries, server
+from tests.fakes.postgres import needed
 
-pytestmark = [
-    pytest.mark.engine,
-    pytest.mark.skipif(binaries() is None, reason="no PostgreSQL server is installed (initdb is not found)"),
-]
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Server]:
-    with server() as started:
-        yield started
-
-
-@pytest.fixture
-def url(running: Server) -> str:
-    return empty_database(running)
-
-
-@pytest.fixture
-async def source(tmp_path: Path) -> AsyncIterator[Database]:
-    async with filled(tmp_path) as database:
-        yield database
+pytestmark = [pytest.mark.engine, needed]
 
 
 HOST = f"""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -18,22 +18,12 @@ from morgand.storage.move_target import with_certificates
 from tests.engines.moves import (
     CLOCK,
     arrived,
-    filled,
     move,
     nothing,
 )
-from tests.fakes.postgres import binaries, server
+from tests.fakes.postgres import needed, server
 
-pytestmark = [
-    pytest.mark.engine,
-    pytest.mark.skipif(binaries() is None, reason="no PostgreSQL server is installed (initdb is not found)"),
-]
-
-
-@pytest.fixture
-async def source(tmp_path: Path) -> AsyncIterator[Database]:
-    async with filled(tmp_path) as database:
-        yield database
+pytestmark = [pytest.mark.engine, needed]
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from uuid import uuid4
 
@@ -17,28 +17,13 @@ from morgand.storage.database import Database
 from morgand.storage.engine import WRITERS
 from morgand.storage.history import SqlHistory
 from morgand.storage.library import SqlLibrary
-from tests.fakes.postgres import Server, binaries, opened, server
+from tests.fakes.postgres import Server, needed
 from tests.fakes.storage import HandClock, new_document, tree
 
-pytestmark = [
-    pytest.mark.engine,
-    pytest.mark.skipif(binaries() is None, reason="no PostgreSQL server is installed (initdb is not found)"),
-]
+pytestmark = [pytest.mark.engine, needed]
 NAMES = "synchronous_standby_names"
 STEP_S = 0.05
 LIMIT_S = 10.0
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Server]:
-    with server() as started:
-        yield started
-
-
-@pytest.fixture
-async def database(running: Server) -> AsyncIterator[Database]:
-    async with opened(running.url) as ready:
-        yield ready
 
 
 @pytest.fixture
@@ -185,7 +170,9 @@ async def stored_turn(history: SqlHistory, library: SqlLibrary) -> list[Write]:
         lambda history, _: say(history, turn, conversation),
         lambda history, _: history.store_answer(turn, "Hi", tokens=1, citations=[], notices=[]),
         lambda history, _: history.set_summary(conversation, "They met.", turn),
-        lambda history, _: history.add_feedback(conversation, turn, rating=5, comment=None, kind="rating"),
+        lambda history, _: history.add_feedback(
+            conversation, turn, rating=5, comment=None, kind="rating", feedback_id=turn
+        ),
     ]
 
 

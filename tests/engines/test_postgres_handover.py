@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -16,26 +15,11 @@ from morgand.errors import Fenced, Unavailable
 from morgand.storage.database import Database, sqlite_url
 from morgand.storage.history import SqlHistory
 from morgand.storage.migrate import upgrade
-from tests.fakes.postgres import Server, binaries, opened, server
+from tests.fakes.postgres import Server, needed, server
 from tests.fakes.storage import HandClock
 
-pytestmark = [
-    pytest.mark.engine,
-    pytest.mark.skipif(binaries() is None, reason="no PostgreSQL server is installed (initdb is not found)"),
-]
+pytestmark = [pytest.mark.engine, needed]
 SOON_S = 1.0
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Server]:
-    with server() as started:
-        yield started
-
-
-@pytest.fixture
-async def database(running: Server) -> AsyncIterator[Database]:
-    async with opened(running.url) as ready:
-        yield ready
 
 
 async def say(database: Database, turn: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from uuid import uuid4
 
@@ -17,13 +17,10 @@ from morgand.storage.database import Database
 from morgand.storage.history import SqlHistory
 from morgand.storage.library import SqlLibrary
 from morgand.storage.purge import purge
-from tests.fakes.postgres import Server, binaries, opened, server
+from tests.fakes.postgres import Server, needed, server
 from tests.fakes.storage import HandClock, new_document, tree
 
-pytestmark = [
-    pytest.mark.engine,
-    pytest.mark.skipif(binaries() is None, reason="no PostgreSQL server is installed (initdb is not found)"),
-]
+pytestmark = [pytest.mark.engine, needed]
 CONVERSATIONS = 100
 ROUNDS = 8
 
@@ -32,12 +29,6 @@ ROUNDS = 8
 def running() -> Iterator[Server]:
     with server("deadlock_timeout=50ms") as started:
         yield started
-
-
-@pytest.fixture
-async def database(running: Server) -> AsyncIterator[Database]:
-    async with opened(running.url) as ready:
-        yield ready
 
 
 @dataclass

@@ -10,13 +10,10 @@ from sqlalchemy import text
 
 from morgand.storage.database import Database
 from morgand.storage.migrate import upgrade
-from tests.fakes.postgres import binaries, server
+from tests.fakes.postgres import needed, server
 from tests.fakes.schema import differences
 
-pytestmark = [
-    pytest.mark.engine,
-    pytest.mark.skipif(binaries() is None, reason="no PostgreSQL server is installed (initdb is not found)"),
-]
+pytestmark = [pytest.mark.engine, needed]
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +30,7 @@ async def database(url: str) -> AsyncIterator[Database]:
     async with opened.change_schema() as connection:
         await connection.execute(text("DROP SCHEMA public CASCADE"))
         await connection.execute(text("CREATE SCHEMA public"))
-    await asyncio.gather(upgrade(opened), upgrade(second), upgrade(opened, "pre"))
+    await asyncio.gather(upgrade(opened), upgrade(second), upgrade(opened, post=0))
     yield opened
     await second.close()
     await opened.close()

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-from morgand.roles.process import EngineClient
 from morgand.roles.reranker.client import EngineReranker
-from tests.engines.spawn import CROSS_ENCODER, engine, refused
+from tests.engines.spawn import CROSS_ENCODER, answering, refused
 
 MODULE = "morgand.roles.reranker.engine"
 pytestmark = [pytest.mark.engine, pytest.mark.asyncio(loop_scope="module")]
@@ -19,13 +17,8 @@ pytestmark = [pytest.mark.engine, pytest.mark.asyncio(loop_scope="module")]
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def reranker() -> AsyncIterator[EngineReranker]:
-    async with engine(MODULE, {"model": "ce", "model_dir": str(CROSS_ENCODER), "threads": 2}) as spawned:
-        client = EngineClient(spawned.socket, "reranker")
-        async with asyncio.timeout(60):
-            while not await client.healthy():
-                await asyncio.sleep(0.1)
+    async with answering("reranker", {"model": "ce", "model_dir": str(CROSS_ENCODER), "threads": 2}) as client:
         yield EngineReranker(client)
-        await client.close()
 
 
 async def test_fitting_passage_scores_higher(reranker: EngineReranker) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from morgand.api.http import make_app, make_runner
 from morgand.api.service import Service
 from morgand.clock import SystemClock
 from morgand.config import LimitsConfig
+from morgand.ports import History, Library
 from morgand.storage.database import Database, sqlite_url
 from morgand.storage.history import SqlHistory
 from morgand.storage.library import SqlLibrary
@@ -34,12 +35,17 @@ class Served:
     limits: list[LimitsConfig]  # one, replaced by tests while it runs
 
 
+def of(database: Database) -> tuple[History, Library]:
+    """The ports that a lone host has."""
+    return SqlHistory(database, SystemClock()), SqlLibrary(database, SystemClock())
+
+
 @asynccontextmanager
-async def served(folder: Path) -> AsyncIterator[Served]:
+async def served(folder: Path, ports: Callable[[Database], tuple[History, Library]] = of) -> AsyncIterator[Served]:
     database = Database(sqlite_url(folder / "db" / "morgan.sqlite"))
     await database.open()
     await upgrade(database)
-    backend = make_backend(SqlHistory(database, SystemClock()), SqlLibrary(database, SystemClock()), folder / "spool")
+    backend = make_backend(*ports(database), folder / "spool")
     limits = [LimitsConfig()]
     service = Service(backend, lambda: limits[0])
     _, key = await backend.keys.create("test")

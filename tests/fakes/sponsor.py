@@ -11,6 +11,7 @@ from uuid import uuid4
 
 from aiohttp import web
 
+from morgand import files
 from morgand.api.invitations import Invitations
 from morgand.api.join import Join
 from morgand.clock import SystemClock
@@ -97,7 +98,7 @@ async def member(folder: Path, address: str = "127.0.60.1", name: str = "first")
         authority, ca.make_request(key, host), host_id=host, cluster_id=cluster, addresses=[address], now=clock.now()
     )
     trust.install(folder, ca_pem=authority.cert_pem, cert_pem=certificate, key_pem=key)
-    trust.write_private(folder / trust.CRL, ca.revocation_list(authority, [], clock.now()))
+    files.write_private(folder / trust.CRL, ca.revocation_list(authority, [], clock.now()))
     facts = ca.facts(certificate)
     issued = (Issued(facts.serial, facts.not_after),)
     await roster.enrol(store, Member(host, name, "machine of the founder", clock.now(), issued))

@@ -8,21 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from morgand.goodbye import (
-    LONGEST_S,
-    SIGNALS,
-    STEPS,
-    Act,
-    Back,
-    Leaving,
-    Logind,
-    News,
-    Unannounced,
-    as_it_stands,
-    hand_over_s,
-    power_events,
-    socket_of,
-)
+from morgand.goodbye.bus import SIGNALS, as_it_stands, socket_of
+from morgand.goodbye.events import Back, Leaving
+from morgand.goodbye.logind import Logind
+from morgand.goodbye.machine import Unannounced, power_events
+from morgand.goodbye.steps import LONGEST_S, STEPS, Act, News, hand_over_s
 
 LEAVES = (News.SLEEPS, News.GOES_DOWN)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from morgand import files
 from morgand.cluster import membership, roster
 from morgand.config import Config, load
 from morgand.datadir import DataDir
@@ -236,7 +237,7 @@ async def test_removed_host_joins_again(served: ServedMember, tmp_path: Path) ->
     assert len(serials) == 1
     assert await roster.revoked_serials(served.store) == list(serials)
     now = served.clock.now() + timedelta(seconds=2)
-    trust.write_private(served.folder / trust.CRL, ca.revocation_list(served.sponsor.made, serials, now))
+    files.write_private(served.folder / trust.CRL, ca.revocation_list(served.sponsor.made, serials, now))
     async with serving(served):
         token, _ = await served.invite()
         assert "has joined" in (await joined(config, served.at, token))[-1]

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from morgand import files
 from morgand.cluster import codec, keys, membership, roster
 from morgand.cluster.codec import HostRecord
 from morgand.cluster.copy import copy_file
@@ -44,10 +45,10 @@ class House:
             now=NOW,
         )  # fmt: skip
         trust.install(self.folder, ca_pem=AUTHORITY.cert_pem, cert_pem=certificate, key_pem=key)
-        trust.write_private(self.folder / trust.CRL, ca.revocation_list(AUTHORITY, [], NOW))
-        trust.write_private(self.folder / membership.KEYRING, membership.encode_keyring((GOSSIP,)))
+        files.write_private(self.folder / trust.CRL, ca.revocation_list(AUTHORITY, [], NOW))
+        files.write_private(self.folder / membership.KEYRING, membership.encode_keyring((GOSSIP,)))
         self.member = Membership("cluster-1", "home", self.me, ADDRESS, 7471, ("127.0.65.2:7471",), ("https://x:1",))
-        trust.write_private(self.folder / membership.FILE, membership.encode(self.member))
+        files.write_private(self.folder / membership.FILE, membership.encode(self.member))
         self.truth: dict[str, Any] = {keys.AUTHORITY: AUTHORITY, keys.EPOCH: 7, keys.api_key("k"): "digest"}
         for number, (host, name) in enumerate({self.me: "attic", "b": "barn", "c": "cellar"}.items(), 1):
             where = f"https://127.0.65.{number}"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from morgand import files
 from morgand.config import load
 from morgand.errors import MorganError
 from morgand.joining import join
@@ -47,7 +48,7 @@ async def test_renews_at_two_thirds(served: ServedMember, tmp_path: Path) -> Non
         served.sponsor.made, ca.make_request(key, host), host_id=host, cluster_id=served.sponsor.cluster_id,
         addresses=["127.0.63.2"], now=served.clock.now() - timedelta(days=20, hours=1),
     )  # fmt: skip
-    trust.write_private(folder / trust.CERT, aged)
+    files.write_private(folder / trust.CERT, aged)
     assert await renewal(folder, served, told).step()
     facts = ca.facts((folder / trust.CERT).read_bytes())
     assert facts.not_after > served.clock.now() + timedelta(days=29)

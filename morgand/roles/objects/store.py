@@ -13,6 +13,7 @@ import re
 import tempfile
 from pathlib import Path
 
+from morgand import files
 from morgand.errors import NotFound, StorageFull, Unreadable
 
 KEY = re.compile(r"([0-9a-f]{2})/([0-9a-f]{2})/([0-9a-f]{64})")
@@ -75,13 +76,13 @@ class FolderObjects:
             temporary.replace(file)
         # even if it was there: another call may have renamed it a moment ago and not come to this yet
         for folder in (file.parent, file.parent.parent, self._root):
-            _sync(folder)
+            files.sync(folder)
 
     def _delete(self, file: Path) -> None:
         try:
             file.unlink(missing_ok=True)
             if file.parent.exists():
-                _sync(file.parent)
+                files.sync(file.parent)
         except OSError as err:
             raise _translated(err, self._root) from err
 
@@ -114,14 +115,6 @@ def _copy(source: int, target: int) -> str:
     finally:
         os.close(target)
     return digest.hexdigest()
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _translated(err: OSError, root: Path) -> StorageFull:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -12,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from morgand.errors import ConfigError, StorageFull
+from morgand import files
+from morgand.errors import ConfigError
 from morgand.security import ca, trust
 from morgand.security.ca import Authority, CertFacts
 
@@ -99,29 +99,15 @@ async def test_revocation_and_renewal_need_no_restart(tmp_path: Path) -> None:
     context = trust.server_context(folder, require_cert=True)
     client = trust.client_context(other)
     async with listening(context) as (port, _):
-        trust.write_private(folder / trust.CRL, ca.revocation_list(OURS, [], NOW))
+        files.write_private(folder / trust.CRL, ca.revocation_list(OURS, [], NOW))
         trust.reload(context, folder)
         assert await greeted(port, client, "a.morgan")
-        trust.write_private(folder / trust.CRL, ca.revocation_list(OURS, [serial], NOW))
+        files.write_private(folder / trust.CRL, ca.revocation_list(OURS, [serial], NOW))
         trust.reload(context, folder)
         assert not await greeted(port, client, "a.morgan")
         material(tmp_path, "b")
         trust.reload(client, other)
         assert await greeted(port, client, "a.morgan")
-
-
-def test_files_are_private_and_whole(tmp_path: Path) -> None:
-    """Mode 0600 whatever was there before, and no half-written file."""
-    file = tmp_path / "key.pem"
-    file.write_text("old")
-    file.chmod(0o644)
-    file.with_name("key.pem.new").write_text("left by a crash")
-    trust.write_private(file, b"new")
-    assert file.read_bytes() == b"new"
-    assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["key.pem"]
-    with pytest.raises(StorageFull):
-        trust.write_private(tmp_path / "missing" / "key.pem", b"")
 
 
 def test_missing_and_damaged_files_say_what_to_do(tmp_path: Path) -> None:

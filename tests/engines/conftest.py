@@ -1,0 +1,38 @@
+"""What tests of a real PostgreSQL share: a server for each file of tests, and databases on it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from morgand.storage.database import Database
+from tests.engines.moves import empty_database, filled
+from tests.fakes.postgres import Server, opened, server
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Server]:
+    with server() as started:
+        yield started
+
+
+@pytest.fixture
+async def database(running: Server) -> AsyncIterator[Database]:
+    """With the schema and without data."""
+    async with opened(running.url) as ready:
+        yield ready
+
+
+@pytest.fixture
+def url(running: Server) -> str:
+    """Of an empty database, where a move may lead."""
+    return empty_database(running)
+
+
+@pytest.fixture
+async def source(tmp_path: Path) -> AsyncIterator[Database]:
+    """A SQLite file with some of everything, for a move to begin with."""
+    async with filled(tmp_path) as database:
+        yield database
