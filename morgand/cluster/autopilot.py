@@ -65,13 +65,14 @@ def next_step(
 
 
 def ranked(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """The best first: wired, always on, no laptop, fast to write (within a factor of two), not the largest GPU."""
+    """The best first: a witness, which is there for that; wired, always on, no laptop, fast to write (within a factor
+    of two), not the largest GPU."""
     largest = max((one.host.profile.vram_mb for one in candidates), default=0)
 
     def key(one: Candidate) -> tuple[bool | int | str, ...]:
         profile = one.host.profile
         return (
-            not profile.network.wired, profile.duty is not Duty.ALWAYS, profile.laptop,
+            not profile.witness, not profile.network.wired, profile.duty is not Duty.ALWAYS, profile.laptop,
             int(profile.disk.fsync_ms).bit_length(), 0 < largest == profile.vram_mb, one.host.id,
         )  # fmt: skip
 

@@ -1,5 +1,5 @@
-"""Values in the store are JSON, so that people can read them; unknown fields are left alone, so that hosts of
-two versions can share a store."""
+"""Values in the store are JSON, so that people can read them. Hosts of two versions share a store: a field that is
+added has a default, and one that is not known is left alone."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import msgspec
 
 from morgand.errors import MorganError
 from morgand.state import HostState, RoleStatus, Usage
+from morgand.versions import OLDEST, Schema
 
 T = TypeVar("T")
 
@@ -29,6 +30,7 @@ class HostRecord:
     api_port: int = 0  # of the API for people and programs; 0 when it is off
     version: str = ""
     returned: datetime | None = None  # when it was last welcomed back after it had been fenced
+    schema: Schema = OLDEST  # of the database, as its program knows it
 
 
 @dataclass(frozen=True, slots=True)

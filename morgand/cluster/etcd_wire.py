@@ -32,6 +32,7 @@ class Gap(MorganError):
 class Header(msgspec.Struct, frozen=True):
     revision: int = 0
     member_id: int = 0
+    cluster_id: int = 0
 
 
 class Kv(msgspec.Struct, frozen=True):
@@ -97,12 +98,14 @@ class Members(msgspec.Struct, frozen=True):
     member: EtcdMember | None = None
 
 
-class EtcdStatus(msgspec.Struct, frozen=True, rename={"applied": "raftAppliedIndex"}):
-    """How one member stands: ``leader`` is 0 when it knows none, ``applied`` counts raft entries."""
+class EtcdStatus(msgspec.Struct, frozen=True, rename={"applied": "raftAppliedIndex", "term": "raftTerm"}):
+    """How a member stands: ``leader`` is 0 when it knows none; ``applied`` counts raft entries, ``term`` elections."""
 
     header: Header = Header()
     leader: int = 0
     applied: int = 0
+    term: int = 0
+    version: str = ""
 
 
 class Nothing(msgspec.Struct, frozen=True):

@@ -19,7 +19,7 @@ VERSION = 1
 VOTES_MAX = 64
 _HEAD = struct.Struct(">B16s16sQQQQHQBB")
 _TAG = 16
-_JOINED = 1
+_JOINED, _LAPSED = 1, 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,8 @@ class Beat:
 
     ``heard`` is the receiver's last beat that has come in, ``ago_ms`` ago. ``granted`` is the last beat of that boot
     for which the sender promised not to vote for a while; 0 for none. ``joined``: the
-    sender and a majority of the voters hear each other. ``votes`` are the hosts it holds for dead.
+    sender and a majority of the voters hear each other. ``votes`` are the hosts it holds for dead. ``lapsed``: the
+    sender has no lease, and will count no grant of this beat or an earlier one.
     """
 
     sender: str
@@ -47,14 +48,16 @@ class Beat:
     granted: int = 0
     joined: bool = False
     votes: tuple[str, ...] = ()
+    lapsed: bool = False
 
 
 def encode(beat: Beat, key: bytes) -> bytes:
     heard = beat.heard or Stamp(0, 0)
     votes = beat.votes[:VOTES_MAX]
+    flags = (_JOINED if beat.joined else 0) | (_LAPSED if beat.lapsed else 0)
     head = _HEAD.pack(
         VERSION, UUID(beat.sender).bytes, UUID(beat.receiver).bytes, beat.stamp.boot, beat.stamp.seq,
-        heard.boot, heard.seq, min(beat.ago_ms, 0xFFFF), beat.granted, _JOINED if beat.joined else 0, len(votes),
+        heard.boot, heard.seq, min(beat.ago_ms, 0xFFFF), beat.granted, flags, len(votes),
     )  # fmt: skip
     body = head + b"".join(UUID(one).bytes for one in votes)
     return body + _tag(body, key)
@@ -72,7 +75,7 @@ def decode(data: bytes, keys: Sequence[bytes]) -> Beat | None:
     return Beat(
         str(UUID(bytes=sender)), str(UUID(bytes=receiver)), Stamp(boot, seq),
         Stamp(heard_boot, heard_seq) if heard_seq else None, ago_ms, granted, bool(flags & _JOINED),
-        tuple(str(UUID(bytes=one)) for one in votes),
+        tuple(str(UUID(bytes=one)) for one in votes), bool(flags & _LAPSED),
     )  # fmt: skip
 
 

@@ -1,9 +1,9 @@
 """The detector's rules: beats in; beats and a view out. No socket, no clock, no chance: the simulation runs this.
 
 A peer is well while its beats come in, echo recent beats of ours, and say that a majority of the voters is as well off
-with it. One that is not is
-granted nothing any more, and after ``patience_s`` without a grant this host votes against it. It is agreed to be dead
-when this host, which has its own lease, and a majority of the other voters vote against it.
+with it. One that is not is granted nothing any more, and after ``patience_s`` without a grant this host votes against
+it; where it says that its lease has lapsed, after as long without a beat of ours that it has heard. It is agreed to be
+dead when this host, which has its own lease, and a majority of the other voters vote against it.
 """
 
 from __future__ import annotations
@@ -67,7 +67,12 @@ class Detector:
         self._sent.pop(self._seq - KEPT, None)
         stamp, joined = Stamp(self._boot, self._seq), self._joined(now)
         votes = tuple(sorted(host for host, link in self._links.items() if link.voted_at is not None))
-        return [Beat(self._me, host, stamp, *link.echo(now), joined, votes) for host, link in self._links.items()]
+        lapsed = not joined and now >= self.leased_until(now)
+        if lapsed:
+            self._renounced = self._seq
+        return [
+            Beat(self._me, host, stamp, *link.echo(now), joined, votes, lapsed) for host, link in self._links.items()
+        ]
 
     def hear(self, beat: Beat, now: float) -> None:
         """A beat has come in. One that is for another host, old, or from a stranger changes nothing."""
@@ -78,7 +83,8 @@ class Detector:
         sent = self._sent.get(beat.heard.seq) if ours and beat.heard else None
         if not link.take(beat, sent, now):
             return
-        if (granted := self._sent.get(beat.granted)) is not None:
+        granted = self._sent.get(beat.granted) if beat.granted > self._renounced else None
+        if granted is not None:
             link.grants_us_at = max(link.grants_us_at, granted)
         link.grant(beat, joined=self._joined(now), now=now)
 
@@ -108,6 +114,7 @@ class Detector:
 
     def _begin(self, boot: int, now: float) -> None:
         self._boot, self._seq = boot, 0
+        self._renounced = 0  # the last beat that said that our lease has lapsed
         self._ticked = now
         self._sent: dict[int, float] = {}
         self._links = {host: Link(link.peer, now, now) for host, link in self._links.items()}

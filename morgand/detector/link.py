@@ -12,7 +12,7 @@ FRESH_S = 0.4  # a peer whose echo is older than this does not hear us
 ALONE_S = 0.5  # a peer that has not been joined to a majority for so long, while we are, is cut off from the others
 STEADY_S = 1.0  # heard without a break before a vote is taken back
 HOLD_S = 1.5  # and then for this long neither voted against nor granted: no vote, and no view, of before counts by then
-FLAP_S, FLAPS_FOR_S = 2.0, 600.0  # silent for so little longer, without a restart, was no death; remembered for so long
+FLAP_S, FLAPS_FOR_S = 0.6, 600.0  # silent for so little longer, without a restart, was no death; remembered for so long
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,7 @@ class Link:
     echoed_at: float = 0.0  # when the latest of our beats that it has heard was sent
     fresh_at: float = 0.0  # the same, with our own standstills forgiven
     granted: int = 0
+    lapsed: bool = False  # it said last that it has no lease, and takes no grant of what we have heard of it
     grants_us_at: float = 0.0  # when the latest of our beats that it granted was sent
     votes: frozenset[str] = frozenset()
     well_since: float | None = None
@@ -59,7 +60,7 @@ class Link:
         elif beat.stamp.seq <= self.heard.seq:
             return False
         self._remember_gap(now)
-        self.heard, self.claimed, self.heard_at = beat.stamp, None, now
+        self.heard, self.claimed, self.heard_at, self.lapsed = beat.stamp, None, now, beat.lapsed
         if sent is None:
             return False
         self.rtt_s += (max(0.0, now - sent - beat.ago_ms / 1000) - self.rtt_s) / 16
@@ -71,7 +72,9 @@ class Link:
         """Promise not to vote against the sender of a beat for a while, if it is well. ``joined``: we are."""
         if beat.joined or not joined:
             self.joined_at = max(self.joined_at, now)
-        if self.voted_at is None and now >= self.holds_until and self.hears_us(now) and self._is_joined(now):
+        if beat.lapsed or self.voted_at is not None or now < self.holds_until:
+            return
+        if self.hears_us(now) and self._is_joined(now):
             self.granted, self.granted_at = beat.stamp.seq, now
 
     def judge(self, now: float) -> None:
@@ -81,7 +84,7 @@ class Link:
         elif self.well_since is None:
             self.well_since = now
         if self.voted_at is None:
-            if now - self.granted_at >= self.patience_s(now):
+            if now - self._borne_since() >= self.patience_s(now):
                 self.voted_at, self.granted = now, 0
         elif self.well_since is not None and now - max(self.well_since, self.voted_at) >= STEADY_S:
             if 0.0 < self.well_since - self.voted_at < FLAP_S:
@@ -120,6 +123,10 @@ class Link:
 
     def _is_joined(self, now: float) -> bool:
         return now - self.joined_at <= ALONE_S
+
+    def _borne_since(self) -> float:
+        """Whoever has no lease, and says so, is not spared for promises that it has never heard."""
+        return max(min(self.fresh_at, self.granted_at), self.holds_until) if self.lapsed else self.granted_at
 
     def _begin(self, now: float) -> None:
         """A boot has proven itself. What was promised to the one before it has lost."""

@@ -2,7 +2,9 @@
 
 Times are seconds of this host's clock that goes on in sleep. What makes it safe: a voter that grants a beat does not
 vote against its sender for at least ``WIRED_S`` after it came in, and the sender counts the grant from when it sent the
-beat, for ``LEASE_S`` only. So whoever is voted dead by a majority of the other voters has lost its lease before.
+beat, for ``LEASE_S`` only. A sender that hears no majority says so as soon as its lease has lapsed, and counts no grant
+of what it sent before: no voter is bound to it any longer. So whoever is voted dead by a majority of the other voters
+has lost its lease before.
 """
 
 from __future__ import annotations

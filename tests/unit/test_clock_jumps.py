@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,28 +12,13 @@ import pytest
 from morgand.api.limits import Rate, Rates
 from morgand.config import LimitsConfig
 from morgand.errors import RateLimited
-from morgand.security.keys import KeyRecord, Keys
+from morgand.security.keys import Keys
 from morgand.state import RoleState
 from morgand.supervisor import BACKOFF_S, COOL_DOWN_S, Child, ChildSpec
+from tests.fakes.backend import MemoryKeys
 from tests.fakes.storage import HandClock
 
 PROBE_PAUSE_S = 0.1  # between two looks at a child that loads
-
-
-class MemoryKeys:
-    """Records in a dictionary."""
-
-    def __init__(self) -> None:
-        self.records: dict[str, KeyRecord] = {}
-
-    def load(self) -> Mapping[str, KeyRecord]:
-        return self.records
-
-    async def put(self, record: KeyRecord) -> None:
-        self.records[record.id] = record
-
-    async def remove(self, key_id: str) -> None:
-        del self.records[key_id]
 
 
 class JumpingClock(HandClock):

@@ -8,7 +8,8 @@ from typing import Any
 
 from morgand.cluster.autopilot import next_step
 from morgand.cluster.voters import Add, Candidate, Move, Patience, Promote, Remove, Seat, VoterRecord, VoterState
-from morgand.state import Disk, Duty, Gpu, Host, Network
+from morgand.disk import Disk
+from morgand.state import Duty, Gpu, Host, Network
 from tests.fakes.clusters import EMBEDDED, profile
 
 MEMBERS = {name: f"{name}{number}" for number, name in enumerate("abcdefg", 1)}

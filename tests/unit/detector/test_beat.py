@@ -16,7 +16,7 @@ HOST = st.uuids().map(str)
 STAMPS = st.builds(Stamp, st.integers(0, 2**63 - 1), st.integers(1, 2**63 - 1))
 BEATS = st.builds(
     Beat, HOST, HOST, STAMPS, st.none() | STAMPS, st.integers(0, 0xFFFF), st.integers(0, 2**63 - 1), st.booleans(),
-    st.lists(HOST, max_size=VOTES_MAX).map(tuple),
+    st.lists(HOST, max_size=VOTES_MAX).map(tuple), st.booleans(),
 )  # fmt: skip
 ONE = Beat(
     str(uuid.UUID(int=1)), str(uuid.UUID(int=2)), Stamp(7, 8), Stamp(9, 10), 20, 10, True, (str(uuid.UUID(int=3)),)
