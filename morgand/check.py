@@ -44,7 +44,7 @@ class Report:
 def examine(config: Config) -> Report:
     """What this host would run as the only one of its cluster. Changes nothing.
 
-    Raises ConfigError for a bad override or catalogue, StorageFull when the data directory's disk cannot be written.
+    Raises ConfigError for a bad override or catalogue.
     """
     models = load_models(Path(config.catalog.file).expanduser() if config.catalog.file else None)
     models_dir = (
@@ -52,10 +52,11 @@ def examine(config: Config) -> Report:
     )
     override = config.host.profile_override
     profile = collect(
-        _existing(config.data_dir), duty=Duty(config.host.duty), address=config.host.address,
-        models=available(models, models_dir), override=read_override(Path(override).expanduser()) if override else None,
+        _existing(config.data_dir), duty=Duty(config.host.duty), witness=config.host.witness,
+        address=config.host.address, models=available(models, models_dir),
+        override=read_override(Path(override).expanduser()) if override else None,
     )  # fmt: skip
-    closed = why_no_way(config.data_dir.absolute().parent) if profile.has_engine("postgresql") else None
+    closed = why_no_way(_existing(config.data_dir.absolute())) if profile.has_engine("postgresql") else None
     if closed is not None:
         profile = replace(profile, engines=tuple(one for one in profile.engines if one.name != "postgresql"))
     host = Host("this", config.host_name, profile.network.address, profile, labels=config.host.labels)
@@ -95,6 +96,7 @@ def report(profile: Profile, plan: Plan, roles: tuple[RoleSpec, ...], wanted: tu
 def _hardware(profile: Profile) -> list[str]:
     gpus = ", ".join(f"{gpu.name} ({gigabytes(gpu.vram_mb)} VRAM)" for gpu in profile.gpus) or "none found"
     disk, network = profile.disk, profile.network
+    room = f"{gigabytes(disk.free_mb)} free of {gigabytes(disk.total_mb)}"
     reach = "wired" if network.wired else "wireless or local"
     engines = ", ".join(f"{engine.name} {engine.version}" for engine in profile.engines)
     return [
@@ -102,7 +104,7 @@ def _hardware(profile: Profile) -> list[str]:
         f"  CPU      {profile.cpu_model}, {profile.cpu_cores} cores, {profile.arch}, {profile.os}",
         f"  RAM      {gigabytes(profile.ram_mb)}",
         f"  GPU      {gpus}",
-        f"  Disk     {gigabytes(disk.free_mb)} free of {gigabytes(disk.total_mb)}, fsync {disk.fsync_ms} ms",
+        f"  Disk     {disk.level}, {room}, fsync {disk.fsync_ms} ms",
         f"  Network  {network.address} on {network.interface} ({reach})",
         f"  Engines  {engines}",
     ]

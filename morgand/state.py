@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from morgand.disk import Disk
+
 # --- hosts -------------------------------------------------------------------------------------
 
 
@@ -36,16 +38,6 @@ class Gpu:
     driver: str | None = None
     cuda: str | None = None
     compute_capability: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Disk:
-    """The file system that holds the data directory."""
-
-    path: str
-    total_mb: int
-    free_mb: int
-    fsync_ms: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +74,7 @@ class Profile:
     laptop: bool = False
     duty: Duty = Duty.ALWAYS
     models: tuple[str, ...] = ()  # models whose files are on this host, each by its ``Model.handle``
+    witness: bool = False  # it votes and does nothing else
 
     @property
     def vram_mb(self) -> int:

@@ -26,6 +26,7 @@ log = logging.getLogger("morgand.gossip")
 
 LOOK_EVERY_S = 2.0
 PAUSE_S = 0.5
+CONFIG_RETRY_S = 5.0
 EVENTS = "member-join,member-leave,member-failed,member-update,member-reap,query"
 ANSWER_S = 2.0
 ANSWERING = 16  # questions at a time; more are not answered
@@ -58,7 +59,13 @@ class Membership:
         config = agent.agent_config(
             self._place, rpc_port=self._rpc_port, rpc_key=self._rpc_key, seeds=list(self._seeds())
         )
-        await asyncio.to_thread(agent.write_config, self._place, config)
+        while True:
+            try:
+                await asyncio.to_thread(agent.write_config, self._place, config)
+                break
+            except OSError as err:  # gossip is a hint: this host does without it until there is space
+                log.warning("gossip not started", extra={"reason": err.strerror})
+                await self._clock.sleep(CONFIG_RETRY_S)
         async with asyncio.TaskGroup() as group:
             self._agent = group.create_task(self._keep("serf", agent.argv(self._place), self._is_up, _say))
             group.create_task(self._follow())

@@ -79,6 +79,8 @@ def barred(host: Host, demand: Demand) -> str | None:
     """Why a host is out of the question whatever room it has, or None."""
     if host.state in (HostState.FENCED, HostState.LEFT):
         return f"{host.name} is {host.state.value}"
+    if host.profile.witness:
+        return f"{host.name} is a witness: it only votes"
     if host.draining:
         return f"{host.name} is being drained"
     word = next((word for word in demand.preference.forbid if names(word, host)), None)

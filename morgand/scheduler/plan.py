@@ -234,6 +234,8 @@ class Planning:
         current = self._current.get(role, {}).get(host.id)
         if host.state is HostState.SUSPECT and current is None:
             return f"{host.name} is suspect: it keeps what it has and gets nothing new"
+        if demand.spec.disk_mb and host.profile.disk.sick and current is None and len(self._hosts) > 1:
+            return f"the disk of {host.name} is {host.profile.disk.level}: it keeps what it has and gets nothing new"
         for one in demand.part.apart:
             if one.distance is Distance.FORBIDDEN and held.get(one.role) == one.part:
                 return f"runs {one.role} ({one.part}), and {role} must be on another host"

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from morgand.disk import Disk, DiskLevel
 from morgand.roles.catalog import SPECS
 from morgand.roles.models import load_models
-from morgand.state import Disk, Duty, Engine, Gpu, Host, Model, Network, Plan, Profile, Snapshot
+from morgand.state import Duty, Engine, Gpu, Host, Model, Network, Plan, Profile, Snapshot
 
 EMBEDDED = ("assistant", "folder", "llama.cpp", "memory", "onnx", "qdrant-edge", "sqlite")
 MODELS = load_models()
@@ -42,6 +43,11 @@ def profile(
 def host(name: str, ram_gb: float = 16, vram_gb: Sequence[float] = (), **more: Any) -> Host:
     fields = {key: more.pop(key) for key in ("state", "labels", "draining") if key in more}
     return Host(name, name, "192.0.2.1", profile(ram_gb, vram_gb, **more), **fields)
+
+
+def sick(one: Host, level: DiskLevel = DiskLevel.FULL) -> Host:
+    """The same host with a disk of this level."""
+    return replace(one, profile=replace(one.profile, disk=replace(one.profile.disk, level=level)))
 
 
 def snapshot(*hosts: Host, models: Sequence[Model] = MODELS, **more: Any) -> Snapshot:

@@ -32,4 +32,5 @@ def _probe(folder: Path) -> None:
         os.close(descriptor)
         Path(name).unlink()
     except OSError as err:
-        raise StorageFull(f"{folder} cannot be written: {err.strerror}.", remedy="Free some space.") from err
+        remedy = "Free some space, or make it writable."
+        raise StorageFull(f"{folder} cannot be written: {err.strerror}.", remedy=remedy) from err

@@ -15,7 +15,7 @@ from morgand.fingerprint.network import Interface, choose
 from morgand.fingerprint.override import apply_override, read_override
 from morgand.state import Duty, Engine, Gpu
 from tests.fakes.clusters import profile
-from tests.fakes.postgres import binaries
+from tests.fakes.postgres import binaries, needed
 
 LAN = Interface("eth0", ("192.0.2.7", "2001:db8::7"))
 WIFI = Interface("wlan0", ("192.0.2.8",), wired=False)
@@ -135,7 +135,7 @@ def test_a_postgresql_that_cannot_be_run_is_none(tmp_path: Path) -> None:
     assert engines.usable_postgres(Engine("postgresql", "17.2", str(tmp_path / "postgres"))) is None
 
 
-@pytest.mark.skipif(binaries() is None, reason="no PostgreSQL server is installed (initdb is not found)")
+@needed
 def test_postgresql_is_where_its_other_programs_are(tmp_path: Path) -> None:
     """Not where a link to it is."""
     folder = binaries()

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from morgand.disk import DiskLevel
 from morgand.scheduler.explain import explain
 from morgand.scheduler.plan import plan
 from morgand.state import Duty, HostState, RolePreference
-from tests.fakes.clusters import CARRIED, EMBEDDED, applied, host, snapshot, where
+from tests.fakes.clusters import CARRIED, EMBEDDED, applied, host, sick, snapshot, where
 
 
 def test_one_host_does_the_whole_job() -> None:
@@ -58,6 +59,16 @@ def test_a_much_better_host_takes_over_and_a_slightly_better_one_does_not() -> N
     much = replace(world, hosts=(*world.hosts, host("b", 16, (24,))))
     assert where(plan(slightly))["llm/main"] == "a"
     assert where(plan(much))["llm/main"] == "b"
+
+
+def test_a_witness_gets_no_role_whatever_it_has() -> None:
+    """Not even where that leaves a role with nobody."""
+    box = host("box", 64, (24,))
+    witness = replace(box, profile=replace(box.profile, witness=True))
+    assert "box" not in where(plan(snapshot(host("a"), witness))).values()
+    alone = plan(snapshot(witness))
+    assert not alone.assignments
+    assert any("box is a witness: it only votes" in one.reason for one in alone.refusals)
 
 
 def test_preferences_name_hosts_and_labels() -> None:
@@ -125,6 +136,19 @@ def test_a_suspect_host_keeps_what_it_has() -> None:
     """Suspicion is a hint: nothing moves because of it."""
     world = applied(snapshot(host("a")), plan(snapshot(host("a"))))
     assert plan(replace(world, hosts=(host("a", state=HostState.SUSPECT),))).empty
+
+
+@pytest.mark.parametrize("level", [DiskLevel.FULL, DiskLevel.READ_ONLY, DiskLevel.FAILING, DiskLevel.SLOW])
+def test_a_host_with_a_sick_disk_gets_nothing_new_to_store_and_keeps_what_it_has(level: DiskLevel) -> None:
+    """What needs no disk may still go there; alone it gets what there is."""
+    best, other = host("a", 64), host("b", 16)
+    fresh = where(plan(snapshot(sick(best, level), other)))
+    assert {fresh[part] for part in ("db/primary", "objects/main", "vectors/main")} == {"b"}
+    assert "a" in fresh.values()
+    world = applied(snapshot(best, other), plan(snapshot(best, other)))
+    kept = plan(replace(world, hosts=(sick(best, level), other)))
+    assert (kept.added, kept.removed) == ((), ())
+    assert where(plan(snapshot(sick(best, level))))["db/primary"] == "a"
 
 
 def test_a_host_that_is_sometimes_on_holds_the_database_only_alone() -> None:
