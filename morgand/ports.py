@@ -2,6 +2,9 @@
 
 Embeddings travel as bytes (little-endian float32, dimension x 4 bytes) so that the daemon needs no
 numeric library. Every method may raise ``Unavailable`` (or its ``EngineError``) when nobody serves it.
+
+Hosts of two versions call each other while a cluster is updated. An argument that is added to a method has a default,
+comes last and is marked ``LATER``; a field that is added to a value has a default.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Annotated, Final, Protocol
 
 from morgand.state import (
     Citation,
@@ -23,6 +26,8 @@ from morgand.state import (
     StoredChunk,
     Turn,
 )
+
+LATER: Final = "later"  # in ``Annotated``: an older host does without this argument, and is called without it
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,8 +211,11 @@ class History(Protocol):
     async def delete_conversation(self, conversation: str) -> None: ...
 
     async def add_feedback(
-        self, conversation: str, message: str | None, *, rating: int | None, comment: str | None, kind: str
-    ) -> str: ...
+        self, conversation: str, message: str | None, *, rating: int | None, comment: str | None, kind: str,
+        feedback_id: Annotated[str | None, LATER] = None,
+    ) -> str:  # fmt: skip
+        """Returns the feedback's id. The same id again stores nothing twice; with other content it raises Conflict."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,21 +150,32 @@ class SqlHistory:
                 )
 
     async def add_feedback(
-        self, conversation: str, message: str | None, *, rating: int | None, comment: str | None, kind: str
-    ) -> str:
-        """Returns the feedback's id. Raises InvalidInput for a rating that is not 1 to 5."""
+        self, conversation: str, message: str | None, *, rating: int | None, comment: str | None, kind: str,
+        feedback_id: str | None = None,
+    ) -> str:  # fmt: skip
+        """See the port. Raises InvalidInput for a rating that is not 1 to 5."""
         if rating is not None and not 1 <= rating <= 5:
             raise InvalidInput(f"The rating {rating} is out of range.", remedy="Rate from 1 to 5.")
         now = self._clock.now()
+        known = uuid4() if feedback_id is None else new_id(feedback_id, "feedback")
         async with self._database.write() as session:
             row = await _locked(session, conversation)  # else a deletion meanwhile would not see the comment
             about = await _message(session, row.id, message) if message is not None else None
-            feedback = FeedbackRow(
-                id=uuid4(), conversation_id=row.id, message_id=about.id if about else None, user=row.user,
-                rating=rating, comment=comment, kind=kind, created_at=now, updated_at=now,
-            )  # fmt: skip
-            session.add(feedback)
-        return str(feedback.id)
+            said = {
+                "conversation_id": row.id, "message_id": about.id if about else None, "rating": rating,
+                "comment": None if comment is None else clean(comment), "kind": kind,
+            }  # fmt: skip
+            new = self._database.insert(FeedbackRow).values(
+                id=known, user=row.user, created_at=now, updated_at=now, details={}, **said
+            )
+            kept = new.on_conflict_do_update(index_elements=["id"], set_={"updated_at": FeedbackRow.updated_at})
+            stored = await session.execute(kept.returning(*(getattr(FeedbackRow, name) for name in said)))
+            if dict(stored.mappings().one()) != said:
+                raise Conflict(
+                    f"Feedback {known} is already stored with other content.",
+                    remedy="Give every new feedback a new id.",
+                )
+        return str(known)
 
     async def _open_conversation(
         self, session: AsyncSession, conversation: UUID, text: str, user: str | None, now: datetime

@@ -1,54 +1,112 @@
 """Bring a database to the schema of this program, while hosts of the version before may still use it.
 
-Migrations come on two branches: ``pre`` expands the schema and is safe under the old program, ``post`` contracts it
-once no old program is left. Alembic is imported only when there is something to apply.
+Migrations come on two branches. ``pre`` ones only add, and are done in an instant: the version before goes on working,
+so whoever needs them applies them. ``post`` ones take away, fill up or make an index: they are applied, while the
+database serves, once no program is left that does not know them. Alembic is imported only when there is something to
+apply. Rules for who writes one: ``docs/adr/0012-rolling-upgrades.md``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import importlib
+import re
 import sys
+from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, inspect, make_url, text
+from sqlalchemy.exc import DBAPIError
 
 from morgand.errors import Conflict, MorganError
 from morgand.storage.database import Database
+from morgand.storage.engine import migration_engine
+from morgand.storage.faults import translated
+from morgand.versions import Schema
 
 if TYPE_CHECKING:
     from alembic.config import Config
 
-Phase = Literal["pre", "post", "all"]
 LOCK = 0x4D6F7267616E  # "Morgan": the advisory lock of migrations on PostgreSQL
-UPGRADE_S = 3600.0  # a migration of a large database is long; it is one transaction and may be interrupted
+WAIT_S = 60.0  # for another process that holds it
+# what others wait behind a migration that waits for them, and behind a statement of it; then it gives up, and is tried
+# again. What blocks nobody may set other deadlines, and RESET ALL.
+DEADLINES = {"lock_timeout": "500ms", "statement_timeout": "1s"}
+UPGRADE_S = 3600.0  # for all of it
 FULLTEXT_TABLES = "chunk_fts_"  # virtual tables, and their shadows, which no model describes
+_REVISION = re.compile(r"(pre|post)_(\d{4})(?:_\w+)?")
 
 
-async def upgrade(database: Database, phase: Phase = "all") -> None:
-    """Apply what is missing, all or nothing; a second process that starts at once waits and finds it done.
+@cache
+def known() -> Schema:
+    """The schema of this program, by the names of the files: ``pre_0001_first.py`` is revision ``pre_0001``.
 
-    Raises Conflict if the database was made by a newer program, StorageFull, Unavailable.
+    As it was when it was first asked for: an update may put other files there while this program runs.
     """
-    wanted = await asyncio.to_thread(newest)
-    async with database.change_schema() as connection:
-        if not database.is_sqlite:  # SQLite has one writer, and that is this transaction
-            await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
-        if await connection.run_sync(_stored) != wanted:  # Alembic costs 10 MB for as long as the daemon lives
-            await connection.run_sync(_upgrade, phase)
+    return _newest(file.stem for file in (_scripts() / "versions").glob("p*_*.py"))
 
 
-async def upgrade_aside(database: Database) -> None:
+def wanted(stored: Schema, known: Schema, post: int | None) -> Schema:
+    """What to bring a database to. ``post``: the last such migration that may be applied; None for all.
+
+    What a newer program added is left alone. Raises Conflict when one took something away: this program cannot use it.
+    """
+    if stored.post > known.post:
+        raise Conflict(
+            f"The database was made by a newer version of Morgan (schema {_name('post', stored.post)}).",
+            remedy="Install that version, or start with the data directory of this one.",
+        )
+    if stored.pre > known.pre:
+        return stored
+    return Schema(known.pre, max(stored.post, known.post if post is None else min(post, known.post)))
+
+
+async def upgrade(database: Database, *, post: int | None = None) -> None:
+    """Apply what is missing; a second process that starts at once waits and finds it done.
+
+    All or nothing on SQLite; on PostgreSQL each migration is, and none makes others wait longer than ``DEADLINES``
+    allow. ``post`` as in ``wanted``. Raises Conflict if the database cannot be used by this program any
+    more, StorageFull, Unavailable.
+    """
+    await asyncio.to_thread(known)
+    if database.is_sqlite:  # it has one writer, and that is this transaction
+        async with database.change_schema() as connection:
+            stored = await connection.run_sync(_stored)
+            for revision in _steps(stored, wanted(stored, known(), post)):
+                await connection.run_sync(_apply, revision)
+        return
+    engine = migration_engine(make_url(database.url), DEADLINES)
+    try:
+        with translated():
+            async with asyncio.timeout(UPGRADE_S), engine.connect() as connection:
+                for name in DEADLINES:
+                    await connection.execute(text(f"SET {name} = '{WAIT_S:g}s'"))
+                await connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": LOCK})
+                await connection.execute(text("RESET ALL"))
+                stored = await connection.run_sync(_stored)
+                await connection.commit()  # each migration has a transaction of its own
+                for revision in _steps(stored, wanted(stored, known(), post)):
+                    await connection.run_sync(_apply, revision)
+                    await connection.commit()
+    finally:
+        await engine.dispose()
+
+
+async def upgrade_aside(database: Database, *, post: int | None = None) -> bool:
     """``upgrade`` in a process of its own, if there is anything to apply: Alembic would stay in the daemon for life.
 
-    Raises MorganError with the child's words.
+    Returns whether there was. Raises MorganError with the child's words; Conflict as ``upgrade`` does.
     """
+    own = await asyncio.to_thread(known)
     async with database.change_schema() as connection:
-        if await connection.run_sync(_stored) == await asyncio.to_thread(newest):
-            return
+        stored = await connection.run_sync(_stored)
+    if wanted(stored, own, post) == stored:
+        return False
+    words = () if post is None else (str(post),)
     child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "morgand.storage.migrate",
+        sys.executable, "-m", "morgand.storage.migrate", *words,
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
     try:
@@ -60,42 +118,48 @@ async def upgrade_aside(database: Database) -> None:
     if child.returncode:
         lines = said.decode(errors="replace").strip().splitlines()
         raise MorganError(lines[-1] if lines else "The database's schema could not be brought up to date.")
+    return True
 
 
-def newest() -> set[str]:
-    """The last revision of each branch, by the names of the files: ``pre_0001_first.py`` is revision ``pre_0001``."""
-    names = sorted(file.stem for file in (_scripts() / "versions").glob("p*_*.py"))
-    last = {name.partition("_")[0]: "_".join(name.split("_")[:2]) for name in names}
-    return set(last.values())
+def _newest(names: Iterable[str]) -> Schema:
+    numbers = {"pre": 0, "post": 0}
+    for name in names:
+        found = _REVISION.fullmatch(name)
+        if found is None:
+            raise Conflict(
+                f"The database's schema has the version '{name}', which is none of Morgan's.",
+                remedy="Start with another data directory, or restore the database from a backup.",
+            )
+        numbers[found[1]] = max(numbers[found[1]], int(found[2]))
+    return Schema(**numbers)
 
 
-def _stored(connection: Connection) -> set[str]:
+def _name(phase: str, number: int) -> str:
+    return f"{phase}_{number:04}"
+
+
+def _stored(connection: Connection) -> Schema:
     if not inspect(connection).has_table("alembic_version"):
-        return set()
-    return set(connection.scalars(text("SELECT version_num FROM alembic_version")))
+        return Schema()
+    return _newest(connection.scalars(text("SELECT version_num FROM alembic_version")))
 
 
 def _scripts() -> Path:
     return Path(importlib.import_module("migrations").__path__[0])
 
 
-def _upgrade(connection: Connection, phase: Phase) -> None:
-    from alembic import command
-    from alembic.runtime.migration import MigrationContext
-    from alembic.script import ScriptDirectory
+def _steps(stored: Schema, target: Schema) -> list[str]:
+    """The revisions to bring a database to, in this order."""
+    pairs = (("pre", stored.pre, target.pre), ("post", stored.post, target.post))
+    return [_name(phase, then) for phase, now, then in pairs if then > now]
+
+
+def _apply(connection: Connection, revision: str) -> None:
+    from alembic import command  # it costs 10 MB for as long as the process lives
 
     config = configuration()
-    script = ScriptDirectory.from_config(config)
-    known = {revision.revision for revision in script.walk_revisions()}
-    if unknown := sorted(set(MigrationContext.configure(connection).get_current_heads()) - known):
-        raise Conflict(
-            f"The database was made by a newer version of Morgan (schema {', '.join(unknown)}).",
-            remedy="Install that version, or start with the data directory of this one.",
-        )
     config.attributes["connection"] = connection
-    for revision in script.get_revisions(script.get_heads()):
-        if phase == "all" or phase in revision.branch_labels:
-            command.upgrade(config, revision.revision)
+    command.upgrade(config, revision)
 
 
 def configuration() -> Config:
@@ -113,16 +177,18 @@ def described(name: str | None, kind: str) -> bool:
     return not (kind == "table" and name is not None and name.startswith(FULLTEXT_TABLES))
 
 
-async def _main(url: str) -> None:
+async def _main(url: str, post: int | None) -> None:
     database = Database(url)
     try:
-        await upgrade(database)
+        await upgrade(database, post=post)
     finally:
         await database.close()
 
 
 if __name__ == "__main__":
     try:
-        asyncio.run(_main(sys.stdin.read()))
+        asyncio.run(_main(sys.stdin.read(), int(sys.argv[1]) if sys.argv[1:] else None))
     except MorganError as error:
         sys.exit(str(error))
+    except DBAPIError as error:
+        sys.exit(f"The database's schema could not be brought up to date: {error.orig}.")

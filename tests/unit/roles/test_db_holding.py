@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
-from morgand.errors import Unavailable
+from morgand.errors import Conflict, Unavailable
 from morgand.roles.db.holding import Holding
 from morgand.storage.database import Database, sqlite_url
 from morgand.storage.migrate import upgrade
@@ -50,7 +51,7 @@ async def served(database: Database) -> bool:
 async def test_nobody_is_admitted_before_the_assignment_says_so(database: Database) -> None:
     """Patroni may have made this host the primary before the cluster's leader has heard of it."""
     term = Term()
-    holding = Holding(database, lambda: term.epoch, Waiting())
+    holding = Holding(database, lambda: term.epoch, lambda: 0, Waiting())
     await holding.take(database.url)
     await holding.renew()
     assert not await served(database)
@@ -63,7 +64,7 @@ async def test_nobody_is_admitted_before_the_assignment_says_so(database: Databa
 async def test_without_its_assignment_it_is_held(database: Database) -> None:
     term = Term()
     term.epoch = 4
-    holding = Holding(database, lambda: term.epoch, Waiting())
+    holding = Holding(database, lambda: term.epoch, lambda: 0, Waiting())
     await holding.take(database.url)
     await holding.renew()
     assert await served(database)
@@ -78,7 +79,7 @@ async def test_without_its_assignment_it_is_held(database: Database) -> None:
 
 async def test_a_lost_primary_is_held_at_once_and_taken_again(database: Database) -> None:
     """Also with the same epoch, when the server was only away."""
-    holding = Holding(database, lambda: 4, Waiting())
+    holding = Holding(database, lambda: 4, lambda: 0, Waiting())
     await holding.take(database.url)
     await holding.renew()
     holding.lose()
@@ -92,7 +93,31 @@ async def test_a_lost_primary_is_held_at_once_and_taken_again(database: Database
 
 async def test_a_database_that_was_never_taken_is_left_alone(database: Database) -> None:
     """A standby's host may still perform the role with a file."""
-    holding = Holding(database, lambda: None, Waiting())
+    holding = Holding(database, lambda: None, lambda: 0, Waiting())
     holding.lose()
     await holding.close()
     assert await served(database)
+
+
+async def test_what_a_newer_program_took_away_is_not_done_without(database: Database) -> None:
+    """Nobody is admitted, and the reason says what to do."""
+    await stamp(database, "post_9999")
+    holding = Holding(database, lambda: 4, lambda: 0, Waiting())
+    with pytest.raises(Conflict, match="newer version of Morgan"):
+        await holding.take(database.url)
+    assert not await served(database)
+    await holding.close()
+
+
+async def test_what_a_newer_program_added_is_in_nobodys_way(database: Database) -> None:
+    await stamp(database, "pre_9999")
+    holding = Holding(database, lambda: 4, lambda: 0, Waiting())
+    await holding.take(database.url)
+    await holding.renew()
+    assert await served(database)
+    await holding.close()
+
+
+async def stamp(database: Database, revision: str) -> None:
+    async with database.write() as session:
+        await session.execute(text("INSERT INTO alembic_version VALUES (:revision)"), {"revision": revision})

@@ -13,10 +13,8 @@ from morgand.storage.history import SqlHistory
 from morgand.storage.library import SqlLibrary
 from morgand.storage.migrate import upgrade
 from morgand.storage.models import Base
-from tests.fakes.postgres import binaries, opened, server
+from tests.fakes.postgres import needed, opened, server
 from tests.fakes.storage import HandClock
-
-WITHOUT = pytest.mark.skipif(binaries() is None, reason="no PostgreSQL server is installed (initdb is not found)")
 
 
 @pytest.fixture
@@ -45,7 +43,7 @@ async def server_database(postgres: str) -> AsyncIterator[Database]:
         yield ours
 
 
-@pytest.fixture(params=["file", pytest.param("server_database", marks=[pytest.mark.engine, WITHOUT])])
+@pytest.fixture(params=["file", pytest.param("server_database", marks=[pytest.mark.engine, needed])])
 def database(request: pytest.FixtureRequest) -> Database:
     found: Database = request.getfixturevalue(request.param)
     return found

@@ -7,11 +7,13 @@ from collections.abc import Awaitable, Callable
 from uuid import uuid4
 
 import pytest
+from sqlalchemy import select
 
 from morgand.errors import Conflict, InvalidInput, NotFound
 from morgand.state import Citation, Speaker
 from morgand.storage.database import Database
 from morgand.storage.history import SqlHistory
+from morgand.storage.models import FeedbackRow
 from morgand.storage.purge import purge
 from tests.fakes.storage import HandClock
 
@@ -218,6 +220,26 @@ async def test_feedback_is_checked(history: SqlHistory) -> None:
         await history.add_feedback(conversation, turn, rating=6, comment=None, kind="rating")
     with pytest.raises(NotFound):
         await history.add_feedback(conversation, elsewhere, rating=5, comment=None, kind="rating")
+
+
+async def test_the_same_feedback_again_stores_nothing_twice(history: SqlHistory, database: Database) -> None:
+    """However often and at once; with other content its id is taken."""
+    conversation, feedback = str(uuid4()), str(uuid4())
+    turn = await say(history, conversation, "a")
+
+    async def give(comment: str | None = "Too \x00long") -> str:
+        return await history.add_feedback(
+            conversation, turn, rating=2, comment=comment, kind="rating", feedback_id=feedback
+        )
+
+    assert set(await asyncio.gather(*(give() for _ in range(5)))) == {feedback}
+    for other in ("Too short", None):
+        with pytest.raises(Conflict, match="already stored"):
+            await give(other)
+    async with database.read() as session:
+        assert len(list(await session.scalars(select(FeedbackRow.id)))) == 1
+    with pytest.raises(InvalidInput, match="not a valid feedback id"):
+        await history.add_feedback(conversation, turn, rating=2, comment=None, kind="rating", feedback_id="x")
 
 
 async def test_ids_that_are_no_uuids_name_nothing(history: SqlHistory) -> None:

@@ -13,7 +13,8 @@ from sqlalchemy import text
 
 from morgand.errors import Conflict, MorganError
 from morgand.storage.database import Database, sqlite_url
-from morgand.storage.migrate import configuration, newest, upgrade, upgrade_aside
+from morgand.storage.migrate import configuration, known, upgrade, upgrade_aside, wanted
+from morgand.versions import Schema
 from tests.fakes.schema import differences, heads_without_a_phase
 
 RACER = """
@@ -60,22 +61,63 @@ def test_every_revision_has_a_phase() -> None:
 
 def test_file_names_tell_the_newest_revisions() -> None:
     """A file that is not named for its revision would never be applied."""
-    assert newest() == set(ScriptDirectory.from_config(configuration()).get_heads())
+    heads = [f"{phase}_{number:04}" for phase, number in (("pre", known().pre), ("post", known().post)) if number]
+    assert heads == sorted(ScriptDirectory.from_config(configuration()).get_heads(), reverse=True)
 
 
-@pytest.mark.parametrize("phase", ["pre", "post", "all"])
-async def test_upgrading_again_changes_nothing(database: Database, phase: str) -> None:
+@pytest.mark.parametrize("post", [0, None])
+async def test_upgrading_again_changes_nothing(database: Database, post: int | None) -> None:
     """Every start of the daemon upgrades."""
-    await upgrade(database, phase)  # type: ignore[arg-type] # parametrize knows no literals
+    await upgrade(database, post=post)
     assert await differences(database) == []
 
 
-async def test_a_newer_database_is_refused(database: Database) -> None:
-    """An old program does not touch what it does not know."""
+@pytest.mark.parametrize(
+    ("stored", "known", "post", "expected"),
+    [
+        (Schema(), Schema(3, 1), 0, Schema(3, 0)),  # a new database of a cluster: nothing is taken away yet
+        (Schema(), Schema(3, 1), None, Schema(3, 1)),  # a host alone
+        (Schema(2, 0), Schema(3, 1), 0, Schema(3, 0)),  # whoever needs something adds it
+        (Schema(3, 0), Schema(3, 2), 1, Schema(3, 1)),  # as far as everybody knows
+        (Schema(3, 1), Schema(3, 1), 0, Schema(3, 1)),  # never back
+        (Schema(3, 0), Schema(3, 1), 7, Schema(3, 1)),
+        (Schema(4, 1), Schema(3, 1), None, Schema(4, 1)),  # a newer one added something: it is left alone
+        (Schema(4, 0), Schema(3, 1), None, Schema(4, 0)),
+    ],
+)
+def test_what_a_database_is_brought_to(stored: Schema, known: Schema, post: int | None, expected: Schema) -> None:
+    """What adds at once, what takes away when it may."""
+    assert wanted(stored, known, post) == expected
+
+
+def test_a_database_that_lost_what_this_program_needs_is_refused() -> None:
+    """Whatever else is known of it."""
+    for pre in (2, 3, 4):
+        with pytest.raises(Conflict, match=r"newer version of Morgan \(schema post_0002\)"):
+            wanted(Schema(pre, 2), Schema(3, 1), None)
+
+
+async def test_what_a_newer_program_added_is_left_alone(database: Database) -> None:
+    """An older host goes on with it, and applies nothing."""
     async with database.write() as session:
         await session.execute(text("UPDATE alembic_version SET version_num = 'pre_9999'"))
-    with pytest.raises(Conflict, match="newer version of Morgan"):
+    await upgrade(database)
+    await upgrade_aside(database)
+    async with database.read() as session:
+        assert list(await session.scalars(text("SELECT version_num FROM alembic_version"))) == ["pre_9999"]
+
+
+@pytest.mark.parametrize(
+    ("version", "words"), [("post_9999", "newer version of Morgan"), ("0815abcdef", "none of Morgan's")]
+)
+async def test_a_newer_database_is_refused(database: Database, version: str, words: str) -> None:
+    """An old program does not touch what it cannot use."""
+    async with database.write() as session:
+        await session.execute(text("INSERT INTO alembic_version VALUES (:version)"), {"version": version})
+    with pytest.raises(Conflict, match=words):
         await upgrade(database)
+    with pytest.raises(Conflict, match=words):
+        await upgrade_aside(database)
 
 
 async def test_a_failed_upgrade_leaves_nothing(tmp_path: Path) -> None:
@@ -114,14 +156,14 @@ async def test_a_daemon_with_nothing_to_apply_does_not_keep_alembic(database: Da
 
 
 async def test_the_daemon_upgrades_in_a_process_of_its_own(tmp_path: Path) -> None:
-    """The schema is there afterwards, a second call finds nothing to do, and a refusal comes with its words."""
+    """The schema is there afterwards, a second call finds nothing to do, and a failure comes with its words."""
     database = Database(sqlite_url(tmp_path / "morgan.sqlite"))
     await database.open()
     for _ in range(2):
         await upgrade_aside(database)
     assert await differences(database) == []
     async with database.write() as session:
-        await session.execute(text("UPDATE alembic_version SET version_num = 'pre_9999'"))
-    with pytest.raises(MorganError, match="newer version of Morgan"):
+        await session.execute(text("UPDATE alembic_version SET version_num = 'pre_0001'"))
+    with pytest.raises(MorganError, match="table term already exists"):
         await upgrade_aside(database)
     await database.close()
