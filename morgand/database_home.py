@@ -19,11 +19,13 @@ from morgand.primary import holders_in, secrets_in
 from morgand.roles.base import Service
 from morgand.roles.db import postgres
 from morgand.roles.db import service as embedded
+from morgand.roles.db.copy import LocalCopy
 from morgand.roles.db.site import APPLICATION, POSTGRES_PORT, DbSite, Secrets, joined
 from morgand.roles.db.succession import ENGINE, PRIMARY
 from morgand.security import trust
-from morgand.state import Duty, Profile
+from morgand.state import Duty, HostState, Profile
 from morgand.storage.database import Database
+from morgand.versions import agreed_post
 
 FILE = "morgan.db"
 
@@ -35,16 +37,20 @@ def _priority(profile: Profile) -> int:
 
 
 class DatabaseHome:
-    """``membership`` is None, and ``voters`` empty, while this host is alone; ``term`` is the directory's."""
+    """``membership`` is None, and ``voters`` empty, while this host is alone; ``term`` is the directory's.
+
+    ``copy`` becomes what PostgreSQL on this host has, for reading only, whatever part this host has of it."""
 
     def __init__(
-        self, me: str, data_dir: Path, database: Database, *, membership: Callable[[], Membership | None],
+        self, me: str, data_dir: Path, database: Database, *, copy: Database,
+        membership: Callable[[], Membership | None],
         voters: Callable[[], Sequence[Endpoint]], profile: Callable[[], Profile], term: Callable[[str], int | None],
         store: ClusterStore, mirror: Mirror, clock: Clock,
     ) -> None:  # fmt: skip
         self._me, self._data_dir, self._database = me, data_dir, database
         self._membership, self._voters, self._profile, self._term = membership, voters, profile, term
         self._store, self._mirror, self._clock = store, mirror, clock
+        self._copy = LocalCopy(copy, self._in_postgres, clock)
         self._mover = Mover(
             me, database, data_dir / "db" / FILE, cluster=lambda: self._member().cluster, url=self._url, store=store,
             mirror=mirror, clock=clock,
@@ -56,8 +62,8 @@ class DatabaseHome:
         if engine != ENGINE:
             return embedded.service(self._database, self._clock, self._mover.settle)
         return postgres.service(
-            self.site, self.secrets, self._voters, self.epoch, self._database, store=self._store, log_dir=log_dir,
-            clock=self._clock,
+            self.site, self.secrets, self._voters, self.epoch, self._database, copy=self._copy,
+            fenced=self.fenced, agreed_post=self.agreed_post, store=self._store, log_dir=log_dir, clock=self._clock,
         )  # fmt: skip
 
     def site(self) -> DbSite:
@@ -87,6 +93,22 @@ class DatabaseHome:
             one.host == self._me and one.part == PRIMARY and one.engine == ENGINE for one in holders_in(self._mirror)
         )
         return self._term("db") if mine else None
+
+    def _in_postgres(self) -> bool:
+        """Whether the database has moved there: until then PostgreSQL has a part of it at most."""
+        db = holders_in(self._mirror)
+        return bool(db) and all(one.engine == ENGINE for one in db)
+
+    def fenced(self) -> frozenset[str]:
+        """Hosts that were given up."""
+        records = (codec.decode(HostRecord, item.value, key=item.key) for item in self._mirror.list(keys.HOSTS))
+        return frozenset(one.id for one in records if one.state is HostState.FENCED)
+
+    def agreed_post(self) -> int:
+        """The last migration that every member knows, of those that take something away."""
+        members = (item.key.removeprefix(keys.MEMBERS) for item in self._mirror.list(keys.MEMBERS))
+        hosts = [codec.decode(HostRecord, item.value, key=item.key) for item in self._mirror.list(keys.HOSTS)]
+        return agreed_post(members, {one.id: one.schema for one in hosts})
 
     def _member(self) -> Membership:
         found = self._membership()

@@ -74,22 +74,33 @@ class PrimaryKeeper:
             return
         records = [codec.decode(HostRecord, item.value, key=item.key) for item in self._mirror.list(keys.HOSTS)]
         leaving = frozenset(one.id for one in records if one.draining or one.state is HostState.LEFT)
-        asked = succession.relieve(patroni, db, leaving | self._outranked_in(patroni))
+        sick = frozenset(one.id for one in self._hosts() if one.profile.disk.sick)
+        asked = succession.relieve(patroni, db, leaving | sick | self._outranked_in(patroni, records))
         if asked is not None:
             compares, order = asked
             await self._mirror.until(await self._store.txn([held.fence(), *compares], [order]))
-        await self._clear(held, patroni, frozenset(one.id for one in records if one.state is HostState.FENCED))
+        fenced = frozenset(one.id for one in records if one.state is HostState.FENCED)
+        await self._clear(held, patroni, fenced)
+        away = any(one.profile.has_engine(succession.ENGINE) for one in self._hosts() if one.id in fenced)
+        armed = succession.rearm(patroni, away=away)
+        if armed is not None:
+            compares, settings = armed
+            await self._mirror.until(await self._store.txn([held.fence(), *compares], [settings]))
 
-    def _outranked_in(self, patroni: Patroni) -> frozenset[str]:
-        """The primary's host, when its synchronous standby has been better by the scheduler's margin for a while."""
-        known = {one.id: one for one in self._hosts() if one.state is HostState.ALIVE}
+    def _outranked_in(self, patroni: Patroni, records: Sequence[HostRecord]) -> frozenset[str]:
+        """The primary's host, when its synchronous standby has been better by the scheduler's margin for a while.
+
+        One with an older program, which may not be able to use the database any more, is not better.
+        """
+        known = {one.id: one for one in self._hosts() if one.state is HostState.ALIVE and not one.profile.disk.sick}
         primary = known.get(patroni.leader or "")
         standby = next((known[name] for name in patroni.synchronous if name in known), None)
         if primary is None or standby is None:
             self._outranked = None
             return frozenset()
         ranks = [standing(one, SPEC, self._preference()) for one in (standby, primary)]
-        if not beats(*ranks):
+        knows = {one.id: one.schema.post for one in records}
+        if not beats(*ranks) or knows.get(standby.id, 0) < knows.get(primary.id, 0):
             self._outranked = None
             return frozenset()
         now = self._clock.monotonic()

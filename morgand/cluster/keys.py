@@ -24,6 +24,7 @@ DATABASE = "/database"  # what the database's own accounts are known by
 MOVE = "/move"  # the database's data are in PostgreSQL too, says the host that has them in a file
 MOVED = "/moved"  # and by now only there: the mark of the move
 PATRONI = "/patroni/morgan/"  # Patroni's own: https://patroni.readthedocs.io, "DCS keys"
+PATRONI_CONFIG = PATRONI + "config"
 PATRONI_LEADER = PATRONI + "leader"
 PATRONI_SYNC = PATRONI + "sync"
 PATRONI_FAILOVER = PATRONI + "failover"

@@ -26,6 +26,7 @@ from morgand.cluster.etcd import Endpoint, EtcdClient
 from morgand.cluster.etcd_store import EtcdStore
 from morgand.errors import MorganError
 from morgand.roles.db import postgres
+from morgand.roles.db.copy import LocalCopy
 from morgand.roles.db.patroni import Standing, standings
 from morgand.roles.db.rest import Rest
 from morgand.roles.db.site import DbSite, Secrets
@@ -48,18 +49,24 @@ class Member:
     voters: Callable[[], Sequence[Endpoint]]
     store: EtcdStore
     epoch: int | None = None
+    whole: bool = True  # all of the database is in PostgreSQL
     state: RoleState | None = None
     reasons: list[str] = field(default_factory=list)
     task: asyncio.Task[None] | None = None
+    fenced: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         self.database = Database(sqlite_url(self.site.folder / "none.sqlite"))
+        self.copy = Database(sqlite_url(self.site.folder / "none.sqlite"), read_only=True)
+        self.copy.hold()
         self.rest = Rest(self.site.rest_url, self.site.host, trust.client_context(self.site.credentials))
 
     def start(self) -> None:
         service = postgres.service(
             lambda: self.site, _secrets, self.voters, lambda: self.epoch, self.database,
-            store=self.store, log_dir=self.site.folder.parent / "logs", clock=SystemClock(),
+            copy=LocalCopy(self.copy, lambda: self.whole, SystemClock()),
+            fenced=lambda: self.fenced, agreed_post=lambda: 0, store=self.store,
+            log_dir=self.site.folder.parent / "logs", clock=SystemClock(),
         )  # fmt: skip
         self.task = asyncio.create_task(service.run(self._report))
 
@@ -181,18 +188,16 @@ class Trio:
 
 
 @contextlib.contextmanager
-def passable_folder() -> Iterator[Path]:
-    """One that the server's account can pass through, which those of pytest are not."""
+def closed_folder() -> Iterator[Path]:
+    """One that the server's account cannot pass through by itself, with a short path: sockets lie under it."""
     with tempfile.TemporaryDirectory(prefix="pa-", dir="/tmp") as made:
-        folder = Path(made)
-        folder.chmod(0o755)
-        yield folder
+        yield Path(made)
 
 
 @contextlib.asynccontextmanager
 async def trio(net: int) -> AsyncIterator[Trio]:
     """A voter of etcd, and credentials for the hosts h1, h2, h3."""
-    with passable_folder() as folder:
+    with closed_folder() as folder:
         town = Town(folder, net)
         first, _, _ = (town.host(number) for number in (1, 2, 3))
         first.process.prepare({"h1": first.place.peer_url}, existing=False)

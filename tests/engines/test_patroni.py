@@ -21,7 +21,7 @@ import psutil
 import pytest
 from sqlalchemy import text
 
-from morgand import supervisor
+from morgand import files, supervisor
 from morgand.account import why_not
 from morgand.cluster import keys
 from morgand.cluster.store import Put
@@ -82,7 +82,7 @@ async def fence(town: Trio, dead: Member, candidate: Member) -> None:
 
 async def test_a_dead_primary_is_followed_with_all_that_it_acknowledged() -> None:
     """Three members are made of nothing; the synchronous standby takes over within seconds; the dead one returns as a
-    standby by itself; and in peace the primary is handed on."""
+    standby by itself; a standby that is given up is not waited for; and in peace the primary is handed on."""
     async with trio(next(NETS)) as town:
         first, *others = (town.member(name) for name in ("h1", "h2", "h3"))
         first.epoch = 1
@@ -112,6 +112,7 @@ async def test_a_dead_primary_is_followed_with_all_that_it_acknowledged() -> Non
         with pytest.raises(Unavailable):
             await stored(first)
 
+        await given_up_in_time(town, second, await synchronous(town))
         third = await synchronous(town)
         await second.rest.switchover(second.site.host, third.site.host)
         second.epoch, third.epoch = None, 3
@@ -126,6 +127,43 @@ async def test_a_dead_primary_is_followed_with_all_that_it_acknowledged() -> Non
         fourth.epoch = 4
         await fourth.serving()
         assert writer.acknowledged <= await stored(fourth)
+        await of_a_newer_version(town, fourth, await synchronous(town))
+
+
+async def of_a_newer_version(town: Trio, primary: Member, standby: Member) -> None:
+    """Whoever cannot use the database any more says why, and passes it on to a standby."""
+    async with primary.database.write() as session:
+        await session.execute(text("INSERT INTO alembic_version VALUES ('post_9999')"))
+    await primary.rest.switchover(primary.site.host, standby.site.host)
+    primary.epoch, standby.epoch = None, 5
+    await until(lambda: standby.state is RoleState.FAILED, "refused", standby.log)
+    assert "newer version of Morgan" in standby.reasons[-1]
+    await town.standing(
+        lambda seen: any(one.primary and one.host != standby.site.host for one in seen.values()), "passed on"
+    )
+
+
+async def given_up_in_time(town: Trio, primary: Member, standby: Member) -> None:
+    """Else the server sends to a frozen standby, and commits wait for it, until its own timeout of three seconds."""
+    held = standby.processes()
+    for process in held:
+        process.suspend()
+    frozen = time.monotonic()
+    primary.fenced = frozenset({standby.site.host})
+    while await senders(primary) > 1:
+        await asyncio.sleep(0.1)
+    assert time.monotonic() - frozen < 2.5
+    await town.standing(
+        lambda seen: any(one.sync and one.host != standby.site.host for one in seen.values()), "another is synchronous"
+    )
+    for process in held:
+        process.resume()
+    primary.fenced = frozenset()
+
+
+async def senders(primary: Member) -> int:
+    async with primary.database.read() as session:
+        return int((await session.execute(text("SELECT count(*) FROM pg_stat_replication"))).scalar_one())
 
 
 async def handed_on(town: Trio, old: Member) -> Member:
@@ -228,7 +266,7 @@ async def renewed(town: Trio, member: Member) -> None:
         town.town.authority, request, host_id="h1", cluster_id="test-cluster", addresses=["127.0.0.1"],
         now=datetime.now(UTC),
     )  # fmt: skip
-    trust.write_private(folder / trust.CERT, made)
+    files.write_private(folder / trust.CERT, made)
     serial = ca.facts(made).serial
     async with asyncio.timeout(20):
         while await entered(member, trust.client_context(folder)) != serial:

@@ -15,7 +15,8 @@ from morgand.cluster.mirror import Mirror
 from morgand.cluster.store import Put
 from morgand.primary import OUTRANKED_S, STALE_S, PrimaryKeeper, ensure_secrets, holders_in, patroni_in, secrets_in
 from morgand.state import Assignment, Host, HostState, RolePreference
-from tests.fakes.clusters import host
+from morgand.versions import OLDEST, Schema
+from tests.fakes.clusters import host, sick
 from tests.fakes.storage import HandClock
 
 
@@ -42,8 +43,8 @@ class Scene:
         ones = [Assignment("db", part, name, "postgresql", 1, "why") for part, name in placed]
         await self.store.txn([], [Put(keys.assignment(*one.slot), codec.encode(one)) for one in ones])
 
-    async def record(self, name: str, state: HostState) -> None:
-        record = codec.HostRecord(name, name, "192.0.2.1", state=state)
+    async def record(self, name: str, state: HostState = HostState.ALIVE, schema: Schema = OLDEST) -> None:
+        record = codec.HostRecord(name, name, "192.0.2.1", state=state, schema=schema)
         await self.store.txn([], [Put(keys.host(name), codec.encode(record))])
 
     async def look(self) -> None:
@@ -110,6 +111,40 @@ async def test_a_host_that_leaves_is_relieved_at_once(scene: Scene) -> None:
     assert scene.order() == ("b", "a")
 
 
+async def test_the_primary_leaves_a_sick_disk_at_once(scene: Scene) -> None:
+    """But not to a standby whose disk is sick too."""
+    full = sick(host("b", 32))
+    scene.hosts = [sick(host("a", 64)), full]
+    await scene.look()
+    assert scene.order() is None
+    scene.hosts = [host("a", 64), full]
+    await scene.look()
+    assert scene.order() == ("b", "a")
+
+
+async def test_a_better_host_with_a_sick_disk_takes_nothing_over(scene: Scene) -> None:
+    scene.hosts = [sick(host("a", 64)), host("b", 32)]
+    await scene.look()
+    scene.clock.turn(10 * OUTRANKED_S)
+    await scene.look()
+    assert scene.order() is None
+
+
+async def test_a_better_host_with_an_older_program_takes_nothing_over(scene: Scene) -> None:
+    """It may not be able to use the database any more; once it is updated, it does."""
+    await scene.record("a", schema=Schema(2, 0))
+    await scene.record("b", schema=Schema(3, 1))
+    for _ in range(2):
+        await scene.look()
+        scene.clock.turn(OUTRANKED_S)
+    assert scene.order() is None
+    await scene.record("a", schema=Schema(3, 1))
+    for _ in range(2):
+        await scene.look()
+        scene.clock.turn(OUTRANKED_S)
+    assert scene.order() == ("b", "a")
+
+
 async def test_an_order_that_nobody_carries_out_is_taken_back(scene: Scene) -> None:
     """It would keep everybody else from trying."""
     await scene.record("b", HostState.FENCED)
@@ -122,6 +157,20 @@ async def test_an_order_that_nobody_carries_out_is_taken_back(scene: Scene) -> N
     scene.clock.turn(1)
     await scene.look()
     assert scene.order() is None
+
+
+async def test_failsafe_mode_returns_with_the_host_that_was_given_up(scene: Scene) -> None:
+    """While it is away it could still tell the others that it is the primary."""
+    scene.hosts = [host("a", 64, engines=("postgresql",)), host("b", 32, engines=("postgresql",))]
+    await scene.put(leader="a", config={"ttl": 20, "failsafe_mode": False})
+    await scene.record("b", HostState.FENCED)
+    for expected in (False, True):
+        await scene.look()
+        await scene.look()
+        item = scene.mirror.get(keys.PATRONI_CONFIG)
+        assert item is not None
+        assert json.loads(item.value) == {"ttl": 20, "failsafe_mode": expected}
+        await scene.record("b", HostState.ALIVE)
 
 
 async def test_passwords_are_made_once(scene: Scene) -> None:

@@ -46,7 +46,7 @@ def patroni_config(
         "ctl": {"cacert": cert["cacert"], "certfile": cert["cert"], "keyfile": cert["key"]},
         "etcd3": {"host": f"{ETCD_HOST}:{etcd_port}", "protocol": "https", "use_proxies": True, **cert},
         "bootstrap": {
-            "dcs": shared_settings(),
+            "dcs": {**shared_settings(), "failsafe_mode": True},  # the leader switches it: succession.takeover, rearm
             "initdb": [{"encoding": "UTF8"}, {"locale": "C.UTF-8"}, "data-checksums"],
         },
         "postgresql": _postgresql(site, secrets, sockets, revocations=revocations),
@@ -67,7 +67,6 @@ def shared_settings() -> dict[str, Any]:
         "synchronous_mode": True,
         "synchronous_mode_strict": False,
         "synchronous_node_count": 1,
-        "failsafe_mode": True,
         "primary_start_timeout": 0,  # no waiting for a crashed primary while a standby has everything
         "primary_stop_timeout": STOP_S,
         "postgresql": {

@@ -16,15 +16,19 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from morgand.account import Account, engine_account
+from morgand.account import Account, becoming, engine_account
 from morgand.clock import Clock
 from morgand.cluster import keys
 from morgand.cluster.etcd import Endpoint
 from morgand.cluster.etcd_proxy import EtcdProxy
 from morgand.cluster.store import ClusterStore
-from morgand.errors import Conflict, MorganError, StoreConflict, Unavailable
+from morgand.disk import DiskLevel
+from morgand.errors import Conflict, MorganError, StorageFull, StoreConflict, Unavailable
+from morgand.fingerprint.disk import probe
+from morgand.fingerprint.health import judged
 from morgand.roles.base import Service
 from morgand.roles.db import bootstrap, files
+from morgand.roles.db.copy import LocalCopy
 from morgand.roles.db.holding import Holding
 from morgand.roles.db.patroni import STOP_S, patroni_config, shared_settings
 from morgand.roles.db.rest import Rest
@@ -43,18 +47,23 @@ UPKEEP_EVERY_S = 4.0
 RETRY_S = 5.0
 UNFOLLOWED_S = 10.0  # a standby may be without a primary for so long: one is being found
 STUCK_S = 25.0  # longer than Patroni's ttl: it has not followed one that is there, and not one that just died
+BECOMING = (RoleState.STARTING, "This copy of the database becomes the primary.")
 GRACE_S = 4 * STOP_S  # for Patroni to hand over and stop the server
 
 
 def service(
     site: Callable[[], DbSite], secrets: Callable[[], Awaitable[Secrets]], voters: Callable[[], Sequence[Endpoint]],
-    epoch: Callable[[], int | None], database: Database, *, store: ClusterStore, log_dir: Path, clock: Clock,
+    epoch: Callable[[], int | None], database: Database, *, copy: LocalCopy,
+    fenced: Callable[[], frozenset[str]], agreed_post: Callable[[], int], store: ClusterStore, log_dir: Path,
+    clock: Clock,
 ) -> Service:  # fmt: skip
     """``secrets`` waits until they are known. ``epoch``: that of this host's assignment as the primary, None while it
-    has none; the database is admitted in that epoch. ``site`` may change: then the server is started anew."""
+    has none; the database is admitted in that epoch. ``copy`` is offered for as long as the server answers, whatever it
+    is. ``site`` may change: then the server is started anew. ``fenced``: hosts that were given up.
+    ``agreed_post``: as in ``Holding``."""
     return PostgresService(
-        site, secrets, EtcdProxy(voters, clock), Holding(database, epoch, clock), store=store, log_dir=log_dir,
-        clock=clock,
+        site, secrets, EtcdProxy(voters, clock), Holding(database, epoch, agreed_post, clock), copy=copy, fenced=fenced,
+        store=store, log_dir=log_dir, clock=clock,
     )  # fmt: skip
 
 
@@ -87,10 +96,13 @@ class PostgresService:
 
     def __init__(
         self, site: Callable[[], DbSite], secrets: Callable[[], Awaitable[Secrets]], proxy: EtcdProxy,
-        holding: Holding, *, store: ClusterStore, log_dir: Path, clock: Clock,
+        holding: Holding, *, copy: LocalCopy, fenced: Callable[[], frozenset[str]], store: ClusterStore,
+        log_dir: Path, clock: Clock,
     ) -> None:  # fmt: skip
-        self._site, self._secrets, self._proxy, self._holding = site, secrets, proxy, holding
+        self._site, self._secrets, self._proxy, self._holding, self._copy = site, secrets, proxy, holding, copy
         self._store, self._log_dir, self._clock = store, log_dir, clock
+        self._fenced = fenced
+        self._parted: frozenset[str] = frozenset()  # given up, and no longer waited for by commits
         self._said: tuple[RoleState, str | None] | None = None
         self._trouble: tuple[RoleState, str] | None = None  # why Patroni does not run
 
@@ -135,7 +147,10 @@ class PostgresService:
         guardian = (sys.executable, "-m", "morgand.guardian", str(GRACE_S))
         return ChildSpec(
             name="db",
-            argv=(*guardian, sys.executable, "-m", "patroni", str(setup.site.config)),
+            argv=(
+                *becoming(setup.account, setup.site.folder, setup.sockets), *guardian,
+                sys.executable, "-m", "patroni", str(setup.site.config),
+            ),
             options={},
             log_file=self._log_dir / "db.log",
             env={
@@ -145,8 +160,7 @@ class PostgresService:
             },
             stop_grace_s=GRACE_S + STOP_S,
             apart=True,
-            account=setup.account,
-        )
+        )  # fmt: skip
 
     # --- the part this host has ------------------------------------------------------------------
 
@@ -157,13 +171,19 @@ class PostgresService:
             while True:
                 seen = await server.look()
                 now = self._clock.monotonic()
+                if seen is Seen.GONE:
+                    self._copy.withdraw()
+                else:
+                    self._copy.offer(server.url)
                 if seen is Seen.PRIMARY:
+                    await self._part(setup, server)
                     await self._lead(setup, server, report)
                 else:
                     self._holding.lose()
                     if seen is Seen.STREAMING:
-                        await asyncio.to_thread(files.mark_complete, setup.site)
-                        self._say(report, RoleState.READY, None)
+                        with contextlib.suppress(StorageFull):  # at the next look, then
+                            await asyncio.to_thread(files.mark_complete, setup.site)
+                        self._say(report, *(BECOMING if self._holding.due else (RoleState.READY, None)))
                     elif seen is Seen.GONE:
                         self._say(report, *(self._trouble or (RoleState.STARTING, None)))
                     elif now - followed > UNFOLLOWED_S:
@@ -186,13 +206,37 @@ class PostgresService:
                 with contextlib.suppress(Unavailable, Conflict):  # settings of a newer Morgan; they can wait
                     await setup.rest.configure(shared_settings())
             await self._holding.renew()
+        except Conflict as err:  # a newer program's
+            self._holding.lose()
+            self._say(report, RoleState.FAILED, str(err))
+            await self._pass_on(setup)
         except MorganError as err:
             self._holding.lose()
             self._say(report, RoleState.STARTING, str(err))
         else:
             self._say(report, RoleState.READY, None)
 
+    async def _pass_on(self, setup: _Setup) -> None:
+        """Let the synchronous standby be the primary: perhaps its host can use the database."""
+        try:
+            for standby in (await self._patroni()).synchronous[:1]:
+                await setup.rest.switchover(setup.site.host, standby)
+        except MorganError as err:
+            log.warning("database not passed on", extra={"reason": err.message})
+        await self._clock.sleep(RETRY_S)
+
+    async def _part(self, setup: _Setup, server: LocalServer) -> None:
+        """Commits shall not wait until the server itself notices that a standby is gone."""
+        fenced = self._fenced()
+        if fenced <= self._parted:
+            self._parted = fenced
+        elif await server.part_with(sorted(fenced - self._parted)):
+            self._parted = fenced
+            with contextlib.suppress(Unavailable, Conflict):  # Patroni looks by itself within a second
+                await setup.rest.configure(shared_settings())
+
     async def _leave(self, server: LocalServer) -> None:
+        await self._copy.close()
         await self._holding.close()
         await server.close()
 
@@ -238,6 +282,8 @@ class PostgresService:
     async def _renew_copy(self, setup: _Setup, since: float | None) -> float | None:
         """Fetch a new copy when this one has not followed the primary for long, and nobody counts on what is in it.
 
+        Not onto a disk that is full or fails: the old copy would be gone, and no new one there.
+
         Returns since when it has not.
         """
         if self._said is not None and self._said[0] is RoleState.READY:
@@ -245,7 +291,7 @@ class PostgresService:
         try:
             patroni, status = await self._patroni(), await setup.rest.status()
             counted_on = patroni.leader is None or setup.site.host in needed(patroni)
-            if counted_on or status.making:
+            if counted_on or status.making or await asyncio.to_thread(_sick, setup.site):
                 return None
             now = self._clock.monotonic()
             if since is None or now - since < STUCK_S:
@@ -275,3 +321,8 @@ class PostgresService:
         if (state, reason) != self._said:
             self._said = (state, reason)
             report(state, reason)
+
+
+def _sick(site: DbSite) -> bool:
+    """Whether the disk is no place for a new copy now. Blocking."""
+    return judged(DiskLevel.WELL, [probe(site.folder)]).sick

@@ -78,7 +78,10 @@ class Rest:
         await self._done("POST", "reload", {})
 
     async def configure(self, settings: dict[str, Any]) -> None:
-        """Let these settings hold for all members. Raises Conflict."""
+        """Let these settings hold for all members. Raises Conflict.
+
+        Even where they held before Patroni's loop goes round at once, not when its second is over.
+        """
         await self._done("PATCH", "config", settings)
 
     async def switchover(self, leader: str, candidate: str) -> None:

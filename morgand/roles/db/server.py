@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,10 @@ from morgand.roles.db.site import APPLICATION, SUPERUSER, DbSite, Secrets
 
 DEADLINE_S = 1.0
 MAKE_DEADLINE_S = 30.0  # what is written waits for the standby
-FAULTS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+# InternalClientError: it is used in the moment in which the server says that it ends the connection
+FAULTS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 _LOOK = "SELECT pg_is_in_recovery(), (SELECT pid FROM pg_stat_wal_receiver WHERE status = 'streaming')"
+_PART = "SELECT pg_terminate_backend(pid) FROM pg_stat_replication WHERE application_name = ANY($1::text[])"
 QUIET = {"log_statement": "none", "log_min_error_statement": "panic"}  # a password is in what is sent
 
 
@@ -61,6 +64,20 @@ class LocalServer:
         before, self._receiver = self._receiver, receiver
         # one that is refused what it asks for, over and over, says that it streams for a moment each time
         return Seen.STREAMING if receiver is not None and receiver == before else Seen.BEHIND
+
+    async def part_with(self, standbys: Sequence[str]) -> bool:
+        """End what sends to these members, so that Patroni has commits wait for others; whether that was done.
+
+        Without it they wait for ``wal_sender_timeout``.
+        """
+        if self._connection is None:
+            return False
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                await self._connection.execute(_PART, standbys)
+        except FAULTS:
+            return False
+        return True
 
     async def ensure_application(self) -> None:
         """Make Morgan's role and its database if they are not there. Raises Unavailable."""

@@ -7,7 +7,8 @@ from pathlib import Path
 
 POSTGRES_PORT, REST_PORT = 4, 5  # after a host's first port
 
-SUPERUSER, REPLICATOR, REWINDER = "postgres", "replicator", "rewinder"
+SUPERUSER, REPLICATOR = "postgres", "replicator"
+REWINDER = "rewinder"  # rewinds nothing: as it Patroni asks the primary's server whether this one has left its timeline
 APPLICATION = "morgan"  # the role of Morgan itself, and the database it owns
 
 

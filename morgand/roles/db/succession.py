@@ -41,6 +41,12 @@ class Failover(msgspec.Struct):
     member: str | None = None
 
 
+class _Settings(msgspec.Struct):
+    """What of ``config`` is read here."""
+
+    failsafe_mode: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """What stands under ``/move``, or null: all that a file held is on host ``target``. ``marker`` names the move."""
@@ -74,8 +80,10 @@ class Patroni:
 
     @property
     def failover(self) -> Failover | None:
+        """The order that stands; one that was carried out Patroni leaves there, empty."""
         item = self.items.get(keys.PATRONI_FAILOVER)
-        return _read(Failover, item) if item else None
+        found = _read(Failover, item) if item else None
+        return None if found == Failover() else found
 
     def unchanged(self, *names: str) -> tuple[Compare, ...]:
         """Compares for what was decided from these keys."""
@@ -111,12 +119,31 @@ def takeover(patroni: Patroni, db: Sequence[Assignment], dead: str, alive: froze
     if heir is None:
         return None
     why = f"had every acknowledged change when {dead} was given up"
+    order = Put(keys.PATRONI_FAILOVER, codec.encode({"leader": dead, "member": heir}))
+    failsafe = _failsafe(patroni, on=False)
     return replace(
         _pass(held, heir, db, back=held.host != dead, why=why),
-        compares=patroni.unchanged(keys.PATRONI_LEADER, keys.PATRONI_SYNC) + patroni.placed,
-        puts=(Put(keys.PATRONI_FAILOVER, codec.encode({"leader": dead, "member": heir})),),
+        compares=(
+            *patroni.unchanged(keys.PATRONI_LEADER, keys.PATRONI_SYNC, *(one.key for one in failsafe)),
+            *patroni.placed,
+        ),
+        puts=(order, *failsafe),
         deletes=(keys.PATRONI_LEADER, keys.PATRONI_MEMBERS + dead),
     )
+
+
+def rearm(patroni: Patroni, *, away: bool) -> tuple[tuple[Compare, ...], Put] | None:
+    """Patroni's failsafe mode on again, once a primary leads and nobody is ``away`` that may believe to be it.
+
+    A primary that was given up while it was frozen or cut off finds the store out of its reach when it wakes, and
+    tells the others of itself before anybody can stop it. In failsafe mode they would believe it for ``ttl`` seconds,
+    and nobody would take over from its successor meanwhile: so ``takeover`` ends that mode (Patroni,
+    docs/dcs_failsafe_mode.rst).
+    """
+    if away or patroni.leader is None:
+        return None
+    failsafe = _failsafe(patroni, on=True)
+    return (patroni.unchanged(keys.PATRONI_LEADER, keys.PATRONI_CONFIG), failsafe[0]) if failsafe else None
 
 
 def follow(patroni: Patroni, db: Sequence[Assignment], *, back: bool = True) -> Passed | None:
@@ -175,6 +202,16 @@ def stale(patroni: Patroni, fenced: frozenset[str]) -> bool:
     """Whether an order stands that its addressee cannot have carried out: it keeps everybody else from trying."""
     order = patroni.failover
     return order is not None and order.leader in fenced and patroni.leader is None
+
+
+def _failsafe(patroni: Patroni, *, on: bool) -> tuple[Put, ...]:
+    """What switches Patroni's failsafe mode; nothing when it is as it should be, or when there are no settings yet."""
+    item = patroni.items.get(keys.PATRONI_CONFIG)
+    found = _read(_Settings, item) if item else None
+    if item is None or found is None or found.failsafe_mode is on:
+        return ()
+    settings = {**msgspec.json.decode(item.value), "failsafe_mode": on}
+    return (Put(keys.PATRONI_CONFIG, codec.encode(settings)),)
 
 
 def _primary(db: Sequence[Assignment]) -> Assignment | None:

@@ -21,11 +21,14 @@ def one(part: str, host: str, engine: str = "postgresql") -> Assignment:
     return Assignment("db", part, host, engine, 7, "why")
 
 
-def patroni(leader: str | None = None, sync: dict[str, Any] | None = None, failover: Any = None) -> Patroni:
+def patroni(
+    leader: str | None = None, sync: dict[str, Any] | None = None, failover: Any = None, config: Any = None
+) -> Patroni:
     values = {
         keys.PATRONI_LEADER: leader.encode() if leader else None,
         keys.PATRONI_SYNC: json.dumps(sync).encode() if sync is not None else None,
         keys.PATRONI_FAILOVER: json.dumps(failover).encode() if failover is not None else None,
+        keys.PATRONI_CONFIG: json.dumps(config).encode() if config is not None else None,
     }
     items = {key: Item(key, value, 1, number) for number, (key, value) in enumerate(values.items(), 11) if value}
     return Patroni(items, REVISION)
@@ -97,6 +100,35 @@ def test_patroni_leads_where_the_assignment_has_not_followed_yet() -> None:
     assert passed.puts == (Put(keys.PATRONI_FAILOVER, b'{"leader":"b","member":"a"}'),)
 
 
+def test_nobody_believes_a_primary_that_was_given_up() -> None:
+    """Patroni's failsafe mode ends in the transaction that gives it up, with the other settings as they were."""
+    passed = succession.takeover(patroni("a", SYNC, config={"ttl": 20, "failsafe_mode": True}), PAIR, "a", ALL)
+    assert passed is not None
+    assert Put(keys.PATRONI_CONFIG, b'{"failsafe_mode":false,"ttl":20}') in passed.puts
+    assert Unchanged(keys.PATRONI_CONFIG, 14) in passed.compares
+
+
+@pytest.mark.parametrize(
+    ("leader", "config", "away", "on"),
+    [
+        ("b", {"ttl": 20, "failsafe_mode": False}, False, True),
+        ("b", {"ttl": 20}, False, True),
+        ("b", {"failsafe_mode": False}, True, False),
+        (None, {"failsafe_mode": False}, False, False),
+        ("b", {"failsafe_mode": True}, False, False),
+        ("b", None, False, False),
+        ("b", ["not", "settings"], False, False),
+    ],
+)
+def test_failsafe_mode_returns_when_nobody_is_away(leader: str | None, config: Any, away: bool, on: bool) -> None:
+    """Once a primary leads, and only if it was off."""
+    armed = succession.rearm(patroni(leader, config=config), away=away)
+    assert (armed is not None) is on
+    if armed is not None:
+        assert json.loads(armed[1].value) == {**config, "failsafe_mode": True}
+        assert Unchanged(keys.PATRONI_CONFIG, 14) in armed[0]
+
+
 def test_assignments_follow_patroni() -> None:
     """The two hosts change places; an unknown host, or none, changes nothing."""
     passed = succession.follow(patroni("c"), PAIR)
@@ -117,6 +149,8 @@ def test_a_host_that_leaves_hands_over_first() -> None:
     assert succession.relieve(patroni("a", SYNC), PAIR, frozenset("c")) is None
     assert succession.relieve(patroni("a", SYNC, {"leader": "a", "member": "b"}), PAIR, frozenset("a")) is None
     assert succession.relieve(patroni("b", SYNC), PAIR, frozenset("a")) is None
+    again = succession.relieve(patroni("a", SYNC, {}), PAIR, frozenset("a"))
+    assert again is not None, "Patroni leaves an order that was carried out there, empty"
     late = succession.relieve(patroni("b", {"leader": "b", "sync_standby": "a"}), PAIR, frozenset("b"))
     assert late is not None, "it leads though the assignment has not followed, or never will"
     assert late[1] == Put(keys.PATRONI_FAILOVER, b'{"leader":"b","member":"a"}')
