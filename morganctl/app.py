@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from morganctl.client import Client
 
 T = TypeVar("T")
+STALE = "Notice: the database cannot be reached; this comes from a copy of it and may be stale."
 
 
 @dataclass
@@ -40,7 +41,10 @@ class App:
 
         async def session() -> T:
             async with Client(where) as client:
-                return await work(client)
+                found = await work(client)
+                if client.stale:
+                    self.out.note(STALE)
+                return found
 
         return asyncio.run(session())
 

@@ -29,6 +29,7 @@ REQUEST_S = 30.0
 STREAM_S = 900.0  # a long answer of a small machine
 STREAM_SILENCE_S = 300.0  # reading a long prompt takes minutes on a CPU
 ENDS = {"done", "queued", "error"}  # events after which nothing comes
+STALE = "X-Morgan-Stale"
 REPLY_LIMIT_BYTES = 256 * 1024 * 1024
 
 
@@ -38,6 +39,7 @@ class Client:
     def __init__(self, target: Target, *, sleep: Sleep = asyncio.sleep) -> None:
         self._target = target
         self._sleep = sleep
+        self.stale = False  # whether an answer came from a copy of the database, and has no notices that say so
         self._session: aiohttp.ClientSession
 
     async def __aenter__(self) -> Self:
@@ -144,9 +146,12 @@ class Client:
         if response.status >= 400:
             raise _refusal(response, content)
         try:
-            return msgspec.json.decode(content, type=reply)
+            found = msgspec.json.decode(content, type=reply)
         except msgspec.DecodeError as err:
             raise self._foreign() from err
+        if STALE in response.headers and not hasattr(found, "notices"):
+            self.stale = True
+        return found
 
     async def _retried(self, once: Callable[[], Awaitable[T]], *, lost_too: bool, deadline_s: float) -> T:
         attempt = 0

@@ -46,6 +46,9 @@ class HostConfig:
     data_dir: str = _key("", "Where everything this host stores lives; the user's data directory when empty.")
     address: str = _key("", "Address other hosts reach this one by; detected when empty.")
     duty: str = _key("always", "Whether this host is meant to be on all the time.", choices=("always", "sometimes"))
+    witness: bool = _key(
+        default=False, help_text="Only vote: a small box that is always on, and lets either of two big ones be lost."
+    )
     labels: tuple[str, ...] = _key((), "Labels that preferences can name.")
     profile_override: str = _key("", "JSON file that replaces detected hardware facts.")
 

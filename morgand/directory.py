@@ -72,6 +72,11 @@ class ClusterDirectory:
             return 0
         return held.epoch if self._leased() else None
 
+    @property
+    def cut_off(self) -> bool:
+        """See ``peers.route.Directory``."""
+        return not self._leased()
+
     def address_of(self, host: str) -> str | None:
         self._read()
         found = self._hosts.get(host)

@@ -132,3 +132,9 @@ class EngineError(Unavailable):
 
     code = "engine"
     status = 503
+
+
+def first_of(group: BaseExceptionGroup[MorganError]) -> MorganError:
+    """The first error in groups within groups."""
+    one = group.exceptions[0]
+    return first_of(one) if isinstance(one, BaseExceptionGroup) else one

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from morgand import __version__, overview
+from morgand import __version__, freshness, overview, plight
 from morgand.api.schema import (
     ExplainReply,
     HealthReply,
@@ -28,16 +28,17 @@ from morgand.config import ROLE_NAMES, Config, nearest
 from morgand.directory import ClusterDirectory
 from morgand.errors import MorganError, NotFound
 from morgand.planner import Inputs, preview, read_snapshot
+from morgand.plight import Reach
 from morgand.ports import Library
 from morgand.primary import patroni_in
 from morgand.runner import Runner
 from morgand.scheduler.explain import explain
-from morgand.state import Host, Member, RoleState, Snapshot, Usage
+from morgand.state import Host, HostState, Member, Profile, RoleState, Sight, Snapshot, Usage
 
 ANSWERING = ("core", "db")  # without these nothing can be answered; without the others less well
 LOG_TAIL_BYTES = 1024 * 1024
 NO_USAGE = Usage(0.0, 0, 0)
-DOCUMENTS_S = 1.0  # status must not wait for a database that is moving
+DOCUMENTS_S = 2.5  # status must not wait for a database that is moving; a copy of it tells by then
 EXTRA_LOGS = ("extractor",)
 
 
@@ -47,53 +48,79 @@ class Observer:
     def __init__(
         self, *, mirror: Mirror, inputs: Callable[[], Inputs], runner: Runner, library: Library,
         config: Callable[[], Config], cluster_id: Callable[[], str], directory: ClusterDirectory,
-        members: Callable[[], Mapping[str, Member]], notes: Callable[[], list[str]],
+        members: Callable[[], Mapping[str, Member]], sight: Callable[[str], Sight | None],
+        etcd: Callable[[], Sequence[str]],
+        profile: Callable[[], Profile], notes: Callable[[], list[str]],
     ) -> None:  # fmt: skip
+        """``members`` is what gossip sees, ``sight`` what the detector sees of a host, ``etcd`` where voters are."""
         self._mirror, self._inputs, self._runner, self._library = mirror, inputs, runner, library
         self._config, self._cluster_id, self._directory, self._notes = config, cluster_id, directory, notes
-        self._members = members
+        self._members, self._sight, self._etcd, self._profile = members, sight, etcd, profile
 
     async def status(self) -> StatusReply:
         # of one moment: what follows takes time
-        snapshot, held, epoch = self._snapshot(), self._leadership(), self._epoch()
-        if not self._mirror.current:
-            hosts = overview.as_gossip_has_it(snapshot.hosts, self._members(), self._directory.me)
-            snapshot = replace(snapshot, hosts=hosts)
-        voters = self._voters(snapshot)
-        roles = self._role_views(snapshot)
-        try:
-            async with asyncio.timeout(DOCUMENTS_S):
-                documents = await self._library.states()
-        except (MorganError, TimeoutError):
-            documents = {}
-        warnings = overview.warnings(snapshot.hosts, voters, roles, documents.get("failed", 0)) + self._notes()
-        if not self._mirror.current:
-            warnings.insert(
-                0,
-                "There is no quorum: nothing can be decided. This is what was last known, and whom gossip sees. Switch "
-                "the voters on; where most of them are lost for good, `morgand recover` goes on without them.",
-            )
+        held, epoch = self._leadership(), self._epoch()
+        snapshot, silent, stuck = self._seen()
+        voters = self._voters(snapshot.hosts)
+        roles = self._role_views(snapshot, silent)
+        documents = await self._documents()
+        reach = _reach(documents)
+        if not snapshot.hosts and stuck:
+            warnings = plight.unconnected(self._etcd())
+        else:
+            warnings = plight.told(voters, reach, self._holder(snapshot, silent)) if stuck else []
+            warnings += overview.warnings(snapshot.hosts, voters, roles, documents.get("failed", 0), silent)
         return StatusReply(
             version=__version__,
             cluster=overview.cluster_view(
                 self._cluster_id(),
                 self._config().cluster.name,
-                held.host if held else None,
+                held.host if held and not stuck else None,
                 epoch,
                 voters,
             ),
             hosts=self._hosts(snapshot),
             roles=roles,
-            database=overview.database_view(snapshot.assignments, patroni_in(self._mirror)),
+            database=overview.database_view(
+                snapshot.assignments, patroni_in(self._mirror), lost=stuck and reach is not Reach.SERVED
+            ),
             documents=documents,
-            warnings=warnings,
+            warnings=warnings + self._notes(),
         )
 
+    def _seen(self) -> tuple[Snapshot, frozenset[str], bool]:
+        """The world as it is in the store and, while nothing can be decided (the third), as this host sees it: with
+        the hosts that do not answer it."""
+        snapshot = self._snapshot()
+        sights = {host.id: self._sight(host.id) for host in snapshot.hosts}
+        seen = plight.as_seen(snapshot.hosts, sights, self._members(), self._directory.me)
+        if self._mirror.current and not plight.undecided(self._voters(seen)):
+            return snapshot, frozenset(), False
+        silent = frozenset(one.id for one in seen if one.state is HostState.SUSPECT)
+        return replace(snapshot, hosts=seen), silent, True
+
+    async def _documents(self) -> dict[str, int]:
+        """Documents per state; empty when nobody can tell soon enough."""
+        try:
+            async with asyncio.timeout(DOCUMENTS_S):
+                return await self._library.states()
+        except (MorganError, TimeoutError):
+            return {}
+
+    def _holder(self, snapshot: Snapshot, silent: frozenset[str]) -> str | None:
+        """Another host that has the database while this one has not: the one to go on with."""
+        db = {one.host for one in snapshot.assignments if one.role == "db"} - silent
+        if not db or self._directory.me in db:
+            return None
+        return next((host.name for host in snapshot.hosts if host.id in db), None)
+
     async def hosts(self) -> HostsReply:
-        return HostsReply(self._hosts(self._snapshot()))
+        snapshot, _, _ = self._seen()
+        return HostsReply(self._hosts(snapshot))
 
     async def roles(self) -> RolesReply:
-        return RolesReply(self._role_views(self._snapshot()))
+        snapshot, silent, _ = self._seen()
+        return RolesReply(self._role_views(snapshot, silent))
 
     async def explain(self, role: str | None) -> ExplainReply:
         """Raises NotFound for an unknown role, naming the nearest."""
@@ -114,7 +141,10 @@ class Observer:
         return HealthReply(status="ok" if every else "degraded", roles=roles)
 
     def _snapshot(self) -> Snapshot:
-        return read_snapshot(self._mirror.list("/"), self._mirror.revision, self._inputs())
+        """As it is in the store; of this host, as it is: a full disk may keep it from saying so there."""
+        found, me = read_snapshot(self._mirror.list("/"), self._mirror.revision, self._inputs()), self._directory.me
+        hosts = (replace(one, profile=self._profile()) if one.id == me else one for one in found.hosts)
+        return replace(found, hosts=tuple(hosts))
 
     def _leadership(self) -> Leadership | None:
         item = self._mirror.get(keys.ELECTION)
@@ -130,16 +160,16 @@ class Observer:
             for item in self._mirror.list(keys.STATUS)
         }
 
-    def _role_views(self, snapshot: Snapshot) -> list[RoleView]:
+    def _role_views(self, snapshot: Snapshot, silent: frozenset[str] = frozenset()) -> list[RoleView]:
         said = [one for host, status in self._said().items() if host != self._directory.me for one in status.roles]
-        return overview.role_views(snapshot.assignments, [*said, *self._runner.statuses()], snapshot.hosts)
+        return overview.role_views(snapshot.assignments, [*said, *self._runner.statuses()], snapshot.hosts, silent)
 
-    def _voters(self, snapshot: Snapshot) -> tuple[Host, ...]:
+    def _voters(self, hosts: tuple[Host, ...]) -> tuple[Host, ...]:
         """Hosts that vote, learners not yet; a lone host is its own."""
         items = self._mirror.list(keys.VOTERS)
         records = [codec.decode(VoterRecord, item.value, key=item.key) for item in items]
         voters = {one.host for one in records if one.state is VoterState.VOTER} or {self._directory.me}
-        return tuple(host for host in snapshot.hosts if host.id in voters)
+        return tuple(host for host in hosts if host.id in voters)
 
     def _hosts(self, snapshot: Snapshot) -> list[HostView]:
         said = self._said()
@@ -149,6 +179,13 @@ class Observer:
             usage = said[host.id].usage if host.id in said else NO_USAGE
             views.append(overview.host_view(host, snapshot.assignments, usage, records[host.id].api_port))
         return views
+
+
+def _reach(documents: Mapping[str, int]) -> Reach:
+    """What the count of documents shows: it is never empty when it could be read."""
+    if not documents:
+        return Reach.NOTHING
+    return Reach.COPY if freshness.stale() else Reach.SERVED
 
 
 class EngineLogs:

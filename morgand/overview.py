@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -23,6 +23,7 @@ from morgand.api.schema import (
     UsageView,
     VoterView,
 )
+from morgand.disk import DiskLevel
 from morgand.roles.db.patroni import standings
 from morgand.roles.db.succession import Patroni
 from morgand.scheduler.explain import Explanation
@@ -30,8 +31,6 @@ from morgand.state import (
     Assignment,
     Host,
     HostState,
-    Member,
-    MemberStatus,
     Plan,
     Profile,
     Refusal,
@@ -40,7 +39,7 @@ from morgand.state import (
     Usage,
 )
 
-LOW_DISK_MB = 1024
+STORING = (("db", "primary"), ("objects", "main"), ("vectors", "main"))
 NEEDED = ("core", "db", "llm", "embedder", "reranker", "vectors", "objects")
 
 
@@ -58,15 +57,7 @@ def host_view(host: Host, assignments: tuple[Assignment, ...], usage: Usage, api
         draining=host.draining,
         labels=list(host.labels),
         api_port=api_port,
-    )
-
-
-def as_gossip_has_it(hosts: tuple[Host, ...], members: Mapping[str, Member], me: str) -> tuple[Host, ...]:
-    """The hosts as last known, but suspect where gossip does not see them: the best there is without a quorum."""
-    seen = {host for host, member in members.items() if member.status is MemberStatus.ALIVE} | {me}
-    return tuple(
-        replace(one, state=HostState.SUSPECT) if one.state is HostState.ALIVE and one.id not in seen else one
-        for one in hosts
+        witness=host.profile.witness,
     )
 
 
@@ -84,16 +75,22 @@ def role_view(status: RoleStatus) -> RoleView:
 
 
 def role_views(
-    assignments: tuple[Assignment, ...], statuses: list[RoleStatus], hosts: tuple[Host, ...]
-) -> list[RoleView]:
+    assignments: tuple[Assignment, ...], statuses: list[RoleStatus], hosts: tuple[Host, ...],
+    silent: frozenset[str] = frozenset(),
+) -> list[RoleView]:  # fmt: skip
     """Every assignment with what its host says of it; one that is not yet acted on is starting, and what is assigned
-    to a host that is not there (its data is on it alone) has failed. What is no longer assigned is on its way out."""
-    away = {host.id: host for host in hosts if host.state in (HostState.FENCED, HostState.LEFT)}
+    to a host that is not there (its data is on it alone) has failed. What is no longer assigned is on its way out.
+
+    ``silent``: hosts that nobody can give up, and that do not answer.
+    """
+    gone = (HostState.FENCED, HostState.LEFT)
+    away = {host.id: f"{host.name} is {host.state.value}" for host in hosts if host.state in gone}
+    away |= {host.id: f"{host.name} does not answer" for host in hosts if host.id in silent}
     said = {(one.role, one.part, one.host): one for one in statuses if one.host not in away}
     views = []
     for one in assignments:
         if one.host in away:
-            views.append(_silent(one, "failed", f"{away[one.host].name} is {away[one.host].state.value}"))
+            views.append(_silent(one, "failed", away[one.host]))
         else:
             views.append(role_view(said.pop(one.slot)) if one.slot in said else _silent(one, "starting", None))
     return views + [role_view(replace(one, state=RoleState.STOPPING)) for one in said.values()]
@@ -115,41 +112,56 @@ def cluster_view(cluster_id: str, name: str, leader: str | None, epoch: int, vot
     return ClusterView(id=cluster_id, name=name, leader=leader, epoch=epoch, quorum=quorum)
 
 
-def database_view(assignments: tuple[Assignment, ...], patroni: Patroni) -> DatabaseView:
+def database_view(assignments: tuple[Assignment, ...], patroni: Patroni, *, lost: bool) -> DatabaseView:
+    """``lost``: nothing can be decided and nobody serves the database, so that nobody is its primary."""
     primary = next((one for one in assignments if one.role == "db" and one.part == "primary"), None)
     copies = [one for one in standings(patroni) if not one.primary and one.state == "streaming"]
     return DatabaseView(
-        primary=primary.host if primary else None,
+        primary=primary.host if primary and not lost else None,
         engine=primary.engine if primary else None,
         standbys=[StandbyView(host=one.host, sync=one.sync, lag_bytes=one.lag_bytes) for one in copies],
     )
 
 
 def warnings(
-    hosts: tuple[Host, ...], voters: tuple[Host, ...], roles: list[RoleView], failed_documents: int
-) -> list[str]:
-    """What a person should know, in sentences with the next step."""
+    hosts: tuple[Host, ...], voters: tuple[Host, ...], roles: list[RoleView], failed_documents: int,
+    silent: frozenset[str] = frozenset(),
+) -> list[str]:  # fmt: skip
+    """What a person should know, in sentences with the next step. Of what is on ``silent`` hosts enough is said."""
     found = [
         f"{host.name} is {host.state.value}: switch it on, or remove it with `morganctl hosts remove {host.name}`."
         for host in hosts
         if host.state in (HostState.FENCED, HostState.LEFT)
     ]
     found += _quorum_warnings(hosts, voters)
-    found += [
-        f"{host.name}: only {host.profile.disk.free_mb} MB are free on {host.profile.disk.path}."
-        for host in hosts
-        if host.profile.disk.free_mb < LOW_DISK_MB
-    ]
+    found += [told for host in hosts if (told := _disk_warning(host, roles)) is not None]
     found += [
         f"{one.role} has failed: {one.detail or 'see its log'} (`morganctl logs {one.role}`)."
         for one in roles
-        if one.state == RoleState.FAILED.value
+        if one.state == RoleState.FAILED.value and one.host not in silent
     ]
     placed = {one.role for one in roles}
     found += [f"{role} is not placed: see `morganctl roles explain {role}`." for role in NEEDED if role not in placed]
     if failed_documents:
         found.append(f"{failed_documents} documents could not be ingested: see `morganctl documents list`.")
     return found
+
+
+def _disk_warning(host: Host, roles: list[RoleView]) -> str | None:
+    """What is wrong with a host's disk, and what to do; None where it is well, or the host is away."""
+    disk = host.profile.disk
+    if host.state in (HostState.FENCED, HostState.LEFT) or disk.level is DiskLevel.WELL:
+        return None
+    there = sorted(one.role for one in roles if one.host == host.id and (one.role, one.part) in STORING)
+    until = f"Until then {' and '.join(there)} can store nothing new there." if there else ""
+    told = {
+        DiskLevel.LOW: f" has little space left ({disk.free_mb} MB): free some under {disk.path} before it is full.",
+        DiskLevel.FULL: f" is full ({disk.free_mb} MB left): free some space under {disk.path}. {until}",
+        DiskLevel.READ_ONLY: f" can only be read: see `dmesg` there, repair it and mount {disk.path} anew. {until}",
+        DiskLevel.FAILING: f" fails: see `dmesg` there, and replace the disk of {disk.path}. {until}",
+        DiskLevel.SLOW: f" is slow (a small write takes {disk.fsync_ms:.0f} ms): end what keeps it busy or replace it.",
+    }
+    return f"{host.name}'s disk{told[disk.level]}".rstrip()
 
 
 def outbox_warnings(host: str, undelivered: int, refused: Sequence[str], damaged: Sequence[Path]) -> list[str]:
@@ -172,8 +184,8 @@ def outbox_warnings(host: str, undelivered: int, refused: Sequence[str], damaged
 def _quorum_warnings(hosts: tuple[Host, ...], voters: tuple[Host, ...]) -> list[str]:
     """Which loss would stop every decision, where there is more than one host."""
     healthy = [one.name for one in voters if one.state is HostState.ALIVE]
-    if len(hosts) < 2 or len(healthy) > len(voters) // 2 + 1:
-        return []
+    if len(hosts) < 2 or len(healthy) != len(voters) // 2 + 1:
+        return []  # or it is too late for a warning
     told = f"The loss of {' or '.join(healthy)} would stop every decision."
     return [f"{told} Any third always-on box that joins ends that." if len(hosts) == 2 else told]
 

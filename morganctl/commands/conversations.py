@@ -37,14 +37,7 @@ def list_conversations(app: App, limit: int, offset: int) -> None:
     """List conversations, latest first."""
 
     async def collect(client: Client) -> list[ConversationView]:
-        found: list[ConversationView] = []
-        while len(found) < limit:
-            params = {"limit": min(pages.PAGE, limit - len(found)), "offset": offset + len(found)}
-            page = (await client.get("/v1/conversations", ConversationsReply, params)).conversations
-            found += page
-            if not page:
-                break
-        return found
+        return [one async for one in pages.conversations(client, offset=offset, limit=limit)]
 
     found = app.call(collect)
     if app.out.json:

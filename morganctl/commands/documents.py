@@ -31,16 +31,7 @@ def list_documents(app: App, state: str | None, limit: int, offset: int) -> None
     """List documents."""
 
     async def collect(client: Client) -> list[DocumentView]:
-        found: list[DocumentView] = []
-        while len(found) < limit:
-            params: dict[str, str | int] = {"limit": min(pages.PAGE, limit - len(found)), "offset": offset + len(found)}
-            if state is not None:
-                params["state"] = state
-            page = (await client.get("/v1/documents", DocumentsReply, params)).documents
-            found += page
-            if not page:
-                break
-        return found
+        return [one async for one in pages.documents(client, state, offset=offset, limit=limit)]
 
     found = app.call(collect)
     if app.out.json:

@@ -23,7 +23,7 @@ def host_rows(hosts: Iterable[HostView]) -> list[tuple[object, ...]]:
             host.name, "draining" if host.draining else host.state, host.duty, host.address,
             f"{host.usage.cpu_pct:.0f}",
             _of(host.usage.ram_mb, host.profile.get("ram_mb")), _of(host.usage.vram_mb, _vram_mb(host.profile)),
-            host.roles,
+            "witness" if host.witness else host.roles,
         )
         for host in hosts
     ]  # fmt: skip

@@ -70,11 +70,12 @@ def show(out: Output, reply: StatusReply) -> None:
     out.say()
     database = reply.database
     standbys = ", ".join(
-        f"{s.host} ({'sync' if s.sync else 'async'}, {s.lag_bytes} bytes behind)" for s in database.standbys
+        f"{names.get(s.host, s.host)} ({'sync' if s.sync else 'async'}, {s.lag_bytes} bytes behind)"
+        for s in database.standbys
     )
     primary = names.get(database.primary or "", database.primary) or "none"
     out.say(f"Database: primary {primary}; standbys: {standbys or 'none'}.")
     counts = ", ".join(f"{count} {state}" for state, count in sorted(reply.documents.items()))
-    out.say(f"Documents: {counts or 'none'}.")
+    out.say(f"Documents: {counts or 'not known'}.")
     for warning in reply.warnings:
         out.say(f"Warning: {one_line(warning)}")

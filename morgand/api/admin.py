@@ -20,7 +20,8 @@ class Admin:
         host = "/v1/hosts/{host}"
         setting, key, tag = "/v1/settings/{key}", "/v1/keys/{id}", "administration"
         return [
-            Route("GET", "/v1/status", self.status, "The cluster at a glance", tag, schema.StatusReply),
+            Route("GET", "/v1/status", self.status, "The cluster at a glance", tag, schema.StatusReply,
+                  may_be_stale=True),
             Route("GET", "/v1/hosts", self.hosts, "List hosts", tag, schema.HostsReply),
             Route("DELETE", host, self.remove, "Remove a host for good", tag, schema.Deleted, query=schema.RemoveQuery,
                   errors=(404, 409, 507)),

@@ -28,8 +28,9 @@ class Documents:
             Route("POST", "/v1/documents", self.upload, "Upload documents", tag, schema.UploadReply, status=202,
                   rate=Rate.INGEST, errors=(413, 415, 503, 507)),
             Route("GET", "/v1/documents", self.documents, "List documents", tag, schema.DocumentsReply,
-                  query=schema.DocumentsPage),
-            Route("GET", one, self.document, "One document", tag, schema.DocumentView, errors=(404,)),
+                  query=schema.DocumentsPage, may_be_stale=True),
+            Route("GET", one, self.document, "One document", tag, schema.DocumentView, errors=(404,),
+                  may_be_stale=True),
             Route("DELETE", one, self.delete, "Delete a document everywhere", tag, schema.Deleted, errors=(404, 507)),
         ]  # fmt: skip
 

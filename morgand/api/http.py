@@ -16,12 +16,13 @@ import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
+from morgand import freshness
 from morgand.api import openai, openapi, schema
 from morgand.api.admin import Admin
 from morgand.api.documents import Documents
 from morgand.api.health import Health
 from morgand.api.outbox import OutboxRoutes
-from morgand.api.routes import Route, json
+from morgand.api.routes import STALE, Route, json
 from morgand.api.search import Search
 from morgand.api.service import Service
 from morgand.api.turns import Turns
@@ -109,7 +110,7 @@ class Gate:
     async def _answer(self, request: web.Request, handler: Handler, route: Route | None) -> web.StreamResponse:
         try:
             self._admit(request, route)
-            response = await handler(request)
+            response = await _handled(request, handler, may_be_stale=route is not None and route.may_be_stale)
         except MorganError as err:
             if err.status >= 500 and not isinstance(err, Unavailable):
                 log.exception("request failed", extra={"request": request[REQUEST_ID]})
@@ -157,6 +158,17 @@ class Gate:
             "key": request.get(KEY, "local" if self._trusted else "none"),
         }
         log.log(logging.DEBUG if quiet else logging.INFO, "request", extra=fields)
+
+
+async def _handled(request: web.Request, handler: Handler, *, may_be_stale: bool) -> web.StreamResponse:
+    """The answer, which says whether it may be stale; where it could not say so, nothing stale is read for it."""
+    if not may_be_stale:
+        return await handler(request)
+    with freshness.reading() as reading:
+        response = await handler(request)
+        if reading.stale and not response.prepared:
+            response.headers[STALE] = "true"
+        return response
 
 
 def _refusal(err: MorganError, *, openai_shape: bool = False) -> web.Response:

@@ -40,7 +40,7 @@ class OpenAI:
         tag = "OpenAI"
         return [
             Route("POST", "/v1/chat/completions", self.chat, "Chat completion", tag, dialect.ChatReply,
-                  dialect.ChatRequest, rate=Rate.CHAT, stream=True, errors=(404,), openai=True),
+                  dialect.ChatRequest, rate=Rate.CHAT, stream=True, errors=(404,), openai=True, may_be_stale=True),
             Route("GET", "/v1/models", self.models, "List models", tag, dialect.ModelsReply, openai=True),
             Route("POST", "/v1/embeddings", self.embeddings, "Embed texts", tag, dialect.EmbeddingsReply,
                   dialect.EmbeddingsRequest, rate=Rate.SEARCH, errors=(404, 503), openai=True),

@@ -9,7 +9,7 @@ import msgspec
 
 from morgand import __version__
 from morgand.api import dialect, schema
-from morgand.api.routes import Route
+from morgand.api.routes import STALE, Route
 
 PATH = "/v1/openapi.json"
 _REF = "#/components/schemas/{name}"
@@ -20,6 +20,12 @@ _WORDS = {
     503: "Not available right now", 507: "The disk is full or read-only",
 }  # fmt: skip
 _WAIT = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}}}
+_MAY_BE_STALE = {
+    STALE: {
+        "description": "There when the database cannot be reached and a copy of it answered, which may be behind.",
+        "schema": {"type": "string", "enum": ["true"]},
+    }
+}
 _UPLOAD = {
     "type": "object",
     "required": ["file"],
@@ -101,7 +107,10 @@ def _responses(route: Route) -> dict[str, Any]:
     if route.stream:
         # Framing and events are in words: each event has a shape of its own, which a schema of one body cannot say.
         content["text/event-stream"] = {"example": _OPENAI_EVENTS if route.openai else _EVENTS}
-    responses: dict[str, Any] = {str(route.status): {"description": _WORDS[route.status], "content": content}}
+    done: dict[str, Any] = {"description": _WORDS[route.status], "content": content}
+    if route.may_be_stale:
+        done["headers"] = _MAY_BE_STALE
+    responses: dict[str, Any] = {str(route.status): done}
     for status, kind in route.also:
         responses[str(status)] = {"description": _WORDS[status]} | _content("application/json", _ref(kind))
     error = _ref(dialect.Fault if route.openai else schema.ErrorReply)

@@ -111,6 +111,8 @@ class PeerApi:
         with self._place():
             arguments = wire.unpack_arguments(signature, await _in_time(request, request.read(), READ_S))
             method = getattr(export.implementation, signature.method)
+            if export.reads is not None:
+                return web.Response(body=wire.pack(await method(**arguments)))
             if signature.streamed:
                 return await self._streamed(request, cast("AsyncIterator[Any]", method(**arguments)))
             found = await acting(export.role, self._acting, lambda: method(**arguments))
@@ -180,9 +182,12 @@ class PeerApi:
         asked = request.headers.get(EPOCH, "")
         if export is None or not asked.isdigit():
             raise InvalidInput(f"There is no port '{name}', or no epoch was given.")
-        refusal = refuse(export.role, self._held(export.role), int(asked))
-        if refusal is not None:
-            raise refusal
+        if export.reads is None:
+            refusal = refuse(export.role, self._held(export.role), int(asked))
+            if refusal is not None:
+                raise refusal
+        elif request.match_info.get("method") not in export.reads:
+            raise InvalidInput(f"A copy of {export.role} is only read.")
         return export
 
 

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from morgand.api.limits import Rate
 
+STALE = "X-Morgan-Stale"  # a header, only there when it is so
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -33,6 +34,7 @@ class Route:
     content_type: str = "application/json"
     also: tuple[tuple[int, type[msgspec.Struct]], ...] = ()  # replies of further statuses that are no errors
     openai: bool = False  # errors in OpenAI's shape
+    may_be_stale: bool = False  # may be answered from a copy of the database; the answer says so in ``STALE``
 
     @property
     def variables(self) -> list[str]:

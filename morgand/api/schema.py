@@ -232,8 +232,10 @@ class UploadReply(Reply):
 
 
 class FeedbackRequest(Request):
-    """At least one of rating and comment. Without a conversation the latest one is meant."""
+    """At least one of rating and comment. Without a conversation the latest one is meant. The same id again stores
+    nothing twice."""
 
+    id: UUID | None = None
     conversation: UUID | None = None
     message: UUID | None = None
     rating: Annotated[int, Meta(ge=1, le=5)] | None = None
@@ -288,6 +290,7 @@ class HostView(Reply):
     draining: bool = False
     labels: list[str] = []
     api_port: int = 0  # 0: the API is off, or not told yet
+    witness: bool = False  # it votes and does nothing else
 
 
 class HostsReply(Reply):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from morgand import freshness
 from morgand.api import schema, views
 from morgand.api.body import read_struct
 from morgand.api.limits import Rate
 from morgand.api.routes import Route, json
 from morgand.api.service import Service
+from morgand.assistant import degrade
 
 
 class Search:
@@ -18,10 +20,11 @@ class Search:
     def routes(self) -> list[Route]:
         return [
             Route("POST", "/v1/search", self.search, "Search the documents", "documents", schema.SearchReply,
-                  schema.SearchRequest, rate=Rate.SEARCH, errors=(503,)),
+                  schema.SearchRequest, rate=Rate.SEARCH, errors=(503,), may_be_stale=True),
         ]  # fmt: skip
 
     async def search(self, request: web.Request) -> web.Response:
         asked = await read_struct(request, schema.SearchRequest, body_mb=self._service.limits().body_mb)
         found = await self._service.backend.assistant.search(asked.text, limit=asked.limit, rerank=asked.rerank)
-        return json(schema.SearchReply([views.passage(one) for one in found.passages], list(found.notices)))
+        notices = [*found.notices, *([degrade.NOTICE_STALE] if freshness.stale() else [])]
+        return json(schema.SearchReply([views.passage(one) for one in found.passages], notices))

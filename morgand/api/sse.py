@@ -10,6 +10,8 @@ from typing import TypeVar, cast
 import msgspec
 from aiohttp import web
 
+from morgand import freshness
+from morgand.api.routes import STALE
 from morgand.errors import MorganError
 
 E = TypeVar("E")
@@ -53,6 +55,7 @@ async def respond(
         try:
             async for item in items:
                 if not response.prepared:
+                    response.headers.update({STALE: "true"} if freshness.stale() else {})
                     await response.prepare(request)
                 await response.write(KEEPALIVE if item is None else frame(item))
         except MorganError as err:

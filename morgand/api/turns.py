@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
+from uuid import uuid4
 
 import msgspec
 from aiohttp import web
 
+from morgand import freshness
 from morgand.api import schema, sse, views
 from morgand.api.body import read_query, read_struct
 from morgand.api.limits import Rate
 from morgand.api.routes import Route, json
 from morgand.api.service import Service, path_id
+from morgand.assistant import degrade
 from morgand.assistant.events import Accepted, Delta, QueryDone, QueryEvent, Queued, Replace, TurnDone, TurnEvent
 from morgand.errors import InvalidInput, MorganError, NotFound
 
@@ -45,17 +48,17 @@ class Turns:
                   schema.TurnRequest, rate=Rate.CHAT, stream=True, errors=(404, 409, 507),
                   also=((202, schema.QueuedReply),)),
             Route("POST", "/v1/query", self.query, "Ask one question without history", tag, schema.QueryReply,
-                  schema.QueryRequest, rate=Rate.CHAT, stream=True),
+                  schema.QueryRequest, rate=Rate.CHAT, stream=True, may_be_stale=True),
             Route("GET", listing, self.conversations, "List conversations, the latest first", tag,
-                  schema.ConversationsReply, query=schema.Page),
+                  schema.ConversationsReply, query=schema.Page, may_be_stale=True),
             Route("GET", "/v1/conversations/{id}", self.conversation, "One conversation", tag,
-                  schema.ConversationView, errors=(404,)),
+                  schema.ConversationView, errors=(404,), may_be_stale=True),
             Route("DELETE", "/v1/conversations/{id}", self.delete, "Delete a conversation", tag, schema.Deleted,
                   errors=(404, 507)),
             Route("GET", messages, self.messages, "The messages of a conversation", tag, schema.MessagesReply,
-                  query=schema.MessagesPage, errors=(404,)),
+                  query=schema.MessagesPage, errors=(404,), may_be_stale=True),
             Route("POST", "/v1/feedback", self.feedback, "Say how an answer was", tag, schema.FeedbackReply,
-                  schema.FeedbackRequest, errors=(404, 507)),
+                  schema.FeedbackRequest, errors=(404, 409, 507)),
         ]  # fmt: skip
 
     async def turn(self, request: web.Request) -> web.StreamResponse:
@@ -126,8 +129,9 @@ class Turns:
             conversation = str(given.conversation)
         message = None if given.message is None else str(given.message)
         stored = await history.add_feedback(
-            conversation, message, rating=given.rating, comment=given.comment, kind=given.kind
-        )
+            conversation, message, rating=given.rating, comment=given.comment, kind=given.kind,
+            feedback_id=str(given.id or uuid4()),
+        )  # fmt: skip
         return json(schema.FeedbackReply(stored, conversation))
 
     async def _read(self, request: web.Request, kind: type[S]) -> S:
@@ -160,7 +164,8 @@ def failure(err: MorganError) -> bytes:
 
 
 def _answered(done: QueryDone) -> schema.QueryReply:
-    return schema.QueryReply(done.answer, [views.citation(one) for one in done.citations], list(done.notices))
+    notices = [*done.notices, *([degrade.NOTICE_STALE] if freshness.stale() else [])]
+    return schema.QueryReply(done.answer, [views.citation(one) for one in done.citations], notices)
 
 
 async def _last(events: AsyncIterator[TurnEvent] | AsyncIterator[QueryEvent], *kinds: type[D]) -> D:

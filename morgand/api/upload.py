@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import unicodedata
@@ -120,7 +121,8 @@ def _append(path: Path, content: bytes) -> None:
 
 def _unlink(paths: Sequence[Path]) -> None:
     for path in paths:
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # on a disk that can only be read: the next start clears the spool
+            path.unlink(missing_ok=True)
 
 
 def _translated(err: OSError) -> MorganError:

@@ -18,6 +18,7 @@ NOTICE_QUOTED = "Quoted from your documents."
 NOTICE_OWN_KNOWLEDGE = "Nothing in your documents matched; answered from the model's own knowledge."
 NOTICE_NOTHING_FOUND = "Nothing in your documents matched."
 NOTICE_CUT = "The answer reached its length limit and was cut."
+NOTICE_STALE = "The database cannot be reached; this was answered from a copy of it and may be stale."
 NOTICE_SEARCH = "Your documents could not be searched just now."
 
 

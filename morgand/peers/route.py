@@ -12,8 +12,9 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, cast
 
+from morgand import freshness
 from morgand.clock import Clock
-from morgand.errors import Fenced, MorganError, Overloaded, Unavailable
+from morgand.errors import Fenced, InvalidInput, MorganError, Overloaded, Unavailable
 from morgand.peers import wire
 from morgand.peers.client import NotReached, PeerClient
 from morgand.peers.wire import Signature
@@ -22,8 +23,9 @@ T = TypeVar("T")
 
 FIRST_PARTS = ("main", "primary")
 ONE_TRUTH = frozenset({"db", "objects", "vectors"})  # only the first part answers: a standby may be behind
-# not the same when done twice (a second feedback, a delete that finds nothing): not repeated once it may have been done
-ONCE = frozenset({"add_feedback", "delete", "delete_conversation"})
+# not the same when done twice (a delete that finds nothing): not repeated once it may have been done
+ONCE = frozenset({"delete", "delete_conversation"})
+ONCE_BEFORE = ONCE | {"add_feedback"}  # without an id of the caller's, which an older host does not know
 NOTHING_DONE = (Fenced, NotReached, Overloaded)
 LOOK_AGAIN_S = 0.25
 LOOK_AGAIN_LIMIT_S = 1.0
@@ -65,6 +67,11 @@ class Directory(Acting, Protocol):
     @property
     def alone(self) -> bool:
         """There is no other host: waiting for one is in vain."""
+        ...
+
+    @property
+    def cut_off(self) -> bool:
+        """Whether this host is without a lease: of what is decided meanwhile it hears nothing."""
         ...
 
 
@@ -131,13 +138,21 @@ class _Routed:
 
     async def _call(self, signature: Signature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         rounds = Rounds(self._route, self._busy)
+        before = wire.as_before(signature, args, kwargs)
         while True:
             holder = await rounds.next()
             with counted(self._busy, holder.host):
+                once = ONCE_BEFORE if before is None else ONCE
                 try:
-                    return await self._ask(holder, signature, args, kwargs)
+                    try:
+                        return await self._ask(holder, signature, args, kwargs)
+                    except InvalidInput:  # nothing was done; an older host may not know an argument
+                        if before is None or holder.host == self._route.directory.me:
+                            raise
+                        once = ONCE_BEFORE
+                        return await self._ask(holder, signature, (), before)
                 except (Unavailable, Fenced) as err:
-                    if signature.method in ONCE and not isinstance(err, NOTHING_DONE):
+                    if signature.method in once and not isinstance(err, NOTHING_DONE):
                         raise
                     rounds.failed(err)
 
@@ -240,7 +255,8 @@ class Rounds:
 
     async def _wait(self, changed: asyncio.Event) -> None:
         left_s = self._deadline - self._route.clock.monotonic()
-        if left_s <= 0:
+        in_vain = freshness.current() is not None and self._route.directory.cut_off  # what may be stale is had sooner
+        if left_s <= 0 or in_vain:
             raise self._reason or Unavailable(
                 f"No host performs {self._route.role} right now.", remedy="See `morganctl roles explain`."
             )

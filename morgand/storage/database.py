@@ -23,7 +23,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from sqlalchemy.pool import QueuePool
 
-from morgand.errors import Unavailable
+from morgand.errors import Fenced, Unavailable
 from morgand.storage import term
 from morgand.storage.commit import COMMIT_DEADLINE_S, Wire, commit
 from morgand.storage.engine import (
@@ -65,8 +65,10 @@ class Database:
 
     def __init__(
         self, url: str, *, write_deadline_s: float = WRITE_DEADLINE_S, busy_timeout_ms: int = BUSY_TIMEOUT_MS,
-        commit_deadline_s: float = COMMIT_DEADLINE_S,
+        commit_deadline_s: float = COMMIT_DEADLINE_S, read_only: bool = False,
     ) -> None:  # fmt: skip
+        """``read_only``: what a standby, or a primary that may not write, has; the server holds it to that."""
+        self._read_only = read_only
         self._write_deadline_s = write_deadline_s
         self._commit_deadline_s = commit_deadline_s
         self._busy_timeout_ms = busy_timeout_ms
@@ -116,6 +118,11 @@ class Database:
         if not self.is_sqlite:
             self._drop()
 
+    @property
+    def admits(self) -> bool:
+        """Whether it can be used now."""
+        return self._connected and not self._held
+
     def admit(self) -> None:
         self._held = False
 
@@ -148,9 +155,11 @@ class Database:
         """One transaction: durable when the block is left without an error, gone otherwise.
 
         On PostgreSQL it is on the standby too, and Unavailable may mean either: try again under the same id.
-        Raises Fenced, with nothing done, when a newer epoch has begun.
+        Raises Fenced, with nothing done, when a newer epoch has begun, and on a copy.
         """
         self._check()
+        if self._read_only:
+            raise Fenced("A copy of the database is only read.")
         async with self._transaction() as session:
             self._check()  # again: it may have waited
             if not self.is_sqlite:
@@ -270,7 +279,7 @@ class Database:
             # the same pool; the write lock is taken at once instead of at the first change
             self._writer, self._reader = self._engine.execution_options(begin="BEGIN IMMEDIATE"), self._engine
         else:
-            self._engine = postgres_engine(url, self._opened)
+            self._engine = postgres_engine(url, self._opened, read_only=self._read_only)
             consistent = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
             self._writer, self._reader = self._engine, self._engine.execution_options(**consistent)
 

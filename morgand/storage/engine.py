@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from sqlalchemy import URL, Connection, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
+from sqlalchemy.pool import ConnectionPoolEntry, NullPool, PoolProxiedConnection
 
 from morgand.storage.commit import Wire
 
@@ -62,8 +62,8 @@ def sqlite_engine(url: URL, busy_timeout_ms: int) -> AsyncEngine:
     return engine
 
 
-def postgres_engine(url: URL, opened: Callable[[Wire], None]) -> AsyncEngine:
-    """``opened`` is told of every new connection."""
+def postgres_engine(url: URL, opened: Callable[[Wire], None], *, read_only: bool = False) -> AsyncEngine:
+    """``opened`` is told of every new connection. ``read_only``: the server refuses to write on them."""
 
     def prepare(connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
         wire = Wire(connection.driver_connection)
@@ -77,11 +77,20 @@ def postgres_engine(url: URL, opened: Callable[[Wire], None]) -> AsyncEngine:
         if entry.info[WIRE].driver.is_closed():
             raise DisconnectionError
 
-    deadlines = {"timeout": CONNECT_DEADLINE_S, "command_timeout": COMMAND_DEADLINE_S, "server_settings": ON_SERVER}
+    settings = ON_SERVER | ({"default_transaction_read_only": "on"} if read_only else {})
+    deadlines = {"timeout": CONNECT_DEADLINE_S, "command_timeout": COMMAND_DEADLINE_S, "server_settings": settings}
     engine = create_async_engine(url, connect_args=deadlines, **POOL)
     event.listen(engine.sync_engine, "connect", prepare)
     event.listen(engine.sync_engine, "checkout", checkout)
     return engine
+
+
+def migration_engine(url: URL, settings: Mapping[str, str]) -> AsyncEngine:
+    """For one connection to PostgreSQL, with such settings on the server until its user changes them."""
+    on_server = {**ON_SERVER, **settings}
+    return create_async_engine(
+        url, connect_args={"timeout": CONNECT_DEADLINE_S, "server_settings": on_server}, poolclass=NullPool
+    )
 
 
 async def connect(engine: AsyncEngine) -> AsyncConnection:

@@ -54,6 +54,7 @@ class FakeApi:
     break_after: int | None = None  # pieces sent before the connection breaks, once
     keeping: bool = False  # the database is away: turns are kept
     outbox: list[s.KeptView] = field(default_factory=list)
+    stale: bool = False  # what is read comes from a copy of the database
 
     def start(self) -> None:
         """Serve until ``stop``; can be called again after it."""
@@ -109,7 +110,10 @@ class FakeApi:
                     request.transport.abort()
                     raise ConnectionResetError("dropped on purpose")
                 return make()
-            return await handler(request)
+            response = await handler(request)
+            if self.stale and request.method == "GET":
+                response.headers["X-Morgan-Stale"] = "true"
+            return response
 
         app = web.Application(middlewares=[faults], client_max_size=1 << 30)
         route = app.router.add_route

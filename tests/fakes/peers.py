@@ -12,6 +12,7 @@ from typing import Any
 
 from aiohttp import web
 
+from morgand import files
 from morgand.api.peer import PeerApi
 from morgand.clock import SystemClock
 from morgand.errors import MorganError
@@ -37,7 +38,7 @@ def credentials(folder: Path, host: str, authority: ca.Authority = AUTHORITY, cl
         authority, ca.make_request(key, host), host_id=host, cluster_id=cluster, addresses=("127.0.4.1",), now=now
     )
     trust.install(folder / host, ca_pem=authority.cert_pem, cert_pem=certificate, key_pem=key)
-    trust.write_private(folder / host / trust.CRL, ca.revocation_list(authority, (), now))
+    files.write_private(folder / host / trust.CRL, ca.revocation_list(authority, (), now))
     return folder / host
 
 
@@ -117,7 +118,9 @@ async def served(
     (tmp_path / "spool").mkdir()
     api = PeerApi(
         {
-            "embedder": Export("embedder", Embedder, engine), "llm": Export("llm", Chat, engine),
+            "embedder": Export("embedder", Embedder, engine),
+            "embedder-copy": Export("embedder", Embedder, engine, frozenset({"embed_query"})),
+            "llm": Export("llm", Chat, engine),
             "objects": Export("objects", Objects, FolderObjects(tmp_path / "objects")),
         },
         held=held.get, acting=Engaged(), member=members.__contains__, spool=tmp_path / "spool", **limits,

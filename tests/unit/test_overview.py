@@ -5,21 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from morgand import overview
-from morgand.state import Assignment, HostState, Member, MemberStatus, RoleState, RoleStatus
-from tests.fakes.clusters import host
+from morgand.disk import DiskLevel
+from morgand.state import Assignment, Host, HostState, RoleState, RoleStatus
+from tests.fakes.clusters import host, sick
 
 DB = Assignment(role="db", part="primary", host="a", engine="sqlite", epoch=3, why="the only host")
 READY = RoleStatus("db", "primary", "a", RoleState.READY, 3, "the only host")
-ATLAS, BOLT, COMET = host("a"), host("b"), host("c")
-
-
-def test_without_a_quorum_hosts_are_as_gossip_has_them() -> None:
-    """Who is not seen is suspect; this host sees itself; what was decided before stays."""
-    members = {"b": Member("b", "192.0.2.1", MemberStatus.FAILED), "c": Member("c", "192.0.2.1", MemberStatus.ALIVE)}
-    fenced = replace(host("d"), state=HostState.FENCED)
-    found = overview.as_gossip_has_it((ATLAS, BOLT, COMET, fenced), members, "a")
-    assert [one.state for one in found] == [HostState.ALIVE, HostState.SUSPECT, HostState.ALIVE, HostState.FENCED]
+ATLAS, BOLT = host("a"), host("b")
 
 
 def test_a_role_on_a_host_that_is_away_has_failed_whatever_it_said_last() -> None:
@@ -34,6 +29,14 @@ def test_a_role_on_a_host_that_is_away_has_failed_whatever_it_said_last() -> Non
     assert view.state == "stopping"
 
 
+def test_a_role_on_a_host_that_does_not_answer_has_failed_and_is_told_of_once() -> None:
+    """While nobody can give that host up: what to do about it is said of the host, not of each of its roles."""
+    silent = frozenset({"a"})
+    (view,) = overview.role_views((DB,), [READY], (ATLAS, BOLT), silent)
+    assert (view.state, view.detail) == ("failed", "a does not answer")
+    assert not [one for one in overview.warnings((ATLAS, BOLT), (), [view], 0, silent) if one.startswith("db")]
+
+
 def test_status_says_which_loss_would_stop_everything() -> None:
     def told(hosts: int, voters: int) -> str:
         every = tuple(host(f"h{number}") for number in range(hosts))
@@ -44,6 +47,29 @@ def test_status_says_which_loss_would_stop_everything() -> None:
     assert "third always-on box" in told(2, 1)
     assert told(3, 3) == ""
     assert "The loss of h0 or h1" in told(5, 2)
+    gone = replace(ATLAS, state=HostState.SUSPECT)
+    assert not [one for one in overview.warnings((gone, BOLT), (gone,), [], 0) if "stop every decision" in one]
+
+
+@pytest.mark.parametrize(
+    ("level", "words"),
+    [
+        (DiskLevel.LOW, "a's disk has little space left (102400 MB): free some under /data"),
+        (DiskLevel.FULL, "a's disk is full (102400 MB left): free some space under /data. Until then db can store"),
+        (DiskLevel.READ_ONLY, "a's disk can only be read"),
+        (DiskLevel.FAILING, "replace the disk of /data"),
+        (DiskLevel.SLOW, "a's disk is slow (a small write takes 1 ms)"),
+    ],
+)
+def test_a_disk_that_is_not_well_is_named_with_what_to_do(level: DiskLevel, words: str) -> None:
+    """Of hosts that are there, and with what cannot be stored meanwhile."""
+
+    def told(one: Host) -> str:
+        return " ".join(overview.warnings((one, BOLT), (), [overview.role_view(READY)], 0))
+
+    assert words in told(sick(ATLAS, level))
+    assert "disk" not in told(ATLAS)
+    assert "disk" not in told(replace(sick(ATLAS, level), state=HostState.FENCED))
 
 
 def test_messages_that_wait_or_were_refused_are_told_with_what_to_do() -> None:

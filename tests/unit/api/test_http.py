@@ -55,6 +55,17 @@ async def test_a_turn_is_stored_and_repeating_it_returns_the_stored_answer(api: 
     assert [one["role"] for one in listed["messages"]] == ["user", "assistant"]
 
 
+async def test_the_same_feedback_again_is_one(api: Served) -> None:
+    """With the id it was given, or with one of its own where it was given none; with other content it is refused."""
+    conversation = (await send(api, "POST", "/v1/turns", json=turn()))[1]["conversation"]
+    given = {"id": str(uuid4()), "conversation": conversation, "rating": 4}
+    for _ in range(2):
+        assert (await send(api, "POST", "/v1/feedback", json=given))[1]["id"] == given["id"]
+    assert (await send(api, "POST", "/v1/feedback", json=given | {"rating": 1}))[0] == 409
+    ids = {(await send(api, "POST", "/v1/feedback", json={"rating": 4}))[1]["id"] for _ in range(2)}
+    assert len(ids) == 2
+
+
 async def test_a_streamed_turn_ends_in_done(api: Served) -> None:
     """Events come in order: accepted, deltas, done."""
     status, text, response = await send(api, "POST", "/v1/turns", json=turn(stream=True))

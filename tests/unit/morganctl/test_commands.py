@@ -77,6 +77,16 @@ def test_turn_has_a_client_made_id_and_goes_on(api: FakeApi, run: Run) -> None:
     assert "no reranker" in first.json["notices"]
 
 
+def test_what_may_be_stale_is_said_beside_the_answer(api: FakeApi, run: Run) -> None:
+    """One line for people on stderr; stdout is what it always is."""
+    fresh = run("documents", "list", "--json")
+    api.stale = True
+    ran = run("documents", "list", "--json")
+    assert ran.out == fresh.out
+    assert ran.err.count("may be stale") == 1
+    assert "stale" not in fresh.err
+
+
 def test_config_error_names_the_nearest_key(api: FakeApi, run: Run) -> None:
     """The server's hint reaches the person, as text and as JSON."""
     assert "did you mean 'llm.temperature'" in run("config", "get", "llm.temprature").err

@@ -14,7 +14,7 @@ from morgand.clock import SystemClock
 from morgand.errors import EngineError, Fenced, InvalidInput, MorganError, Unavailable
 from morgand.peers import wire
 from morgand.peers.client import NotReached, PeerClient
-from morgand.ports import ChatDelta, ChatMessage, ChatOptions
+from morgand.ports import ChatDelta, ChatMessage, ChatOptions, Embedder
 from morgand.security import trust
 from morgand.state import Assignment
 from tests.fakes.peers import EMBED, STRANGER, STREAM, TALK, credentials, embed, served
@@ -155,4 +155,20 @@ async def test_bad_calls_are_refused_in_words(tmp_path: Path) -> None:
             await client.call("b", "embedder", EMBED, b"\xc1", epoch=5)
         with pytest.raises(InvalidInput, match="no port 'nothing'"):
             await client.call("b", "nothing", EMBED, b"\x91\xa1a", epoch=5)
+        await client.close()
+
+
+async def test_a_copy_answers_in_no_epoch_and_only_what_is_a_read(tmp_path: Path) -> None:
+    """Also on a host that holds the role no longer, or has not heard of the caller's epoch; but members only."""
+    async with served(tmp_path) as host:
+        client = host.client(credentials(tmp_path, "a"))
+        host.held.clear()
+        arguments = wire.pack_arguments(EMBED, ("a",), {})
+        assert await client.call("b", "embedder-copy", EMBED, arguments, epoch=0) == b"a"
+        model = wire.signature_of(Embedder, "model")
+        with pytest.raises(InvalidInput, match="only read"):
+            await client.call("b", "embedder-copy", model, wire.pack_arguments(model, (), {}), epoch=0)
+        host.members.discard("a")
+        with pytest.raises(NotReached):
+            await client.call("b", "embedder-copy", EMBED, arguments, epoch=0)
         await client.close()

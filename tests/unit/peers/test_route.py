@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 
+from morgand import freshness
 from morgand.clock import SystemClock
 from morgand.errors import EngineError, Fenced, InvalidInput, Overloaded, Unavailable
 from morgand.peers.client import NotReached, PeerClient
@@ -53,6 +54,7 @@ class Hosts:
     found: list[Holder]
     me: str = "me"
     alone: bool = False
+    cut_off: bool = False
     event: asyncio.Event = field(default_factory=asyncio.Event)
     terms: list[int | None] = field(default_factory=list)  # answers to ``term``, in turn; then 0
 
@@ -116,6 +118,14 @@ async def test_the_engine_here_is_asked_directly() -> None:
 async def test_a_lone_host_asks_its_engine_whatever_is_said_of_it() -> None:
     """The engine's own error says best what is wrong."""
     assert await port(Embedder, Hosts([], alone=True), Wires()).embed_query("a") == b"here"
+
+
+async def test_a_host_that_is_cut_off_waits_for_no_role_where_it_may_say_so() -> None:
+    """Nothing that moves meanwhile would be heard of. Whoever cannot say that an answer lacks something waits."""
+    asked = port(Embedder, Hosts([holder("a")], cut_off=True), Wires(a=[Unavailable("Gone."), b"there"]))
+    with freshness.reading(), pytest.raises(Unavailable, match="Gone"):
+        await asked.embed_query("a")
+    assert await asked.embed_query("a") == b"there"
 
 
 async def test_what_a_host_did_after_it_was_cut_off_is_not_acknowledged() -> None:
