@@ -12,9 +12,10 @@ ALL = (
     "ingest_throughput",
     "retrieval_latency",
     "cranfield",
-    "answers",
+    "move",
     "conversations",
     "extraction",
+    "failover",
 )
 
 
