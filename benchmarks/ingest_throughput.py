@@ -2,8 +2,9 @@
 
 ``python -m benchmarks.ingest_throughput [FOLDER]`` takes documents from FOLDER/corpus.jsonl (Cranfield by default). The
 bare loop embeds exactly the chunk texts that ingestion embeds, with the same mini-batches and threads, and does nothing
-else. Ingestion is timed from the first upload to the last document that can be searched. Rounds alternate; the median
-ratio of pairs counts. Target: 0.9.
+else. Ingestion is timed from the first upload until the last document is in the search index, which is read from the
+daemon's log: asking the daemon would take the cores that are measured. Rounds alternate; the median ratio of pairs
+counts. Target: 0.9.
 """
 
 from __future__ import annotations
@@ -31,9 +32,11 @@ DATA = Path(__file__).parents[2] / "shared" / "data" / "cranfield"
 DOCUMENTS = 150
 UPLOAD = 50
 ROUNDS = 3
-POLL_S = 0.5
+POLL_S = 0.02
+LIMIT_S = 600.0
 THREADS = os.cpu_count() or 1  # as the engine takes by default
 TARGET = 0.9
+INGESTED = b'"ingested"'  # what the daemon logs once of every document that is in the index
 
 
 def documents(folder: Path) -> dict[str, bytes]:
@@ -69,7 +72,7 @@ def bare(model: OnnxModel, texts: list[str]) -> float:
 
 
 def through_daemon(files: dict[str, bytes], folder: Path) -> float:
-    """Seconds from the first upload to the last completed document, in a new daemon."""
+    """Seconds from the first upload to the last document in the index, in a new daemon."""
     daemon = Daemon(folder / "data")
     daemon.start()
     try:
@@ -78,8 +81,9 @@ def through_daemon(files: dict[str, bytes], folder: Path) -> float:
         for first in range(0, len(names), UPLOAD):
             status, body = daemon.upload({name: files[name] for name in names[first : first + UPLOAD]})
             assert status == 202, body
-        while not daemon.settled():
-            time.sleep(POLL_S)  # looking more often would take the cores that are measured
+        while daemon.log.read_bytes().count(INGESTED) < len(names):
+            assert time.perf_counter() - started < LIMIT_S, daemon.log.read_text()[-3000:]
+            time.sleep(POLL_S)
         took = time.perf_counter() - started
         done = daemon.documents()
         assert len(done) == len(files)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 
 from morgand import freshness
-from morgand.errors import Fenced, MorganError, Overloaded, StorageFull, Unavailable
+from morgand.errors import Fenced, InvalidInput, MorganError, Overloaded, StorageFull, Unavailable
 from morgand.freshness import Reading
 from morgand.peers import wire
 from morgand.peers.route import Directory, Route, client_of, routed
@@ -108,7 +108,7 @@ class _WithCopies:
                 return await getattr(self._copies.here, signature.method)(*args, **kwargs)
         body = wire.pack_arguments(signature, args, kwargs)
         for host in self._others():
-            with contextlib.suppress(Unavailable, Fenced):
+            with contextlib.suppress(Unavailable, Fenced, InvalidInput):  # an older host knows of no copies
                 return await client_of(self._route).call(host, self._copies.port, signature, body, epoch=0)
         raise Unavailable("No host has a copy of the database that can be read.")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import asyncpg
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -29,6 +30,8 @@ def translated() -> Iterator[None]:
         if (ours := _of_database(err)) is None:
             raise
         raise ours from err
+    except asyncpg.InternalClientError as err:  # used in the moment in which the server ends the connection
+        raise Unavailable("The connection to the database was lost.", remedy=WAIT) from err
     except PoolTimeout as err:
         raise Unavailable("All database connections are in use.", remedy=WAIT) from err
     except OSError as err:  # the server's socket, or the file

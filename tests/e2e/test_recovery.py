@@ -67,7 +67,7 @@ def test_the_last_host_goes_on(hosts: tuple[Daemon, Daemon]) -> None:
     assert "has its quorum: host1 can decide" in morgand(second, "recover", "--yes", code=1)
     first.kill()
     told = morgand(second, "recover", said="n\n", code=1)
-    for words in ("Given up for good: host1.", "from its copy of", "Lost with host1", "(db", "Nothing was changed"):
+    for words in ("Given up for good: host1.", "from its copy of", "Lost with host1", "objects)", "Nothing was changed"):
         assert words in told
     assert "host2 goes on alone" in morgand(second, "recover", "--yes")
     assert "host2 goes on alone" in morgand(second, "recover", "--yes")  # as after one that was cut off

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import http.client
+import math
 import threading
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +15,9 @@ from tests.lab.hosts import LabHost
 
 PAUSE_S = 0.2
 GIVE_UP_S = 60.0
+TIMEOUT_S = 20.0  # of one try
+ENDING_S = 10.0  # how long a turn is still tried once there should be no more
+PAGE = 10_000
 
 
 @dataclass(frozen=True)
@@ -25,14 +30,53 @@ class Said:
     took_s: float | None
     tries: int
 
+    @property
+    def acknowledged(self) -> float | None:
+        return None if self.took_s is None else self.began + self.took_s
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one client was told, beside what is stored: turns acknowledged, and of them lost, stored twice, disordered.
+
+    ``lost_at``: when each lost one was acknowledged.
+    """
+
+    acknowledged: int
+    lost_at: tuple[float, ...]
+    doubled: int
+    disordered: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.acknowledged} acknowledged, {len(self.lost_at)} lost, {self.doubled} doubled, "
+            f"{self.disordered} disordered"
+        )
+
+    @property
+    def good(self) -> bool:
+        return self.acknowledged > 0 and not (self.lost_at or self.doubled or self.disordered)
+
+
+def compared(said: Sequence[Said], stored: Sequence[str]) -> Record:
+    """``stored``: the texts as the conversation has them, in its order."""
+    told = {one.text: one.acknowledged for one in said if one.acknowledged is not None}
+    expected = [text for text in told if text in set(stored)]
+    kept = list(dict.fromkeys(text for text in stored if text in told))
+    return Record(
+        len(told), tuple(at for text, at in told.items() if text not in set(stored)),
+        len(stored) - len(set(stored)), sum(one != other for one, other in zip(kept, expected, strict=True)),
+    )  # fmt: skip
+
 
 class Chatter:
     """Says numbered things until stopped. A turn is repeated under its id, as the command line does, until it is in."""
 
-    def __init__(self, host: LabHost, *, answers: bool) -> None:
+    def __init__(self, host: LabHost, *, answers: bool, give_up_s: float = GIVE_UP_S) -> None:
         self.host = host
-        self._answers = answers
+        self._answers, self._give_up_s = answers, give_up_s
         self._stop = threading.Event()
+        self._stop_by = math.inf
         self._thread = threading.Thread(target=self._run, name=f"chat-{host.name}")
         self.conversation: str | None = None
         self.said: list[Said] = []
@@ -40,9 +84,15 @@ class Chatter:
     def start(self) -> None:
         self._thread.start()
 
-    def stop(self) -> list[Said]:
+    def ask_to_stop(self) -> None:
+        """Begin no further turn."""
+        self._stop_by = time.monotonic() + ENDING_S
         self._stop.set()
-        self._thread.join(timeout=GIVE_UP_S + 30)
+
+    def stop(self) -> list[Said]:
+        if not self._stop.is_set():
+            self.ask_to_stop()
+        self._thread.join(timeout=self._give_up_s + 30)
         return self.said
 
     def _run(self) -> None:
@@ -54,7 +104,7 @@ class Chatter:
 
     def _say(self, text: str) -> Said:
         turn, began, tries = str(uuid.uuid4()), time.monotonic(), 0
-        while time.monotonic() - began < GIVE_UP_S:
+        while time.monotonic() < min(began + self._give_up_s, self._stop_by):
             tries += 1
             if self._try(turn, text):
                 return Said(turn, text, began, time.monotonic() - began, tries)
@@ -66,7 +116,7 @@ class Chatter:
         if self.conversation:
             body["conversation"] = self.conversation
         try:
-            status, reply = self.host.request("POST", "/v1/turns", body, timeout_s=GIVE_UP_S)
+            status, reply = self.host.request("POST", "/v1/turns", body, timeout_s=TIMEOUT_S)
         except (OSError, http.client.HTTPException):
             return False
         if status != 200:
@@ -74,16 +124,13 @@ class Chatter:
         self.conversation = reply["conversation"]
         return True
 
-    def compare(self) -> dict[str, int]:
-        """Acknowledged turns that are lost, stored twice or out of order."""
-        status, body = self.host.request("GET", f"/v1/conversations/{self.conversation}/messages?limit=10000")
+    def acknowledgements(self) -> list[float]:
+        """When something was acknowledged, so far."""
+        return [at for one in list(self.said) if (at := one.acknowledged) is not None]
+
+    def compare(self) -> Record:
+        """What was acknowledged beside what is stored now."""
+        status, body = self.host.request("GET", f"/v1/conversations/{self.conversation}/messages?limit={PAGE}")
         assert status == 200, body
-        stored = [one["text"] for one in body["messages"] if one["role"] == "user"]
-        acknowledged = [one.text for one in self.said if one.took_s is not None]
-        kept = [text for text in stored if text in set(acknowledged)]
-        return {
-            "acknowledged": len(acknowledged),
-            "lost": len(set(acknowledged) - set(stored)),
-            "doubled": len(stored) - len(set(stored)),
-            "disordered": sum(one != other for one, other in zip(kept, acknowledged, strict=False)) if kept else 0,
-        }
+        assert len(body["messages"]) < PAGE, f"more than {PAGE} messages: play fewer rounds at once"
+        return compared(self.said, [one["text"] for one in body["messages"] if one["role"] == "user"])

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
-from tests.lab.client import Chatter
-from tests.lab.faults import Faults
+from tests.lab.disks import Disks
+from tests.lab.halves import Halves
 from tests.lab.hosts import LabHost
 from tests.lab.membership import Membership
-from tests.lab.scenario import Step, parse, perform
-from tests.lab.timeline import Timeline, claims, doubles, longest_gap, look, rivals
+from tests.lab.provocation import Provocation
+from tests.lab.scenario import Step, parse, perform, with_rounds
+from tests.lab.timeline import claims, doubles, look, rivals
+from tests.lab.together import Together
+from tests.lab.upgrade import Upgrade
+from tests.lab.writing import Writing
 
 
-class Lab(Membership, Faults):
+class Lab(Membership, Writing, Provocation, Together, Disks, Halves, Upgrade):
     """One run of one scenario; a context manager."""
 
-    def __init__(self, text: str, root: Path, seed: int) -> None:
-        self._steps = parse(text)
+    def __init__(self, text: str, root: Path, seed: int, *, rounds: int | None = None) -> None:
+        """``rounds``: so many, whatever the scenario says. Raises ValueError when it cannot be read, or has none."""
+        self._steps = parse(text) if rounds is None else with_rounds(parse(text), rounds)
         super().__init__(self._steps[0].words[0].split(), root, seed)
 
     def run(self) -> None:
@@ -72,16 +76,6 @@ class Lab(Membership, Faults):
 
         self._note("database redundant", self._until(holds, float(limit), "a redundant database"))
 
-    def do_chat(self, step: Step) -> None:
-        self._chatter = Chatter(self.hosts[step.words[0]], answers=bool(step.words[1]))
-        self._chatter.start()
-        self._timeline = Timeline(self.hosts[step.words[0]])
-        self._timeline.start()
-        self._others = [Timeline(host, every_s=1.0) for host in self._alive() if host is not self.hosts[step.words[0]]]
-        for one in self._others:
-            one.start()
-        time.sleep(2.0)
-
     def do_leaders(self, _: Step) -> None:
         looks = [look for one in self._watchers() for look in one.looks]
         found = rivals(looks)
@@ -92,22 +86,3 @@ class Lab(Membership, Faults):
         """What only one host may hold was never held by two in one epoch, as any host told at any time."""
         found = claims([look for one in self._watchers() for look in one.looks])
         assert not found, found
-
-    def do_turns(self, step: Step) -> None:
-        assert self._chatter is not None
-        said = self._chatter.stop()
-        failed = [one for one in said if one.took_s is None]
-        slowest = max((one.took_s for one in said if one.took_s is not None), default=0.0)
-        self._note("slowest turn", slowest)
-        gap = longest_gap(one.began + one.took_s for one in said if one.took_s is not None)
-        self._note("longest time without a turn", gap)
-        self._say(f"{len(said)} turns")
-        assert not failed, f"{len(failed)} turns were never acknowledged"
-        assert slowest <= float(step.words[0]), f"a turn took {slowest:.1f} s"
-
-    def do_lost(self, _: Step) -> None:
-        assert self._chatter is not None
-        found = self._chatter.compare()
-        self._say(str(found))
-        assert found["acknowledged"] > 0, found
-        assert found["lost"] == found["doubled"] == found["disordered"] == 0, found

@@ -15,6 +15,8 @@ from tests.lab.stage import Stage
 from tests.lab.timeline import Look
 
 NEEDED = ("main", "primary", "active")  # a replica or a standby may have no further host to be on
+SILENT_S = 1.5  # others are agreed that a host is dead after one second
+CUT = ("cut off", "deafen", "mute")
 BOUND = ("objects",)  # a folder: what it stores is on one host
 
 
@@ -32,31 +34,75 @@ class Faults(Stage):
             "cut off": lambda: self.net.cut_off(name),
             "deafen": lambda: self.net.cut_off(name, sends=True),
             "mute": lambda: self.net.cut_off(name, hears=True),
+            "false alarm": self._false_alarm,
         }
         ways[self._kind]()
+
+    def _false_alarm(self) -> None:
+        """It is as well as ever, but for a moment nobody gets its heartbeats."""
+        assert self._victim is not None
+        self.net.silence(self._victim.name)
+        time.sleep(SILENT_S)
+        self.net.heal()
 
     def do_rounds(self, step: Step) -> None:
         """A fault of one kind to a host chosen at random, its roles elsewhere, its return; again and again."""
         count, kind, role = step.words
-        for _ in range(int(count)):
+        for number in range(1, int(count) + 1):
             names = [name for name in self.hosts if self._chatter is None or name != self._chatter.host.name]
             whom = f"holder of {role}" if role else self._chance.choice(names)
-            self.do_strike(replace(step, words=(kind, whom, role)))
-            assert self._victim is not None
-            name = self._victim.name
-            found = self._until_seen(partial(_is_fenced, name), 15.0, f"{name} fenced")
-            self._note(f"{kind}: detected", found)
+            self._say(f"round {number} of {count}, {time.strftime('%H:%M:%S')}")
+            self.round_of(replace(step, words=(kind, whom, role)))
+
+    def round_of(self, step: Step) -> None:
+        """One fault (its kind, whom it strikes, of which role), until everything is as it was."""
+        kind, _, _ = step.words
+        self.do_strike(step)
+        assert self._victim is not None
+        name, struck_at = self._victim.name, self._struck_at
+        found = self._until_seen(partial(_is_fenced, name), 15.0, f"{name} fenced")
+        self._note(f"{kind}: detection", found)
+        if kind != "false alarm":  # it may have its roles again before others are ready
             self.do_elsewhere(replace(step, words=("60",)))
-            self.do_back(step)
-            self.do_member(replace(step, words=("60",)))
-            self.do_settled(replace(step, words=("90",)))
-            if self._look().engine == "postgresql":
-                self._until(lambda: any(self._look().copies), 90.0, "a synchronous standby")
-                self._note(f"{kind}: database redundant", time.monotonic() - self._struck_at)
+        away = time.monotonic()
+        self._until(lambda: self._writes_since(away, name), 60.0, "writes through every other host")
+        self.do_back(step)
+        if kind in CUT:
+            self._cut.append((name, struck_at, self._struck_at))
+        self.do_member(replace(step, words=("60",)))
+        self._until(self._redundant, 120.0, "a synchronous copy of the database, every standby ready")
+        self._note(f"{kind}: redundant again", time.monotonic() - self._struck_at)
+        since = time.monotonic()
+        self._until(lambda: self._writes_since(since), 60.0, "writes through every host")
+        self._note(f"{kind}: status outage", self._longest_silence(struck_at, name))
+        if self._writers or self._chatter:
+            what = f"{kind} of the primary" if self._wrote(name) else kind
+            self._note(f"{what}: write outage", self._longest_pause(struck_at, {name}))
+
+    def _wrote(self, name: str) -> bool:
+        """Whether this host had the database's primary when it was struck."""
+        assert self._before is not None
+        return ("db", "primary", name) in {(role, part, host) for role, part, host, _, _ in self._before.roles}
+
+    def _writes_since(self, since: float, name: str = "") -> bool:
+        """Whether everybody who writes through another host than ``name`` had something acknowledged."""
+        others = [one for one in self._writers if one.host.name != name]
+        return all(one.said and (one.said[-1].acknowledged or 0.0) > since for one in others)
+
+    def _redundant(self) -> bool:
+        """Whether the next fault may come: whatever is needed is there, and what takes over is warm."""
+        found = self._look()
+        if set(found.hosts) != self._members or set(found.hosts.values()) != {"alive"} or not found.tolerates:
+            return False
+        if found.engine == "postgresql" and not any(found.copies):
+            return False
+        warm = [state for role, part, _, state, _ in found.roles if role == "db" or part in (*NEEDED, "standby")]
+        return set(warm) == {"ready"}
 
     def do_blackouts(self, step: Step) -> None:
         """All at once; they are switched on again in an order of chance."""
-        for _ in range(int(step.words[0])):
+        for number in range(1, int(step.words[0]) + 1):
+            self._say(f"blackout {number}, {time.strftime('%H:%M:%S')}")
             for host in self.hosts.values():
                 host.power_cut()
             names = self._chance.sample(list(self.hosts), len(self.hosts))
@@ -67,8 +113,20 @@ class Faults(Stage):
                 time.sleep(self._chance.uniform(0.0, 2.0))
             self._until(self._settled, float(step.words[1]), "everything ready after the blackout")
             self._note("blackout: everything ready, from the first host on", time.monotonic() - began)
+            if self._writers:
+                moments = [at for one in self._writers for at in one.acknowledgements() if at > began]
+                self._note("blackout: first write, from the first host on", min(moments) - began)
 
     def do_busy(self, _: Step) -> None:
+        self.make_busy()
+
+    def make_idle(self) -> None:
+        for process in self._hogs:
+            process.kill()
+            process.wait()
+        self._hogs.clear()
+
+    def make_busy(self) -> None:
         """More to compute on every host than its cores can."""
         for host in self.hosts.values():
             argv = [*host.prefix, sys.executable, "-c", "while True: pass"]

@@ -21,6 +21,7 @@ PROFILES: dict[str, dict[str, Any]] = {
     "comet": {"ram_mb": 16 * GIB, "gpus": [{"name": "RTX 3050", "vram_mb": 8 * GIB}]},
     "delta": {"ram_mb": 64 * GIB, "gpus": []},
     "ember": {"ram_mb": 32 * GIB, "gpus": []},
+    "flint": {"ram_mb": 1 * GIB, "gpus": [], "disk": {"total_mb": 8 * GIB, "free_mb": 2 * GIB}},
 }
 
 
@@ -34,7 +35,18 @@ class LabHost(Daemon):
         self.net, self.name = net, name
         own = (f"host.name={name}", f"host.profile_override={root}/{name}.json", *settings)
         inside = ("ip", "netns", "exec", net.namespace(name))
-        super().__init__(root / name, own, prefix=(*inside, *(_ahead(clock_ahead_s) if clock_ahead_s else ())))
+        self._inside = (*inside, *(_ahead(clock_ahead_s) if clock_ahead_s else ()))
+        super().__init__(root / name, own, prefix=self._inside)
+
+    def use_release(self, folder: Path) -> None:
+        """From its next start on it runs the version of the program that is in this folder."""
+        self.prefix = (*self._inside, "env", "-C", str(folder), f"PYTHONPATH={folder}")
+
+    def release(self) -> str:
+        """The version that runs, as it says itself."""
+        status, body = self.request("GET", "/v1/openapi.json", timeout_s=10)
+        assert status == 200, body
+        return str(body["info"]["version"])
 
     @property
     def address(self) -> str:

@@ -38,14 +38,16 @@ def connect(space: str, address: str, port: int, *, timeout_s: float = 3.0) -> s
     return inside(space, lambda: socket.create_connection((address, port), timeout=timeout_s))
 
 
-def hears(listener: tuple[str, str], speaker: str, *, count: int = 3, group: str = "", wait_s: float = 0.5) -> int:
+def hears(
+    listener: tuple[str, str], speaker: str, *, count: int = 3, group: str = "", port: int = 0, wait_s: float = 0.5
+) -> int:
     """How many of ``count`` datagrams from namespace ``speaker`` reach ``listener`` (namespace, address), directly or
-    through the multicast ``group``."""
+    through the multicast ``group``. Port 0: any that is free."""
     space, address = listener
     ear = inside(space, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
     mouth = inside(speaker, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
     with ear, mouth:
-        ear.bind(("", 0))
+        ear.bind(("", port))
         ear.settimeout(wait_s)
         ear.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         if group:

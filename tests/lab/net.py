@@ -10,6 +10,7 @@ import functools
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from types import TracebackType
@@ -41,20 +42,6 @@ def usable() -> str | None:
     return None
 
 
-@functools.cache
-def delays() -> str | None:
-    """Why packets cannot be delayed here, or None."""
-    probe = f"mlab-delay-{os.getpid()}"
-    _ip("netns", "add", probe)
-    try:
-        _tc(probe, "qdisc", "add", "dev", "lo", "root", "netem", "delay", "1ms")
-    except AssertionError:
-        return "the kernel has no netem (module sch_netem)"
-    finally:
-        _ip("netns", "del", probe)
-    return None
-
-
 class Net:
     """A switch and ``names`` plugged into it; a context manager."""
 
@@ -64,7 +51,9 @@ class Net:
         self.addresses = {name: f"{NETWORK}.{number}" for name, number in self._numbers.items()}
         self._deaf: dict[str, dict[int, float]] = {name: {} for name in names}
         self._no_multicast: set[str] = set()
+        self._beatless: dict[str, set[int]] = {name: set() for name in names}
         self._extra: dict[str, dict[str, str]] = {name: {} for name in names}
+        self._relays: dict[str, subprocess.Popen[bytes]] = {}
         self._guardian: guardian.Guardian | None = None
 
     def namespace(self, name: str) -> str:
@@ -95,6 +84,8 @@ class Net:
         self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._guardian is not None
+        for name in list(self._relays):
+            self._hasten(name)
         self._guardian.close()
 
     def _add(self, name: str) -> None:
@@ -114,6 +105,7 @@ class Net:
 
     def renew(self, name: str) -> None:
         """A host as after a power cut: its kernel knows nothing of any connection. What is inside is ended."""
+        self._hasten(name)
         _ip("-n", self._switch, "link", "del", self._port(name), check=False)
         guardian.clear([self.namespace(name)])
         self._add(name)
@@ -173,25 +165,52 @@ class Net:
                 self.deafen(name, other, share)
                 self.deafen(other, name, share)
 
+    def silence(self, name: str) -> None:
+        """Nobody gets its heartbeats any more; everything else passes."""
+        for other in self.addresses:
+            if other != name:
+                self._beatless[other].add(self._numbers[name])
+                self._filter(other)
+
     def delay(self, name: str, delay_ms: float, jitter_ms: float) -> None:
-        """Frames to and from this host take longer, each way. Only where ``delays()`` says None."""
-        words = ("root", "netem", "delay", f"{delay_ms}ms", f"{jitter_ms}ms")
-        _tc(self._switch, "qdisc", "replace", "dev", self._port(name), *words)
-        _tc(self.namespace(name), "qdisc", "replace", "dev", "eth0", *words)
+        """Frames to and from this host take longer, each way; with jitter they overtake each other."""
+        self._hasten(name)
+        port, tap = self._port(name), f"t{self._numbers[name]}"
+        words = ("-m", "tests.lab.relay", port, tap, str(delay_ms), str(jitter_ms))
+        argv = ["ip", "netns", "exec", self._switch, sys.executable, *words]
+        relay = self._relays[name] = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        assert relay.stdout is not None
+        if relay.stdout.readline() != b"ready\n":
+            raise AssertionError(f"the frames of {name} cannot be delayed: is there a /dev/net/tun?")
+        _ip("-n", self._switch, "link", "set", port, "nomaster")
+        _ip("-n", self._switch, "link", "set", port, "promisc", "on")
+        _ip("-n", self._switch, "link", "set", tap, "master", "br0", "up")
+
+    def _hasten(self, name: str) -> None:
+        """Nothing is late any more; what was held is lost."""
+        relay = self._relays.pop(name, None)
+        if relay is None:
+            return
+        assert relay.stdout is not None
+        relay.terminate()
+        relay.wait(timeout=10)
+        relay.stdout.close()
+        _ip("-n", self._switch, "link", "set", self._port(name), "promisc", "off", check=False)
+        _ip("-n", self._switch, "link", "set", self._port(name), "master", "br0", check=False)
 
     def heal(self) -> None:
         """Nothing is lost and nothing is late any more; multicast stays as it is."""
         for name in self.addresses:
             self._deaf[name].clear()
+            self._beatless[name].clear()
             self._filter(name)
-            _tc(self._switch, "qdisc", "del", "dev", self._port(name), "root", check=False)
-            _tc(self.namespace(name), "qdisc", "del", "dev", "eth0", "root", check=False)
+            self._hasten(name)
 
     def _filter(self, name: str) -> None:
         """Bring the port's programs in line with who hears whom."""
         multicast = name not in self._no_multicast
         programs = {
-            "egress": program(self._deaf[name], multicast=multicast),
+            "egress": program(self._deaf[name], multicast=multicast, beatless=self._beatless[name]),
             "ingress": program({}, multicast=multicast),
         }
         for way, code in programs.items():

@@ -16,13 +16,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 STEPS = {
     "hosts": r"hosts ((?:\w+ ?)+)",
     "multicast": r"no multicast",
     "interface": r"interface (\w+) (\S+) at (\w+)",
     "clock": r"clock of (\w+) (\d+) s ahead",
+    "disk": r"(\w+) has a disk of (\d+) MB",
     "join": r"join all( by code)?",
     "add": r"join (\w+)",
     "remove": r"remove (\w+)",
@@ -34,6 +35,12 @@ STEPS = {
     "revenants": r"((?:\w+ )+)come back and have to join anew",
     "refused": r"expect (\w+) is refused: (.+)",
     "addresses": r"expect every host is known by its address",
+    "witness": r"(\w+) is a witness",
+    "copied": r"expect (\w+) answers from a copy within (\d+) s",
+    "queued": r"expect (\w+) keeps what is said",
+    "sent": r"expect what was kept is stored within (\d+) s",
+    "stored": r"expect (\w+) stores what is said within (\d+) s",
+    "on": r"expect the primary on (\w+) within (\d+) s",
     "settled": r"expect settled within (\d+) s",
     "setting": r"set (\S+) to (\S+)",
     "database": r"expect a database with (\d+) copies, (\d+) of them synchronous, within (\d+) s",
@@ -43,24 +50,46 @@ STEPS = {
     "again": r"expect planning again changes nothing",
     "chat": r"chat through (\w+)( with answers)?",
     "strike": r"(power-cut|freeze|cut off|deafen|mute) (holder of (\S+)|leader|\w+)",
-    "rounds": r"(\d+) rounds of (power-cut|freeze|cut off|deafen|mute)(?: for the holder of (\S+))?",
+    "write": r"write through every host",
+    "rounds": r"(\d+) rounds of (power-cut|freeze|cut off|deafen|mute|false alarm)(?: for the holder of (\S+))?",
+    "worst_rounds": r"(\d+) rounds of (power-cut|freeze|cut off|deafen|mute) for the host that leads everything",
+    "provocations": r"(\d+) rounds of provocation",
+    "etcd_rounds": r"(\d+) rounds of (power-cut|freeze|cut off|deafen|mute) for the host that leads etcd",
     "busy": r"every host is busy",
     "blackouts": r"(\d+) times everything loses power, well again within (\d+) s",
     "loss": r"(\w+) loses (\d+) % of its packets",
     "late": r"(\w+) has (\d+) ms of delay, (\d+) ms of jitter",
     "deaf": r"(\w+) does not hear (\w+)",
     "heal": r"the network is well again",
+    "slowable": r"(\w+) may get a slow disk",
+    "slow": r"(\w+)'s disk is slow: (\d+) ms",
+    "swift": r"(\w+)'s disk is swift again",
+    "etcd": r"expect etcd of (\w+) is (?:up|(down)) within (\d+) s",
+    "full": r"(\w+)'s disk is full(?: but for (\d+) MB)?",
+    "emptied": r"(\w+)'s disk has space again",
+    "readonly": r"(\w+)'s disk can only be read",
+    "repaired": r"(\w+)'s disk is repaired",
+    "warned": r"expect every status says within (\d+) s: (.+)",
+    "away": r"expect (\S+)/(\w+) elsewhere within (\d+) s",
+    "unwarned": r"expect no status says within (\d+) s: (.+)",
     "wait": r"wait (\d+) s",
     "elsewhere": r"expect roles elsewhere within (\d+) s",
     "back": r"return",
     "member": r"expect member within (\d+) s",
     "rolling": r"restart every host in turn",
+    "release": r"every host runs the version of revision (\w+)",
+    "upgrade": r"upgrade every host in turn",
+    "contracted": r"expect the schema contracted within (\d+) s",
     "nobody": r"expect nothing happens",
     "leaders": r"expect one leader an epoch",
     "holders": r"expect one holder an epoch",
     "turns": r"expect no turn over (\d+) s",
     "lost": r"expect nothing lost",
+    "isolated": r"expect nothing acknowledged by whom was cut off",
+    "primaries": r"expect one writable primary",
+    "limit": r"expect no (.+) over (\d+) s",
 }
+IN_ROUNDS = ("rounds", "etcd_rounds", "worst_rounds", "blackouts", "provocations")
 
 
 @dataclass(frozen=True)
@@ -83,6 +112,13 @@ def parse(text: str) -> list[Step]:
     if not found or found[0].kind != "hosts":
         raise ValueError("A scenario begins with its hosts: 'hosts atlas bolt ...'.")
     return found
+
+
+def with_rounds(steps: list[Step], count: int) -> list[Step]:
+    """The same with so many rounds, whatever the scenario says. Raises ValueError when it has none."""
+    if not any(step.kind in IN_ROUNDS for step in steps):
+        raise ValueError("This scenario has no rounds; --repeat plays it again as a whole.")
+    return [replace(step, words=(str(count), *step.words[1:])) if step.kind in IN_ROUNDS else step for step in steps]
 
 
 def _step(number: int, line: str) -> Step:

@@ -14,7 +14,8 @@ from typing import Self
 from tests.lab.client import Chatter
 from tests.lab.hosts import LabHost
 from tests.lab.net import Net
-from tests.lab.timeline import Look, Timeline, first, look
+from tests.lab.timeline import Look, Timeline, first, look, pause
+from tests.lab.writable import Servers
 
 
 class Stage:
@@ -29,6 +30,9 @@ class Stage:
         self._members: set[str] = set()
         self._strangers: set[str] = set()  # hosts that are not meant to become members
         self._chatter: Chatter | None = None
+        self._writers: list[Chatter] = []
+        self._servers: Servers | None = None
+        self._cut: list[tuple[str, float, float]] = []  # who was cut off, from when until when
         self._timeline: Timeline | None = None
         self._others: list[Timeline] = []
         self._victim: LabHost | None = None
@@ -44,7 +48,10 @@ class Stage:
     def __exit__(
         self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for helper in (self._chatter, self._timeline, *self._others):
+        clients = [one for one in (self._chatter, *self._writers) if one is not None]
+        for client in clients:
+            client.ask_to_stop()
+        for helper in (*clients, self._servers, self._timeline, *self._others):
             if helper is not None:
                 helper.stop()
         self.net.__exit__(kind, err, trace)  # ends what runs inside
@@ -82,12 +89,32 @@ class Stage:
         return time.monotonic() - began
 
     def _until_seen(self, holds: Callable[[Look], bool], limit_s: float, what: str) -> float:
-        assert self._timeline is not None
-        timeline, since = self._timeline, self._struck_at
-        self._until(lambda: first(timeline.looks, since, holds) is not None, limit_s, what)
-        took = first(timeline.looks, since, holds)
-        assert took is not None
-        return took
+        """Seconds from the fault until any host but the struck one saw it so."""
+
+        def seen() -> list[float]:
+            told = (one for one in self._watchers() if one.host is not self._victim)
+            return [took for one in told if (took := first(one.looks, self._struck_at, holds)) is not None]
+
+        self._until(lambda: bool(seen()), limit_s, what)
+        return min(seen())
+
+    def _longest_pause(self, since: float, without: set[str]) -> float:
+        """For how long one of those who write got nothing acknowledged, seconds; through other hosts than these."""
+        clients = [*self._writers, *([self._chatter] if self._chatter else [])]
+        until = time.monotonic()
+        pauses = {
+            one.host.name: pause(one.acknowledgements(), since, until)
+            for one in clients
+            if one.host.name not in without
+        }
+        self._say("longest without a write: " + ", ".join(f"{name} {took:.1f} s" for name, took in pauses.items()))
+        return max(pauses.values(), default=0.0)
+
+    def _longest_silence(self, since: float, without: str) -> float:
+        """For how long a host other than this one told nobody its status, seconds."""
+        until = time.monotonic()
+        others = (one for one in self._watchers() if one.host.name != without)
+        return max(pause((look.at for look in list(one.looks)), since, until) for one in others)
 
     def _note(self, name: str, seconds: float) -> None:
         self.times.setdefault(name, []).append(seconds)

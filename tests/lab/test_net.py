@@ -14,9 +14,9 @@ import psutil
 import pytest
 
 from tests.lab import guardian
-from tests.lab.filters import program
+from tests.lab.filters import BEATS, program
 from tests.lab.inside import connect, hears, inside
-from tests.lab.net import Net, delays, usable
+from tests.lab.net import Net, usable
 
 GROUP = "224.0.0.251"
 pytestmark = pytest.mark.timeout(120)
@@ -104,15 +104,34 @@ def test_a_renewed_host_forgets_its_connections(net: Net) -> None:
 
 @pytest.mark.lab
 def test_packets_can_be_late(net: Net) -> None:
-    """Each way takes the delay."""
-    reason = delays()
-    if reason is not None:
-        pytest.skip(reason)
+    """Each way takes the delay, for as long as it lasts; much data arrives whole, though not in order."""
     net.delay("one", 100, 10)
     began = time.monotonic()
     with pytest.raises(ConnectionRefusedError):
         connect(net.namespace("two"), net.addresses["one"], 9)
     assert time.monotonic() - began > 0.15
+    server = inside(net.namespace("one"), lambda: socket.create_server(("", 700)))
+    with server, connect(net.namespace("two"), net.addresses["one"], 700) as client:
+        accepted, _ = server.accept()
+        with accepted:
+            client.sendall(b"x" * 65536)
+            assert accepted.recv(65536, socket.MSG_WAITALL) == b"x" * 65536
+    net.heal()
+    began = time.monotonic()
+    with pytest.raises(ConnectionRefusedError):
+        connect(net.namespace("two"), net.addresses["one"], 9)
+    assert time.monotonic() - began < 0.15
+
+
+@pytest.mark.lab
+def test_heartbeats_alone_can_be_lost(net: Net) -> None:
+    """Nobody gets what a host sends to the port of heartbeats; it gets theirs, and everything else passes."""
+    net.silence("one")
+    ears = {name: (net.namespace(name), net.addresses[name]) for name in net.addresses}
+    assert hears(ears["two"], net.namespace("one"), port=BEATS) == 0
+    assert hears(ears["one"], net.namespace("two"), port=BEATS) == heard(net, "one", "two") == 3
+    net.heal()
+    assert hears(ears["two"], net.namespace("one"), port=BEATS) == 3
 
 
 HELD = """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.lab.timeline import Look, doubles, first, longest_gap, read, rivals, table
+from tests.lab.timeline import Look, doubles, first, longest_gap, pause, read, rivals, table
 
 
 def seen(at: float, leader: str | None, epoch: int, *roles: tuple[str, str, str, str, int]) -> Look:
@@ -51,6 +51,15 @@ def test_two_at_a_time_are_counted() -> None:
 def test_the_longest_gap_is_between_neighbours() -> None:
     assert longest_gap([9.0, 1.0, 4.0]) == 5.0
     assert longest_gap([]) == longest_gap([1.0]) == 0.0
+
+
+def test_a_pause_counts_from_its_beginning_until_it_ends_or_until_now() -> None:
+    """What ended before the fault does not count; what lasts still does."""
+    assert pause([0.0, 5.0, 5.5, 7.5, 8.0], since=5.2, until=8.1) == 2.0
+    assert pause([0.0, 5.0, 5.5], since=5.2, until=9.5) == 4.0
+    assert pause([0.0, 5.0, 9.0], since=6.0, until=9.1) == 4.0
+    assert pause([0.0, 5.0, 9.0], since=6.0, until=8.0) == 3.0
+    assert pause([], since=6.0, until=8.0) == 2.0
 
 
 def test_the_table_has_least_middle_and_most() -> None:

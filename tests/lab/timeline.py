@@ -14,7 +14,7 @@ from typing import Any
 from morgand.roles.catalog import BY_NAME
 from tests.lab.hosts import LabHost
 
-LOOK_EVERY_S = 0.25
+LOOK_EVERY_S = 0.5
 HELD_ONCE = ("main", "primary")
 
 
@@ -124,12 +124,21 @@ def longest_gap(moments: Iterable[float]) -> float:
     return max((after - before for before, after in itertools.pairwise(ordered)), default=0.0)
 
 
+def pause(moments: Iterable[float], since: float, until: float) -> float:
+    """The longest time without one of the moments between ``since`` and ``until``, seconds. One that began before, or
+    lasts until the end, counts from its beginning."""
+    ordered = sorted(one for one in moments if one <= until)
+    pairs = itertools.pairwise([*ordered, until]) if ordered else [(since, until)]
+    return max((after - before for before, after in pairs if after > since), default=0.0)
+
+
 def table(rows: dict[str, list[float]]) -> str:
     """Times per row as minimum, median and maximum."""
-    lines = [f"{'':32} {'n':>3} {'min':>7} {'median':>7} {'max':>7}"]
+    width = max(map(len, rows), default=0)
+    lines = [f"{'':{width}} {'n':>3} {'min':>7} {'median':>7} {'max':>7}"]
     for name, times in rows.items():
         ordered = sorted(times)
         lines.append(
-            f"{name:32} {len(ordered):3} {ordered[0]:7.2f} {ordered[len(ordered) // 2]:7.2f} {ordered[-1]:7.2f}"
+            f"{name:{width}} {len(ordered):3} {ordered[0]:7.2f} {ordered[len(ordered) // 2]:7.2f} {ordered[-1]:7.2f}"
         )
     return "\n".join(lines)

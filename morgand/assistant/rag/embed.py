@@ -17,9 +17,9 @@ from morgand.state import Extracted
 
 log = logging.getLogger("morgand.assistant")
 
-BATCH = 64  # texts a batch; also the most documents that can share one
+BATCH = 128  # texts a batch, sorted by length when computed; also the most documents that can share one
 IN_FLIGHT = 2
-LINGER_S = 0.02  # how long a part-filled batch waits for the next document while the engine is idle
+LINGER_S = 0.02  # how long a part-filled batch waits for the next document before the engine runs out of work
 PATIENCE_S = 10.0  # an engine that is just starting is waited for; then documents go on without embeddings
 PAUSE_S = 0.5
 GIVEN_UP_S = 30.0  # afterwards nobody waits for it again for this long
@@ -51,9 +51,7 @@ class EmbedStage:
         self._embedder = embedder
         self._clock = clock
         self._batches: asyncio.Queue[list[Item]] = asyncio.Queue(maxsize=1)
-        self._busy = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._busy = 0  # batches that are not embedded yet
         self._hopeless_until = 0.0
 
     async def batch(self, source: asyncio.Queue[Work], sink: asyncio.Queue[Work]) -> None:
@@ -82,8 +80,6 @@ class EmbedStage:
                 vectors = await self.vectors([text for _, text in batch])
             finally:
                 self._busy -= 1
-                if not self._busy:
-                    self._idle.set()
             for (work, text), vector in zip(batch, vectors, strict=True):
                 if vector is not None:
                     work.vectors[text] = vector
@@ -108,11 +104,10 @@ class EmbedStage:
 
     async def _send(self, batch: list[Item]) -> None:
         self._busy += 1
-        self._idle.clear()
         await self._batches.put(batch)
 
     async def _next(self, source: asyncio.Queue[Work], *, waiting: bool) -> Work | None:
-        """The next document; None when a part-filled batch should go because the engine has nothing to do."""
+        """The next document; None when a part-filled batch should go: the engine has only one left, or none."""
         if not waiting:
             return await source.get()
         while True:
@@ -120,5 +115,5 @@ class EmbedStage:
                 async with asyncio.timeout(LINGER_S):
                     return await source.get()
             except TimeoutError:
-                if self._idle.is_set():
+                if self._busy < IN_FLIGHT:
                     return None

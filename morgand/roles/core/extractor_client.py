@@ -14,6 +14,7 @@ from morgand.state import Extracted
 DEADLINE_S = 150.0  # above the engine's own limit per file
 RESTART_S = 15.0  # how long a crashed engine may take to come back
 POLL_S = 0.2
+FRESH_S = 2.0  # an engine that has read a file within this time is not asked whether it is there
 
 
 class EngineExtractor:
@@ -23,6 +24,7 @@ class EngineExtractor:
         self._client = client
         self._clock = clock or SystemClock()
         self._lock = asyncio.Lock()
+        self._fresh_until = 0.0
 
     async def extract(self, path: Path, name: str) -> Extracted:
         """Raises Unsupported, Unreadable or TooLarge for the file's own faults, EngineError when nobody can read it.
@@ -30,7 +32,7 @@ class EngineExtractor:
         A file that crashes the engine twice is Unreadable: it must not keep others from being read.
         """
         async with self._lock:
-            if not await self._healthy():
+            if self._clock.monotonic() >= self._fresh_until and not await self._healthy():
                 raise EngineError("The document reader is not running.", remedy="See `morganctl logs extractor`.")
             try:
                 return await self._call(path, name)
@@ -43,8 +45,11 @@ class EngineExtractor:
                 raise self._lost(err, name) from err
 
     async def _call(self, path: Path, name: str) -> Extracted:
+        self._fresh_until = 0.0
         request = ExtractRequest(str(path), name)
-        return (await self._client.call("extract", request, ExtractReply, deadline_s=DEADLINE_S)).extracted
+        reply = await self._client.call("extract", request, ExtractReply, deadline_s=DEADLINE_S)
+        self._fresh_until = self._clock.monotonic() + FRESH_S
+        return reply.extracted
 
     async def _healthy(self) -> bool:
         until = self._clock.monotonic() + RESTART_S

@@ -66,6 +66,7 @@ def _guarded(request: ExtractRequest, count: CountTokens, limit_s: float) -> Ext
 
 
 def _counter(file: Path) -> CountTokens:
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # on one document more threads cost more than they gain
     try:
         tokenizer = Tokenizer.from_file(str(file))
     except Exception as err:

@@ -149,14 +149,19 @@ def rearm(patroni: Patroni, *, away: bool) -> tuple[tuple[Compare, ...], Put] | 
 def follow(patroni: Patroni, db: Sequence[Assignment], *, back: bool = True) -> Passed | None:
     """Let the assignment follow Patroni when it chose another host. None while it has chosen nobody, or nobody else.
 
-    ``back``: the host that was primary takes the place of the one that is.
+    ``back``: the host that was primary takes the place of the one that is. Where nobody is (``morgand recover``, on the
+    host of a standby) the chosen one becomes it.
     """
-    held, leader = _primary(db), patroni.leader
-    if held is None or leader is None or leader == held.host:
+    why = "PostgreSQL's cluster chose it"
+    place = next((one for one in db if one.host == patroni.leader and one.engine == ENGINE), None)
+    if place is None or place.part == PRIMARY:
         return None
-    if not any(one.host == leader and one.engine == ENGINE for one in db):
-        return None
-    passed = _pass(held, leader, db, back=back, why="PostgreSQL's cluster chose it")
+    if not any(one.part == PRIMARY for one in db):
+        passed = Passed(given=(replace(place, part=PRIMARY, why=why),), taken=(place.slot,))
+    elif held := _primary(db):
+        passed = _pass(held, place.host, db, back=back, why=why)
+    else:
+        return None  # a file serves, until it has moved
     return replace(passed, compares=patroni.unchanged(keys.PATRONI_LEADER) + patroni.placed)
 
 

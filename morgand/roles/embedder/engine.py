@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import queue
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,8 +27,11 @@ from morgand.roles.process import Handler, serve
 
 # by the beginning of a model's name; BGE's model card wants an instruction before questions, none before passages
 QUERY_PREFIXES = {"bge-": "Represent this sentence for searching relevant passages: "}
-MAX_WAITING = 256
+MAX_WAITING = 1024  # mini-batches
 PRIORITY = {"query": 0, "passage": 1}
+
+# priority, request, number within the request, texts, and what takes their rows
+Job = tuple[int, int, int, list[str], "Future[NDArray[np.float32]]"]
 
 
 class Model(Protocol):
@@ -58,38 +62,44 @@ class OnnxModel:
         return unit
 
 
-class Line:
-    """Who is computed next: by priority, then by arrival; ``places`` at a time, at most MAX_WAITING in line."""
+class Cores:
+    """Computes mini-batches side by side: by priority, then by request, then by arrival.
 
-    def __init__(self, places: int = 1) -> None:
-        self._waiting: asyncio.PriorityQueue[tuple[int, int, asyncio.Future[None]]] = asyncio.PriorityQueue(MAX_WAITING)
-        self._ticket = itertools.count()
-        self._free = places
+    A core that has become free takes the next one by itself. Handed out by the event loop, as they arrive, they would
+    leave it idle until the loop is awake, and two requests would be finished together with nothing behind them.
+    """
 
-    async def enter(self, priority: int) -> None:
-        """Wait for one's turn. Raises Overloaded when the line is full."""
-        if self._free:
-            self._free -= 1
-            return
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        try:
-            self._waiting.put_nowait((priority, next(self._ticket), turn))
-        except asyncio.QueueFull as err:
-            raise Overloaded("The embedder has too much to do.", retry_after_s=2.0) from err
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self.leave()
-            raise
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._waiting: queue.PriorityQueue[Job] = queue.PriorityQueue()
+        self._request = itertools.count()
+        # no more threads than work side by side: each has memory of its own, which is warm when it is used again
+        self._threads = ThreadPoolExecutor(model.side_by_side, thread_name_prefix="embed")
 
-    def leave(self) -> None:
-        while not self._waiting.empty():
-            *_, turn = self._waiting.get_nowait()
-            if not turn.done():
-                turn.set_result(None)
-                return
-        self._free += 1
+    async def embed(self, texts: Sequence[str], priority: int) -> list[bytes]:
+        """Vectors in the order of the texts, as on the wire. Raises Overloaded when too much waits already."""
+        batches = self._model.cut(texts)
+        if self._waiting.qsize() + len(batches) > MAX_WAITING:
+            raise Overloaded("The embedder has too much to do.", retry_after_s=2.0)
+        request = next(self._request)
+        computed = [Future[NDArray[np.float32]]() for _ in batches]
+        for number, (batch, rows) in enumerate(zip(batches, computed, strict=True)):
+            self._waiting.put((priority, request, number, [texts[index] for index in batch], rows))
+            self._threads.submit(self._next)
+        vectors: list[bytes] = [b""] * len(texts)
+        for batch, found in zip(batches, await asyncio.gather(*map(asyncio.wrap_future, computed)), strict=True):
+            for index, row in zip(batch, found.astype("<f4", copy=False), strict=True):
+                vectors[index] = row.tobytes()
+        return vectors
+
+    def _next(self) -> None:
+        """In a thread: compute what is first in line by now. There is one call of this for each that waits."""
+        *_, texts, rows = self._waiting.get()
+        if rows.set_running_or_notify_cancel():
+            try:
+                rows.set_result(self._model.embed(texts))
+            except Exception as err:  # noqa: BLE001 - whatever it is, whoever waits for the rows is told
+                rows.set_exception(err)
 
 
 class Engine:
@@ -98,33 +108,14 @@ class Engine:
     def __init__(self, model: Model, name: str) -> None:
         self._model = model
         self._name = name
-        self._line = Line(model.side_by_side)
-        # no more threads than work side by side: each has memory of its own, which is warm when it is used again
-        self._threads = ThreadPoolExecutor(model.side_by_side, thread_name_prefix="embed")
+        self._cores = Cores(model)
         self._prefix = next((text for begin, text in QUERY_PREFIXES.items() if name.startswith(begin)), "")
 
     async def embed(self, body: bytes) -> bytes:
         request = msgspec.msgpack.decode(body, type=EmbedRequest)
         prefix = self._prefix if request.kind == "query" else ""
-        texts = [prefix + text for text in request.texts]
-        vectors: list[bytes] = [b""] * len(texts)
-        batches = iter(self._model.cut(texts))
-
-        async def work() -> None:
-            for batch in batches:
-                rows = await self._in_line([texts[index] for index in batch], PRIORITY[request.kind])
-                for index, row in zip(batch, rows.astype("<f4", copy=False), strict=True):
-                    vectors[index] = row.tobytes()
-
-        await asyncio.gather(*(work() for _ in range(self._model.side_by_side)))
+        vectors = await self._cores.embed([prefix + text for text in request.texts], PRIORITY[request.kind])
         return msgspec.msgpack.encode(EmbedReply(self._model.dimension, vectors))
-
-    async def _in_line(self, texts: list[str], priority: int) -> NDArray[np.float32]:
-        await self._line.enter(priority)
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, self._model.embed, texts)
-        finally:
-            self._line.leave()
 
     async def info(self, _body: bytes) -> bytes:
         return msgspec.msgpack.encode(InfoReply(self._name, self._model.dimension, MAX_TOKENS))

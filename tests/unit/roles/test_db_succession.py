@@ -137,6 +137,16 @@ def test_assignments_follow_patroni() -> None:
     assert set(passed.taken) == {("db", "primary", "a"), ("db", "replica", "c")}
     for leader in ("a", "z", None):
         assert succession.follow(patroni(leader), PAIR) is None
+    assert succession.follow(patroni("b"), [one("primary", "a", "sqlite"), one("standby", "b")]) is None
+
+
+def test_a_standby_that_is_left_alone_becomes_the_primary() -> None:
+    """After the others were given up by hand there is no primary to follow; nor while a host that is not ours leads."""
+    passed = succession.follow(patroni("b"), [one("standby", "b"), one("replica", "c")])
+    assert passed is not None
+    assert places(passed) == [("primary", "b")]
+    assert passed.taken == (("db", "standby", "b"),)
+    assert succession.follow(patroni("a"), [one("standby", "b")]) is None
 
 
 def test_a_host_that_leaves_hands_over_first() -> None:

@@ -1,64 +1,106 @@
-"""The embedder's waiting line."""
+"""In which order the embedder computes, and what it refuses."""
 
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import Sequence
 
+import msgspec
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from morgand.errors import Overloaded
-from morgand.roles.embedder.engine import MAX_WAITING, Line
+from morgand.roles.embedder.engine import MAX_WAITING, PRIORITY, Cores, Engine
+from morgand.roles.embedder.wire import EmbedReply, EmbedRequest
+
+QUERY, PASSAGE = PRIORITY["query"], PRIORITY["passage"]
 
 
-async def _settle() -> None:
-    for _ in range(5):
-        await asyncio.sleep(0)
+class Held:
+    """A model that computes one text at a time, remembers in which order, and begins when it is let."""
+
+    dimension = 1
+
+    def __init__(self, side_by_side: int = 1) -> None:
+        self.side_by_side = side_by_side
+        self.computed: list[str] = []
+        self.let = threading.Event()
+
+    def cut(self, texts: Sequence[str]) -> list[list[int]]:
+        return [[index] for index in reversed(range(len(texts)))]
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        assert self.let.wait(10)
+        self.computed += texts
+        if "bad" in texts:
+            raise ValueError("bad")
+        return np.array([[len(text)] for text in texts], dtype=np.float32)
 
 
 async def test_questions_go_before_passages() -> None:
     """A lower number is served first; equals are served in order of arrival."""
-    line, served = Line(), []
-
-    async def work(name: str, priority: int) -> None:
-        await line.enter(priority)
-        served.append(name)
-        line.leave()
-
-    await line.enter(1)
+    model = Held()
+    cores = Cores(model)
     async with asyncio.TaskGroup() as group:
-        for name, priority in (("p1", 1), ("p2", 1), ("q1", 0), ("q2", 0)):
-            group.create_task(work(name, priority))
-        await _settle()
-        line.leave()
-    assert served == ["q1", "q2", "p1", "p2"]
+        for name in ("running", "p1", "p2", "q1", "q2"):
+            group.create_task(cores.embed([name], QUERY if name.startswith("q") else PASSAGE))
+            await asyncio.sleep(0.01)
+        model.let.set()
+    assert model.computed == ["running", "q1", "q2", "p1", "p2"]
+
+
+async def test_a_request_is_finished_before_the_next_one() -> None:
+    """Requests in line do not share the cores: the first is answered while the next is computed."""
+    model = Held(side_by_side=2)
+    engine = Engine(model, "held")
+    first, second = ([f"{name}{'x' * number}" for number in range(20)] for name in "ab")
+    bodies = [msgspec.msgpack.encode(EmbedRequest(texts, "passage")) for texts in (first, second)]
+    model.let.set()
+    replies = await asyncio.gather(*map(engine.embed, bodies))
+    assert set(model.computed[:19]) <= set(first)  # the last one may still be computed when a core is free
+    assert sorted(model.computed) == sorted(first + second)
+    for texts, reply in zip((first, second), replies, strict=True):
+        vectors = msgspec.msgpack.decode(reply, type=EmbedReply).vectors
+        assert [float(np.frombuffer(one, "<f4")[0]) for one in vectors] == [len(text) for text in texts]
 
 
 async def test_a_full_line_refuses() -> None:
-    """One more than MAX_WAITING raises Overloaded; the others are unharmed."""
-    line = Line()
-    await line.enter(1)
-    tasks = [asyncio.create_task(line.enter(1)) for _ in range(MAX_WAITING)]
-    await _settle()
+    """What would not fit into the line is refused whole; the others are unharmed."""
+    model = Held()
+    cores = Cores(model)
+    running = asyncio.create_task(cores.embed(["running"], PASSAGE))
+    await asyncio.sleep(0.05)
+    waiting = asyncio.create_task(cores.embed(["waiting"] * MAX_WAITING, PASSAGE))
+    await asyncio.sleep(0)
     with pytest.raises(Overloaded):
-        await line.enter(0)
-    for task in tasks:
-        line.leave()
-        await task
+        await cores.embed(["one more"], QUERY)
+    model.let.set()
+    assert len(await running) == 1
+    assert len(await waiting) == MAX_WAITING
+    assert "one more" not in model.computed
 
 
-@pytest.mark.parametrize("after_turn", [False, True])
-async def test_a_cancelled_waiter_does_not_hold_the_line(*, after_turn: bool) -> None:
-    """Cancelled while waiting, or in the moment its turn came: the next one is served."""
-    line = Line()
-    await line.enter(1)
-    gone, stays = asyncio.create_task(line.enter(1)), asyncio.create_task(line.enter(1))
-    await _settle()
-    if after_turn:
-        line.leave()
-        gone.cancel()
-    else:
-        gone.cancel()
-        await _settle()
-        line.leave()
-    await asyncio.wait_for(stays, 1)
-    assert gone.cancelled()
+async def test_what_nobody_waits_for_any_more_is_not_computed() -> None:
+    """A caller that is gone leaves the line, and the next one is served."""
+    model = Held()
+    cores = Cores(model)
+    names = ("running", "gone", "stays")
+    running, gone, stays = (asyncio.create_task(cores.embed([name], PASSAGE)) for name in names)
+    await asyncio.sleep(0.05)
+    gone.cancel()
+    await asyncio.sleep(0)
+    model.let.set()
+    assert len(await running) == len(await stays) == 1
+    assert model.computed == ["running", "stays"]
+
+
+async def test_a_text_the_model_fails_on_is_told_to_its_caller_alone() -> None:
+    """An error of the model ends that request; the threads go on."""
+    model = Held()
+    cores = Cores(model)
+    model.let.set()
+    with pytest.raises(ValueError, match="bad"):
+        await cores.embed(["bad"], PASSAGE)
+    assert len(await cores.embed(["good"], PASSAGE)) == 1
