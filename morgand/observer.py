@@ -38,7 +38,8 @@ from morgand.state import Host, HostState, Member, Profile, RoleState, Sight, Sn
 ANSWERING = ("core", "db")  # without these nothing can be answered; without the others less well
 LOG_TAIL_BYTES = 1024 * 1024
 NO_USAGE = Usage(0.0, 0, 0)
-DOCUMENTS_S = 2.5  # status must not wait for a database that is moving; a copy of it tells by then
+DOCUMENTS_S = 0.5  # status must not wait for a database that is moving
+COPY_S = 2.5  # where nothing can be decided a copy of it tells by then
 EXTRA_LOGS = ("extractor",)
 
 
@@ -58,12 +59,13 @@ class Observer:
         self._members, self._sight, self._etcd, self._profile = members, sight, etcd, profile
 
     async def status(self) -> StatusReply:
-        # of one moment: what follows takes time
+        _, _, stuck = self._seen()
+        documents = await self._documents(COPY_S if stuck else DOCUMENTS_S)
+        # the rest is of one moment: the present one
         held, epoch = self._leadership(), self._epoch()
         snapshot, silent, stuck = self._seen()
         voters = self._voters(snapshot.hosts)
         roles = self._role_views(snapshot, silent)
-        documents = await self._documents()
         reach = _reach(documents)
         if not snapshot.hosts and stuck:
             warnings = plight.unconnected(self._etcd())
@@ -99,10 +101,10 @@ class Observer:
         silent = frozenset(one.id for one in seen if one.state is HostState.SUSPECT)
         return replace(snapshot, hosts=seen), silent, True
 
-    async def _documents(self) -> dict[str, int]:
+    async def _documents(self, within_s: float) -> dict[str, int]:
         """Documents per state; empty when nobody can tell soon enough."""
         try:
-            async with asyncio.timeout(DOCUMENTS_S):
+            async with asyncio.timeout(within_s):
                 return await self._library.states()
         except (MorganError, TimeoutError):
             return {}

@@ -25,6 +25,7 @@ from morgand.cluster.etcd import Endpoint, EtcdClient
 from morgand.cluster.membership import Membership
 from morgand.cluster.recovery import Survivor
 from morgand.cluster.salvage import salvage
+from morgand.cluster.store import Item
 from morgand.cluster.storefile import Content, StoreFile
 from morgand.cluster.voters import VoterRecord, VoterState
 from morgand.config import Config
@@ -35,6 +36,7 @@ from morgand.founding import gossip_key
 from morgand.heartbeat import new_key
 from morgand.meeting import parse_target
 from morgand.roles.catalog import BY_NAME
+from morgand.roles.db.succession import Patroni
 from morgand.security import ca, trust
 from morgand.security.ca import Authority
 
@@ -108,7 +110,17 @@ def story(items: Mapping[str, bytes], source: str, me: Membership, reached: Sequ
         KEEP_OFF,
     ]
     lines += [f"Lost with {name}: what only it has stored ({', '.join(roles)})." for name, roles in lost.items()]
+    ahead = _ahead(items, me.host)
+    if ahead is not None:
+        name = given_up[ahead].name if ahead in given_up else ahead
+        lines.append(f"Lost with {name}: what the database stored after this host ceased to follow it.")
     return [*lines, "If the lost voters can be switched on again, do that instead: nothing is lost then."]
+
+
+def _ahead(items: Mapping[str, bytes], me: str) -> str | None:
+    """The host of the database's primary, when it went on without this host's copy."""
+    patroni = Patroni({key: Item(key, value, 0, 0) for key, value in items.items()}, 0)
+    return None if patroni.leader == me or me in patroni.synchronous else patroni.leader
 
 
 async def _truth(place: VoterPlace) -> _Truth:

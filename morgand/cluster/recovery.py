@@ -75,8 +75,11 @@ def recovered(items: Mapping[str, bytes], survivor: Survivor, beat_key: str) -> 
     """What the cluster begins with. Done twice, it is of one host in a yet later epoch."""
     me = survivor.member.id
     kept = {key: value for key, value in items.items() if _lasts(key, me)}
+    epoch = _epoch(items) + EPOCH_LEAP
+    for own in assigned(kept):  # what an engine stored may be of a later epoch than this host ever heard of
+        kept[keys.assignment(*own.slot)] = codec.encode(replace(own, epoch=epoch))
     kept |= {
-        keys.EPOCH: codec.encode(_epoch(items) + EPOCH_LEAP),
+        keys.EPOCH: codec.encode(epoch),
         keys.BEATS: codec.encode(beat_key),
         keys.member(me): codec.encode(survivor.member),
         keys.voter(me): codec.encode(survivor.voter),

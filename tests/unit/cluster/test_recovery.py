@@ -64,7 +64,7 @@ def test_only_the_survivor_is_left() -> None:
         ]
     )  # fmt: skip
     assert [one.host for one in voters(kept)] == ["a"]
-    assert [one.host for one in assigned(kept)] == ["a"]
+    assert [(one.host, one.epoch) for one in assigned(kept)] == [("a", 41 + EPOCH_LEAP)]
     assert others(kept, "a") == {}
     host = codec.decode(HostRecord, kept[keys.host("a")], key="")
     assert (host.state, host.draining) == (HostState.ALIVE, False)
