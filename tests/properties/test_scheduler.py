@@ -166,8 +166,8 @@ def test_nothing_moves_for_a_small_gain(found: tuple[Host, ...], factor: float) 
 @clusters
 @given(hosts(low=2), st.data())
 def test_losing_a_host_moves_only_what_it_held(found: tuple[Host, ...], data: st.DataObject) -> None:
-    """On hosts that stay, only parts of roles that the lost host held (or must keep a distance to) are touched,
-    or what lies on a host that took something over."""
+    """On hosts that stay, only parts of roles that the lost host held (or must keep a distance to) are touched, unless
+    something had to make room on a host that took one over: what was freed there may be of use to others."""
     world = settled(found)
     lost = data.draw(st.sampled_from([one.id for one in found]))
     left = tuple(one for one in found if one.id != lost)
@@ -175,8 +175,8 @@ def test_losing_a_host_moves_only_what_it_held(found: tuple[Host, ...], data: st
     held = {one.role for one in world.assignments if one.host == lost}
     near = {spec.name for spec in world.roles for one in spec.parts for rule in one.apart if rule.role in held}
     receivers = {one.host for one in result.added}
-    for one in result.removed:
-        assert one.host == lost or one.role in held | near or one.host in receivers
+    touched = [one for one in result.removed if one.host != lost and one.role not in held | near]
+    assert touched == [] or any(one.host in receivers for one in touched)
 
 
 @clusters
