@@ -88,19 +88,20 @@ class PrimaryKeeper:
             await self._mirror.until(await self._store.txn([held.fence(), *compares], [settings]))
 
     def _outranked_in(self, patroni: Patroni, records: Sequence[HostRecord]) -> frozenset[str]:
-        """The primary's host, when its synchronous standby has been better by the scheduler's margin for a while.
+        """The primary's host, when a synchronous standby has been better by the scheduler's margin for a while.
 
         One with an older program, which may not be able to use the database any more, is not better.
         """
         known = {one.id: one for one in self._hosts() if one.state is HostState.ALIVE and not one.profile.disk.sick}
         primary = known.get(patroni.leader or "")
-        standby = next((known[name] for name in patroni.synchronous if name in known), None)
-        if primary is None or standby is None:
+        standbys = [known[name] for name in patroni.synchronous if name in known]
+        if primary is None or not standbys:
             self._outranked = None
             return frozenset()
-        ranks = [standing(one, SPEC, self._preference()) for one in (standby, primary)]
+        ranks = {one.id: standing(one, SPEC, self._preference()) for one in (primary, *standbys)}
+        standby = max(standbys, key=lambda one: ranks[one.id])
         knows = {one.id: one.schema.post for one in records}
-        if not beats(*ranks) or knows.get(standby.id, 0) < knows.get(primary.id, 0):
+        if not beats(ranks[standby.id], ranks[primary.id]) or knows.get(standby.id, 0) < knows.get(primary.id, 0):
             self._outranked = None
             return frozenset()
         now = self._clock.monotonic()

@@ -66,7 +66,7 @@ def shared_settings() -> dict[str, Any]:
         "maximum_lag_on_failover": 2**20,
         "synchronous_mode": True,
         "synchronous_mode_strict": False,
-        "synchronous_node_count": 1,
+        "synchronous_node_count": 2,  # ADR 0010: with one, nobody has everything for 2 s whenever it changes
         "primary_start_timeout": 0,  # no waiting for a crashed primary while a standby has everything
         "primary_stop_timeout": STOP_S,
         "postgresql": {
@@ -145,7 +145,8 @@ def _postgresql(site: DbSite, secrets: Secrets, sockets: Path, *, revocations: b
         "use_unix_socket_repl": True,
         # whoever returns becomes a standby with nobody's help
         "remove_data_directory_on_diverged_timelines": True,
-        "basebackup": [{"checkpoint": "fast"}],
+        # where a password is not known it must not be asked for: nobody would ever answer
+        "basebackup": [{"checkpoint": "fast"}, "no-password"],
         "authentication": {
             "superuser": {"username": SUPERUSER, "password": secrets.superuser, **client},
             "replication": {"username": REPLICATOR, "password": secrets.replication, **client},

@@ -6,7 +6,7 @@ Everything here is decided from one reading of the store. Patroni's keys are tho
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -19,7 +19,7 @@ from morgand.state import Assignment
 T = TypeVar("T", bound=msgspec.Struct)
 
 ENGINE = "postgresql"
-PRIMARY = "primary"
+PRIMARY, STANDBY = "primary", "standby"
 ASSIGNMENTS = f"{keys.ASSIGNMENTS}db/"
 
 
@@ -69,7 +69,7 @@ class Patroni:
 
     @property
     def synchronous(self) -> tuple[str, ...]:
-        """Standbys without which nothing was acknowledged; none unless they stand behind the present leader."""
+        """Standbys without each of which nothing was acknowledged; none unless they stand behind the present leader."""
         found = self.sync
         return found.standbys if found.leader is not None and found.leader == self.leader else ()
 
@@ -114,8 +114,7 @@ def takeover(patroni: Patroni, db: Sequence[Assignment], dead: str, alive: froze
         return None
     if patroni.leader != dead:
         return follow(patroni, db, back=False) if held.host == dead else None
-    members = {one.host for one in db if one.engine == ENGINE}
-    heir = next((name for name in patroni.synchronous if name in members & alive), None)
+    heir = _heir(patroni, db, lambda name: name in alive)
     if heir is None:
         return None
     why = f"had every acknowledged change when {dead} was given up"
@@ -171,8 +170,7 @@ def relieve(
     """The order to Patroni to hand over in peace, when the host it has chosen is about to go; None when it need not."""
     if patroni.leader is None or patroni.leader not in leaving or patroni.failover is not None:
         return None
-    members = {one.host for one in db if one.engine == ENGINE}
-    heir = next((name for name in patroni.synchronous if name in members - leaving), None)
+    heir = _heir(patroni, db, lambda name: name not in leaving)
     if heir is None:
         return None
     order = Put(keys.PATRONI_FAILOVER, codec.encode({"leader": patroni.leader, "member": heir}))
@@ -207,6 +205,13 @@ def stale(patroni: Patroni, fenced: frozenset[str]) -> bool:
     """Whether an order stands that its addressee cannot have carried out: it keeps everybody else from trying."""
     order = patroni.failover
     return order is not None and order.leader in fenced and patroni.leader is None
+
+
+def _heir(patroni: Patroni, db: Sequence[Assignment], able: Callable[[str], bool]) -> str | None:
+    """Who of those that have everything takes over: the standby by assignment, which ranks best, before replicas."""
+    parts = {one.host: one.part for one in db if one.engine == ENGINE}
+    found = [name for name in patroni.synchronous if name in parts and able(name)]
+    return min(found, key=lambda name: parts[name] != STANDBY, default=None)
 
 
 def _failsafe(patroni: Patroni, *, on: bool) -> tuple[Put, ...]:

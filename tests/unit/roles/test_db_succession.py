@@ -78,7 +78,10 @@ def test_a_primary_stays_where_it_is(view: Patroni, db: list[Assignment], alive:
 
 
 def test_several_standbys_are_tried_in_order() -> None:
-    """The first synchronous one that lives."""
+    """The one that is assigned as the standby first, then whoever lives of those that have everything."""
+    passed = succession.takeover(patroni("a", {"leader": "a", "sync_standby": "c,b"}), PAIR, "a", ALL)
+    assert passed is not None
+    assert places(passed) == [("primary", "b")]
     passed = succession.takeover(patroni("a", {"leader": "a", "sync_standby": "b,c"}), PAIR, "a", frozenset("c"))
     assert passed is not None
     assert places(passed) == [("primary", "c")]
