@@ -6,13 +6,17 @@ import itertools
 import os
 from uuid import uuid4
 
+import asyncpg
 import pytest
 from sqlalchemy import text
 
 from morgand.account import why_not
 from morgand.errors import Fenced, Unavailable
+from morgand.roles.db import files
+from morgand.roles.db.postgres import STUCK_S
+from morgand.roles.db.site import SUPERUSER
 from morgand.storage.history import SqlHistory
-from tests.engines.patronis import trio, until
+from tests.engines.patronis import SECRETS, Member, trio, until
 from tests.fakes.postgres import binaries
 from tests.fakes.storage import HandClock
 
@@ -23,9 +27,10 @@ pytestmark = [pytest.mark.engine, pytest.mark.timeout(120), pytest.mark.skipif(R
 NETS = itertools.count(40 + os.getpid() % 60)
 
 
-async def test_a_standby_is_read_and_never_written() -> None:
+async def test_a_standby_is_read_and_never_written(caplog: pytest.LogCaptureFixture) -> None:
     """It has what was acknowledged; the server itself refuses to write on these connections. It is withdrawn with the
-    server, and while the data are only on their way into PostgreSQL it is not offered at all."""
+    server, and while the data are only on their way into PostgreSQL it is not offered at all. When it comes back too
+    late to follow, it is made anew."""
     async with trio(next(NETS)) as town:
         first, second = (town.member(name) for name in ("h1", "h2"))
         first.epoch = 1
@@ -53,3 +58,23 @@ async def test_a_standby_is_read_and_never_written() -> None:
         await second.stop()
         with pytest.raises(Unavailable):
             await copied.conversations()
+        await without_old_log(first)
+        second.start()
+        await until(lambda: "copy of the database fetched anew" in caplog.messages, "a new copy", second.log)
+        assert caplog.records[-1].__dict__["stuck_s"] < STUCK_S
+        await second.ready()
+        assert [one.id for one in await copied.conversations()] == [turn]
+
+
+async def without_old_log(primary: Member) -> None:
+    """The primary has moved on, and no longer has what a standby that was away would go on with."""
+    sockets = str(files.socket_folder(primary.site.folder))
+    connection = await asyncpg.connect(
+        host=sockets, port=primary.site.postgres_port, user=SUPERUSER, password=SECRETS.superuser, database="postgres"
+    )
+    old = set((primary.site.data / "pg_wal").glob("0*"))
+    await connection.execute("SELECT pg_switch_wal()")
+    await connection.execute("CHECKPOINT")
+    await connection.close()
+    for segment in old:
+        segment.unlink(missing_ok=True)

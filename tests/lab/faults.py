@@ -15,7 +15,8 @@ from tests.lab.stage import Stage
 from tests.lab.timeline import Look
 
 NEEDED = ("main", "primary", "active")  # a replica or a standby may have no further host to be on
-SILENT_S = 1.5  # others are agreed that a host is dead after one second
+SILENT_S = 2.5  # others are agreed that a host is dead after one second; a shorter silence counts as flapping
+AWAY_S = 3.0  # whoever is back sooner was no dead host but a flapping one, and is borne with for longer the next time
 CUT = ("cut off", "deafen", "mute")
 BOUND = ("objects",)  # a folder: what it stores is on one host
 
@@ -66,6 +67,7 @@ class Faults(Stage):
             self.do_elsewhere(replace(step, words=("60",)))
         away = time.monotonic()
         self._until(lambda: self._writes_since(away, name), 60.0, "writes through every other host")
+        time.sleep(max(0.0, struck_at + AWAY_S - time.monotonic()))
         self.do_back(step)
         if kind in CUT:
             self._cut.append((name, struck_at, self._struck_at))

@@ -47,6 +47,7 @@ UPKEEP_EVERY_S = 4.0
 RETRY_S = 5.0
 UNFOLLOWED_S = 10.0  # a standby may be without a primary for so long: one is being found
 STUCK_S = 25.0  # longer than Patroni's ttl: it has not followed one that is there, and not one that just died
+REFUSED_S = 6.0  # a standby that does not follow one that leads for so long asks it for what it no longer has
 BECOMING = (RoleState.STARTING, "This copy of the database becomes the primary.")
 GRACE_S = 4 * STOP_S  # for Patroni to hand over and stop the server
 
@@ -105,6 +106,7 @@ class PostgresService:
         self._parted: frozenset[str] = frozenset()  # given up, and no longer waited for by commits
         self._said: tuple[RoleState, str | None] | None = None
         self._trouble: tuple[RoleState, str] | None = None  # why Patroni does not run
+        self._followed = clock.monotonic()  # when it was last anything but a standby that does not get on
 
     async def run(self, report: Report) -> None:
         """What is missing on this host is reported, with the remedy, and looked for again."""
@@ -166,7 +168,7 @@ class PostgresService:
 
     async def _watch(self, setup: _Setup, report: Report) -> None:
         server = LocalServer(setup.site, setup.secrets, setup.sockets)
-        followed = self._clock.monotonic()
+        self._followed = self._clock.monotonic()
         try:
             while True:
                 seen = await server.look()
@@ -186,9 +188,9 @@ class PostgresService:
                         self._say(report, *(BECOMING if self._holding.due else (RoleState.READY, None)))
                     elif seen is Seen.GONE:
                         self._say(report, *(self._trouble or (RoleState.STARTING, None)))
-                    elif now - followed > UNFOLLOWED_S:
+                    elif now - self._followed > UNFOLLOWED_S:
                         self._say(report, RoleState.STARTING, "This copy of the database follows no primary now.")
-                followed = followed if seen is Seen.BEHIND else now
+                self._followed = self._followed if seen is Seen.BEHIND else now
                 await self._clock.sleep(LOOK_EVERY_S)
         finally:
             await asyncio.shield(self._leave(server))
@@ -282,21 +284,25 @@ class PostgresService:
     async def _renew_copy(self, setup: _Setup, since: float | None) -> float | None:
         """Fetch a new copy when this one has not followed the primary for long, and nobody counts on what is in it.
 
-        Not onto a disk that is full or fails: the old copy would be gone, and no new one there.
+        A primary that was a copy itself has neither the log nor the history of the time before it was made. Not onto a
+        disk that is full or fails: the old copy would be gone, and no new one there.
 
         Returns since when it has not.
         """
-        if self._said is not None and self._said[0] is RoleState.READY:
+        now = self._clock.monotonic()
+        behind_s = now - self._followed
+        if self._said is not None and self._said[0] is RoleState.READY and behind_s < REFUSED_S:
             return None
         try:
             patroni, status = await self._patroni(), await setup.rest.status()
             counted_on = patroni.leader is None or setup.site.host in needed(patroni)
             if counted_on or status.making or await asyncio.to_thread(_sick, setup.site):
                 return None
-            now = self._clock.monotonic()
-            if since is None or now - since < STUCK_S:
-                return since or now
-            log.warning("copy of the database fetched anew", extra={"stuck_s": round(now - since)})
+            since = now if since is None else since
+            refused = behind_s >= REFUSED_S and await _leads(patroni, setup)
+            if now - since < STUCK_S and not refused:
+                return since
+            log.warning("copy of the database fetched anew", extra={"stuck_s": round(max(behind_s, now - since))})
             await setup.rest.reinitialize()
         except MorganError as err:
             log.debug("copy of the database not judged", extra={"reason": str(err)})
@@ -321,6 +327,12 @@ class PostgresService:
         if (state, reason) != self._said:
             self._said = (state, reason)
             report(state, reason)
+
+
+async def _leads(patroni: Patroni, setup: _Setup) -> bool:
+    """Whether the primary says of itself at this moment that it is. Raises Unavailable."""
+    url = patroni.rest_url(patroni.leader or "")
+    return url is not None and await Rest(url, patroni.leader or "", setup.tls).leads()
 
 
 def _sick(site: DbSite) -> bool:

@@ -19,7 +19,10 @@ DEADLINE_S = 1.0
 MAKE_DEADLINE_S = 30.0  # what is written waits for the standby
 # InternalClientError: it is used in the moment in which the server says that it ends the connection
 FAULTS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
-_LOOK = "SELECT pg_is_in_recovery(), (SELECT pid FROM pg_stat_wal_receiver WHERE status = 'streaming')"
+_LOOK = (
+    "SELECT pg_is_in_recovery(), (SELECT pid FROM pg_stat_wal_receiver WHERE status = 'streaming'),"
+    " pg_last_wal_replay_lsn()::text"
+)
 _PART = "SELECT pg_terminate_backend(pid) FROM pg_stat_replication WHERE application_name = ANY($1::text[])"
 QUIET = {"log_statement": "none", "log_min_error_statement": "panic"}  # a password is in what is sent
 
@@ -31,6 +34,7 @@ class Seen(StrEnum):
     PRIMARY = "primary"
     STREAMING = "streaming"  # a standby that follows the primary
     BEHIND = "behind"  # a standby that does not, or not yet
+    REPLAYING = "replaying"  # one that does not yet, and gets on with what it has
 
 
 class LocalServer:
@@ -40,6 +44,7 @@ class LocalServer:
         self._site, self._secrets, self._sockets = site, secrets, sockets
         self._connection: Any = None
         self._receiver: int | None = None  # the process that received when last looked
+        self._replayed: str | None = None  # how far it was then
 
     @property
     def url(self) -> str:
@@ -55,15 +60,18 @@ class LocalServer:
             async with asyncio.timeout(DEADLINE_S):
                 if self._connection is None:
                     self._connection = await self._connect()
-                standby, receiver = await self._connection.fetchrow(_LOOK)
+                standby, receiver, replayed = await self._connection.fetchrow(_LOOK)
         except FAULTS:
             await self.close()
             return Seen.GONE
         if not standby:
             return Seen.PRIMARY
         before, self._receiver = self._receiver, receiver
+        gets_on, self._replayed = replayed != self._replayed, replayed
         # one that is refused what it asks for, over and over, says that it streams for a moment each time
-        return Seen.STREAMING if receiver is not None and receiver == before else Seen.BEHIND
+        if receiver is not None and receiver == before:
+            return Seen.STREAMING
+        return Seen.REPLAYING if gets_on else Seen.BEHIND
 
     async def part_with(self, standbys: Sequence[str]) -> bool:
         """End what sends to these members, so that Patroni has commits wait for others; whether that was done.
