@@ -25,7 +25,7 @@ from morgand.state import Assignment, Host, HostState, RolePreference
 log = logging.getLogger("morgand.primary")
 
 LOOK_EVERY_S = 0.5
-OUTRANKED_S = 15.0  # a better host takes over once it has had everything for so long
+OUTRANKED_S = 15.0  # a better host takes over once it has had everything, and nobody came or went, for so long
 SECRET_BYTES = 24
 STALE_S = 4.0  # an order that has not been carried out for so long will not be; Patroni loses 2 s with a dead voter
 
@@ -49,7 +49,8 @@ class PrimaryKeeper:
     ) -> None:  # fmt: skip
         self._store, self._mirror, self._clock = store, mirror, clock
         self._hosts, self._preference = hosts, preference
-        self._outranked: tuple[str, str, float] | None = None  # the primary, who is better, and since when
+        # the primary, who is better, who is not well, and since when
+        self._outranked: tuple[str, str, frozenset[str], float] | None = None
         self._order: tuple[int, float] | None = None  # the order that stands, by its revision, and since when
 
     async def run(self, held: Leadership) -> None:
@@ -88,7 +89,7 @@ class PrimaryKeeper:
             await self._mirror.until(await self._store.txn([held.fence(), *compares], [settings]))
 
     def _outranked_in(self, patroni: Patroni, records: Sequence[HostRecord]) -> frozenset[str]:
-        """The primary's host, when a synchronous standby has been better by the scheduler's margin for a while.
+        """The primary's host, when a synchronous standby has been better by the scheduler's margin for long, in peace.
 
         One with an older program, which may not be able to use the database any more, is not better.
         """
@@ -105,9 +106,10 @@ class PrimaryKeeper:
             self._outranked = None
             return frozenset()
         now = self._clock.monotonic()
-        if self._outranked is None or self._outranked[:2] != (primary.id, standby.id):
-            self._outranked = (primary.id, standby.id, now)
-        return frozenset({primary.id}) if now - self._outranked[2] >= OUTRANKED_S else frozenset()
+        unwell = frozenset(one.id for one in self._hosts() if one.state is not HostState.ALIVE)
+        if self._outranked is None or self._outranked[:3] != (primary.id, standby.id, unwell):
+            self._outranked = (primary.id, standby.id, unwell, now)
+        return frozenset({primary.id}) if now - self._outranked[3] >= OUTRANKED_S else frozenset()
 
     async def _clear(self, held: Leadership, patroni: Patroni, fenced: frozenset[str]) -> None:
         """Take back an order that cannot be carried out."""

@@ -82,9 +82,10 @@ class SqlHistory:
                 str(answer_id(message_id)), str(stored.conversation_id), Speaker.ASSISTANT, text, tokens,
                 self._clock.now(), tuple(citations), tuple(notices),
             )  # fmt: skip
-            await self._append(session, answer, position)
+            if await self._append(session, answer, position):
+                return Turn(str(message_id), answer.conversation, message_of(stored), answer)
             turn = await _turn(session, message_id)
-        assert turn is not None
+        assert turn is not None, "it is locked"
         return turn
 
     async def messages(self, conversation: str, *, after: str | None = None, limit: int = 1000) -> list[Message]:

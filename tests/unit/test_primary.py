@@ -96,6 +96,21 @@ async def test_a_better_host_takes_over_after_a_while(scene: Scene) -> None:
     assert scene.order() == ("b", "a")
 
 
+async def test_a_better_host_waits_until_nobody_comes_or_goes(scene: Scene) -> None:
+    """A handover stops writes for a moment, and another fault on top of it for longer. Who stays away is no reason."""
+    pair = scene.hosts
+    await scene.look()
+    scene.clock.turn(OUTRANKED_S - 1)
+    scene.hosts = [*pair, host("c", 8, state=HostState.FENCED)]
+    for _ in range(2):
+        await scene.look()
+        scene.clock.turn(1)
+    assert scene.order() is None
+    scene.clock.turn(OUTRANKED_S)
+    await scene.look()
+    assert scene.order() == ("b", "a")
+
+
 async def test_an_equal_host_takes_nothing_over(scene: Scene) -> None:
     scene.hosts = [host("a", 36), host("b", 32)]
     await scene.look()
