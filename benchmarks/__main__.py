@@ -1,4 +1,7 @@
-"""``python -m benchmarks [NAME ...]``: run all benchmarks, or the named ones, one after the other."""
+"""``python -m benchmarks [NAME ...]``: run all benchmarks, or the named ones, one after the other.
+
+``benchmarks.extraction`` wants a folder of references and is run by itself.
+"""
 
 from __future__ import annotations
 

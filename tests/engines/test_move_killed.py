@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.move import fill
 from morgand.storage.database import Database
 from morgand.storage.move_file import note_of
 from tests.engines.moves import (
@@ -77,10 +78,28 @@ async def test_a_host_killed_at_any_point_ends_moved_and_once(
         for _ in range(3):
             await writer.round()
     await source.close()
+    await ends_moved(file, url, truth)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+async def test_a_large_one_is_killed_at_one_point_after_the_other(source: Database, url: str, tmp_path: Path) -> None:
+    """50,000 messages, 5,000 documents: four minutes."""
+    file, truth = tmp_path / "morgan.db", tmp_path / "truth"
+    truth.touch()
+    await fill(source, 5_000, 50_000)
+    await source.close()
+    for point in POINTS:
+        assert await host(file, url, truth, point) == -9
+    await ends_moved(file, url, truth)
+
+
+async def ends_moved(file: Path, url: str, truth: Path) -> None:
+    """With the next start all is there, once, and the file is kept but never used again."""
     assert await host(file, url, truth, "") == 0
     assert truth.read_text() == MARKER
     assert not file.exists()
     assert note_of(file).read_text() == MARKER
-    kept = [path for path in tmp_path.iterdir() if ".moved-" in path.name]
+    kept = [path for path in file.parent.iterdir() if ".moved-" in path.name]
     assert len(kept) == 1
     await arrived(url, kept[0])
