@@ -52,7 +52,7 @@ test: $(VENV)/.test lint  ## lint, then every test that CI runs
 docs: $(VENV)/.test  ## write the CLI and configuration reference
 	$(BIN)/python docs/generate.py
 
-lab: $(VENV)/.test  ## play a scenario with real hosts in namespaces: SCENARIO=lose_llm [SEED=1] [ROUNDS=20] [REPEAT=3] (root)
+lab: $(VENV)/.test  ## play a scenario with real hosts in namespaces: SCENARIO=losses [SEED=1] [ROUNDS=20] [REPEAT=3] (root)
 	$(BIN)/python -m tests.lab $(SCENARIO) $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
 		$(if $(REPEAT),--repeat $(REPEAT))
 

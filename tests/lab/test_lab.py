@@ -15,7 +15,7 @@ from tests.lab.net import usable
 from tests.lab.scenario import parse
 
 SCENARIOS = Path(__file__).parent / "scenarios"
-IN_CI = ("interfaces", "wrong_clock", "lose_llm", "lose_db", "rolling_three")
+IN_CI = ("interfaces", "wrong_clock", "losses", "rolling_three")
 
 
 @pytest.fixture

@@ -168,13 +168,14 @@ class Ingestor:
                         self._enqueue(document.id)
 
     async def _unfinished(self) -> list[Document]:
-        found: list[Document] = []
-        for state in (DocumentState.PROCESSING, DocumentState.PENDING):
-            offset = 0
-            while page := await self._library.documents(state=state, limit=PAGE, offset=offset):
-                found += page
-                offset += len(page)
+        found = await self._all(DocumentState.PROCESSING) + await self._all(DocumentState.PENDING)
         return sorted(found, key=lambda document: document.created)
+
+    async def _all(self, state: DocumentState | None = None) -> list[Document]:
+        found: list[Document] = []
+        while page := await self._library.documents(state=state, limit=PAGE, offset=len(found)):
+            found += page
+        return found
 
     async def _extract(self, extracted: asyncio.Queue[Work]) -> None:
         while True:
@@ -295,7 +296,8 @@ class Ingestor:
     async def _sweep(self) -> None:
         """Remove originals that no document has: a daemon that died between two steps of a removal left them."""
         try:
-            await self._drop_unused(await self._objects.keys())
+            kept = set(await self._objects.keys())
+            await self._drop_unused(kept - {document.object_key for document in await self._all()})
         except Unavailable as err:
             log.warning("originals not swept", extra={"reason": err.message})
 
