@@ -80,6 +80,7 @@ class Faults(Stage):
         if self._writers or self._chatter:
             what = f"{kind} of the primary" if self._wrote(name) else kind
             self._note(f"{what}: write outage", self._longest_pause(struck_at, {name}))
+            self._note(f"{what}: slowest turn", self._slowest_turn(struck_at, name))
 
     def _wrote(self, name: str) -> bool:
         """Whether this host had the database's primary when it was struck."""

@@ -110,6 +110,11 @@ class Stage:
         self._say("longest without a write: " + ", ".join(f"{name} {took:.1f} s" for name, took in pauses.items()))
         return max(pauses.values(), default=0.0)
 
+    def _slowest_turn(self, since: float, without: str) -> float:
+        """How long one turn took at most that was on its way since then, through another host than this; seconds."""
+        told = (one for client in self._writers if client.host.name != without for one in list(client.said))
+        return max((one.took_s or 0.0 for one in told if (one.acknowledged or 0.0) > since), default=0.0)
+
     def _longest_silence(self, since: float, without: str) -> float:
         """For how long a host other than this one told nobody its status, seconds."""
         until = time.monotonic()

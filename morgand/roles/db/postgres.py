@@ -42,7 +42,7 @@ from morgand.supervisor import Child, ChildSpec, Report
 
 log = logging.getLogger("morgand.roles.db.postgres")
 
-LOOK_EVERY_S = 0.2
+LOOK_EVERY_S, LOOK_SOON_S = 0.2, 0.05  # the second while everybody waits for this server
 UPKEEP_EVERY_S = 4.0
 RETRY_S = 5.0
 UNFOLLOWED_S = 10.0  # a standby may be without a primary for so long: one is being found
@@ -191,7 +191,7 @@ class PostgresService:
                     elif now - self._followed > UNFOLLOWED_S:
                         self._say(report, RoleState.STARTING, "This copy of the database follows no primary now.")
                 self._followed = self._followed if seen is Seen.BEHIND else now
-                await self._clock.sleep(LOOK_EVERY_S)
+                await self._clock.sleep(LOOK_SOON_S if self._holding.due else LOOK_EVERY_S)
         finally:
             await asyncio.shield(self._leave(server))
 
