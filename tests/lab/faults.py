@@ -56,8 +56,13 @@ class Faults(Stage):
             self.round_of(replace(step, words=(kind, whom, role)))
 
     def round_of(self, step: Step) -> None:
-        """One fault (its kind, whom it strikes, of which role), until everything is as it was."""
+        """One fault (its kind, whom it strikes, of which role), until everything is as it was.
+
+        One at a time: in the seconds after a handover the new primary alone has what it acknowledges, and without it
+        nobody takes over.
+        """
         kind, _, _ = step.words
+        self._until(self._redundant, 120.0, "a synchronous copy of the database, every standby ready")
         self.do_strike(step)
         assert self._victim is not None
         name, struck_at = self._victim.name, self._struck_at
