@@ -18,6 +18,7 @@ NEEDED = ("main", "primary", "active")  # a replica or a standby may have no fur
 SILENT_S = 2.5  # others are agreed that a host is dead after one second; a shorter silence counts as flapping
 AWAY_S = 3.0  # whoever is back sooner was no dead host but a flapping one, and is borne with for longer the next time
 CUT = ("cut off", "deafen", "mute")
+WHOLE = "every copy of the database synchronous, every standby ready"
 BOUND = ("objects",)  # a folder: what it stores is on one host
 
 
@@ -62,7 +63,7 @@ class Faults(Stage):
         nobody takes over.
         """
         kind, _, _ = step.words
-        self._until(self._redundant, 120.0, "a synchronous copy of the database, every standby ready")
+        self._until(self._redundant, 120.0, WHOLE)
         self.do_strike(step)
         assert self._victim is not None
         name, struck_at = self._victim.name, self._struck_at
@@ -77,7 +78,7 @@ class Faults(Stage):
         if kind in CUT:
             self._cut.append((name, struck_at, self._struck_at))
         self.do_member(replace(step, words=("60",)))
-        self._until(self._redundant, 120.0, "a synchronous copy of the database, every standby ready")
+        self._until(self._redundant, 120.0, WHOLE)
         self._note(f"{kind}: redundant again", time.monotonic() - self._struck_at)
         since = time.monotonic()
         self._until(lambda: self._writes_since(since), 60.0, "writes through every host")
@@ -102,7 +103,7 @@ class Faults(Stage):
         found = self._look()
         if set(found.hosts) != self._members or set(found.hosts.values()) != {"alive"} or not found.tolerates:
             return False
-        if found.engine == "postgresql" and not any(found.copies):
+        if found.engine == "postgresql" and not (found.copies and all(found.copies)):
             return False
         warm = [state for role, part, _, state, _ in found.roles if role == "db" or part in (*NEEDED, "standby")]
         return set(warm) == {"ready"}

@@ -47,6 +47,7 @@ UPKEEP_EVERY_S = 4.0
 RETRY_S = 5.0
 UNFOLLOWED_S = 10.0  # a standby may be without a primary for so long: one is being found
 STUCK_S = 25.0  # longer than Patroni's ttl: it has not followed one that is there, and not one that just died
+STIR_S = 3.0  # within which Patroni has commits wait for others than who was given up
 REFUSED_S = 6.0  # a standby that does not follow one that leads for so long asks it for what it no longer has
 BECOMING = (RoleState.STARTING, "This copy of the database becomes the primary.")
 GRACE_S = 4 * STOP_S  # for Patroni to hand over and stop the server
@@ -106,6 +107,7 @@ class PostgresService:
         self._parted: frozenset[str] = frozenset()  # given up, and no longer waited for by commits
         self._said: tuple[RoleState, str | None] | None = None
         self._trouble: tuple[RoleState, str] | None = None  # why Patroni does not run
+        self._parted_at = -STIR_S
         self._followed = clock.monotonic()  # when it was last anything but a standby that does not get on
 
     async def run(self, report: Report) -> None:
@@ -230,10 +232,12 @@ class PostgresService:
     async def _part(self, setup: _Setup, server: LocalServer) -> None:
         """Commits shall not wait until the server itself notices that a standby is gone."""
         fenced = self._fenced()
+        if self._clock.monotonic() - self._parted_at < STIR_S:
+            await server.stir()
         if fenced <= self._parted:
             self._parted = fenced
         elif await server.part_with(sorted(fenced - self._parted)):
-            self._parted = fenced
+            self._parted, self._parted_at = fenced, self._clock.monotonic()
             with contextlib.suppress(Unavailable, Conflict):  # Patroni looks by itself within a second
                 await setup.rest.configure(shared_settings())
 

@@ -24,6 +24,7 @@ _LOOK = (
     " pg_last_wal_replay_lsn()::text"
 )
 _PART = "SELECT pg_terminate_backend(pid) FROM pg_stat_replication WHERE application_name = ANY($1::text[])"
+_STIR = "SELECT set_config('synchronous_commit', 'local', true), pg_logical_emit_message(true, 'morgan', '')"
 QUIET = {"log_statement": "none", "log_min_error_statement": "panic"}  # a password is in what is sent
 
 
@@ -78,14 +79,15 @@ class LocalServer:
 
         Without it they wait for ``wal_sender_timeout``.
         """
-        if self._connection is None:
-            return False
-        try:
-            async with asyncio.timeout(DEADLINE_S):
-                await self._connection.execute(_PART, standbys)
-        except FAULTS:
-            return False
-        return True
+        return await self._execute(_PART, standbys)
+
+    async def stir(self) -> bool:
+        """Give the standbys something to confirm; whether that was done.
+
+        Commits that no longer wait for a lost one are let go when one of the others next says how far it is, which it
+        does when it gets something new, or once a second (PostgreSQL 15, src/backend/replication/syncrep.c).
+        """
+        return await self._execute(_STIR)
 
     async def ensure_application(self) -> None:
         """Make Morgan's role and its database if they are not there. Raises Unavailable."""
@@ -103,6 +105,16 @@ class LocalServer:
         if self._connection is not None:
             connection, self._connection = self._connection, None
             await _end(connection)
+
+    async def _execute(self, command: str, *values: object) -> bool:
+        if self._connection is None:
+            return False
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                await self._connection.execute(command, *values)
+        except FAULTS:
+            return False
+        return True
 
     async def _make(self, connection: Any) -> None:
         if not await connection.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", APPLICATION):
