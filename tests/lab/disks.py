@@ -20,6 +20,7 @@ from tests.lab.stage import Stage
 SHIM = Path(__file__).with_name("slow_fsync.c")
 BALLAST = "ballast"
 BLOCK = 4096
+RELEASED_S = 10.0
 MIB = 2**20
 ETCD_PORT = 7473  # where a voter listens to clients
 
@@ -83,8 +84,12 @@ class Disk:
         Path(f"/sys/fs/ext4/{Path(device).name}/trigger_fs_error").write_text("1")
 
     def repair(self) -> None:
-        """Nothing uses it."""
+        """Nothing uses it; what used it in a mount namespace of its own has that taken away a moment after its end."""
         _run("umount", str(self.folder))
+        deadline = time.monotonic() + RELEASED_S
+        while _run("losetup", "-j", str(self._image)):
+            assert time.monotonic() < deadline, f"something still uses {self._image}"
+            time.sleep(0.1)
         _run("e2fsck", "-f", "-y", str(self._image), codes=(0, 1))
         self.mount()
 

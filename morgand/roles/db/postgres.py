@@ -108,6 +108,7 @@ class PostgresService:
         self._said: tuple[RoleState, str | None] | None = None
         self._trouble: tuple[RoleState, str] | None = None  # why Patroni does not run
         self._parted_at = -STIR_S
+        self._waking: asyncio.Task[None] | None = None
         self._followed = clock.monotonic()  # when it was last anything but a standby that does not get on
 
     async def run(self, report: Report) -> None:
@@ -238,10 +239,11 @@ class PostgresService:
             self._parted = fenced
         elif await server.part_with(sorted(fenced - self._parted)):
             self._parted, self._parted_at = fenced, self._clock.monotonic()
-            with contextlib.suppress(Unavailable, Conflict):  # Patroni looks by itself within a second
-                await setup.rest.configure(shared_settings())
+            self._waking = asyncio.create_task(_wake(setup.rest))  # beside: etcd may be slow just now
 
     async def _leave(self, server: LocalServer) -> None:
+        if self._waking is not None:
+            self._waking.cancel()
         await self._copy.close()
         await self._holding.close()
         await server.close()
@@ -331,6 +333,12 @@ class PostgresService:
         if (state, reason) != self._said:
             self._said = (state, reason)
             report(state, reason)
+
+
+async def _wake(rest: Rest) -> None:
+    """Have Patroni look at once; it does by itself within a second."""
+    with contextlib.suppress(Unavailable, Conflict):
+        await rest.configure(shared_settings())
 
 
 async def _leads(patroni: Patroni, setup: _Setup) -> bool:
