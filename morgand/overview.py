@@ -113,9 +113,14 @@ def cluster_view(cluster_id: str, name: str, leader: str | None, epoch: int, vot
 
 
 def database_view(assignments: tuple[Assignment, ...], patroni: Patroni, *, lost: bool) -> DatabaseView:
-    """``lost``: nothing can be decided and nobody serves the database, so that nobody is its primary."""
-    primary = next((one for one in assignments if one.role == "db" and one.part == "primary"), None)
-    copies = [one for one in standings(patroni) if not one.primary and one.state == "streaming"]
+    """``lost``: nothing can be decided and nobody serves the database, so that nobody is its primary.
+
+    Patroni still knows for a while of copies that are no longer kept.
+    """
+    held = [one for one in assignments if one.role == "db"]
+    primary = next((one for one in held if one.part == "primary"), None)
+    kept = {one.host for one in held}
+    copies = [one for one in standings(patroni) if not one.primary and one.state == "streaming" and one.host in kept]
     return DatabaseView(
         primary=primary.host if primary and not lost else None,
         engine=primary.engine if primary else None,

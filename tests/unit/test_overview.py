@@ -8,13 +8,30 @@ from pathlib import Path
 import pytest
 
 from morgand import overview
+from morgand.cluster import keys
+from morgand.cluster.store import Item
 from morgand.disk import DiskLevel
+from morgand.roles.db.succession import Patroni
 from morgand.state import Assignment, Host, HostState, RoleState, RoleStatus
 from tests.fakes.clusters import host, sick
 
 DB = Assignment(role="db", part="primary", host="a", engine="sqlite", epoch=3, why="the only host")
 READY = RoleStatus("db", "primary", "a", RoleState.READY, 3, "the only host")
 ATLAS, BOLT = host("a"), host("b")
+
+
+def test_copies_of_the_database_that_are_no_longer_kept_are_not_told() -> None:
+    """Patroni forgets them after twenty seconds."""
+    said = {
+        "leader": b"a",
+        "sync": b'{"leader":"a","sync_standby":"b"}',
+        "members/b": b'{"replication_state":"streaming"}',
+        "members/c": b'{"replication_state":"streaming"}',
+    }
+    patroni = Patroni({keys.PATRONI + name: Item(keys.PATRONI + name, value, 1, 1) for name, value in said.items()}, 1)
+    placed = tuple(replace(DB, part=part, host=name) for part, name in (("primary", "a"), ("standby", "b")))
+    view = overview.database_view(placed, patroni, lost=False)
+    assert (view.primary, [(one.host, one.sync) for one in view.standbys]) == ("a", [("b", True)])
 
 
 def test_a_role_on_a_host_that_is_away_has_failed_whatever_it_said_last() -> None:

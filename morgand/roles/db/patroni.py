@@ -175,6 +175,7 @@ class _Member(msgspec.Struct):
     role: str = ""
     state: str = ""
     xlog_location: int | None = None
+    api_url: str = ""
     replication_state: str | None = None
 
 
@@ -184,13 +185,15 @@ class _Status(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A member as Patroni sees it. ``lag_bytes``: behind the primary, a few seconds ago; None when not known."""
+    """A member as Patroni sees it. ``lag_bytes``: behind the primary, a few seconds ago; None when not known.
+    ``rest_url``: where its Patroni listens."""
 
     host: str
     state: str  # Patroni's word: running, streaming, starting, stopped ...
     primary: bool = False
     sync: bool = False
     lag_bytes: int | None = None
+    rest_url: str = ""
 
 
 def standings(patroni: Patroni) -> tuple[Standing, ...]:
@@ -204,7 +207,8 @@ def standings(patroni: Patroni) -> tuple[Standing, ...]:
             host = key.removeprefix(keys.PATRONI_MEMBERS)
             primary, sync = host == patroni.leader, host in patroni.synchronous
             state = member.replication_state or member.state
-            found.append(Standing(host, state, primary, sync, None if primary else _lag(optime, member.xlog_location)))
+            lag = None if primary else _lag(optime, member.xlog_location)
+            found.append(Standing(host, state, primary, sync, lag, member.api_url.removesuffix("/patroni")))
     return tuple(found)
 
 

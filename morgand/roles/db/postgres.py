@@ -30,7 +30,7 @@ from morgand.roles.base import Service
 from morgand.roles.db import bootstrap, files
 from morgand.roles.db.copy import LocalCopy
 from morgand.roles.db.holding import Holding
-from morgand.roles.db.patroni import STOP_S, patroni_config, shared_settings
+from morgand.roles.db.patroni import STOP_S, patroni_config, shared_settings, standings
 from morgand.roles.db.rest import Rest
 from morgand.roles.db.server import LocalServer, Seen
 from morgand.roles.db.site import DbSite, Secrets
@@ -343,8 +343,8 @@ async def _wake(rest: Rest) -> None:
 
 async def _leads(patroni: Patroni, setup: _Setup) -> bool:
     """Whether the primary says of itself at this moment that it is. Raises Unavailable."""
-    url = patroni.rest_url(patroni.leader or "")
-    return url is not None and await Rest(url, patroni.leader or "", setup.tls).leads()
+    primary = next((one for one in standings(patroni) if one.primary and one.rest_url), None)
+    return primary is not None and await Rest(primary.rest_url, primary.host, setup.tls).leads()
 
 
 def _sick(site: DbSite) -> bool:

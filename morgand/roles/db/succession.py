@@ -41,12 +41,6 @@ class Failover(msgspec.Struct):
     member: str | None = None
 
 
-class _Member(msgspec.Struct):
-    """What of ``members/NAME`` is read here."""
-
-    api_url: str = ""
-
-
 class _Settings(msgspec.Struct):
     """What of ``config`` is read here."""
 
@@ -90,12 +84,6 @@ class Patroni:
         item = self.items.get(keys.PATRONI_FAILOVER)
         found = _read(Failover, item) if item else None
         return None if found == Failover() else found
-
-    def rest_url(self, member: str) -> str | None:
-        """Where a member's Patroni listens; None while it does not run."""
-        item = self.items.get(keys.PATRONI_MEMBERS + member)
-        found = _read(_Member, item) if item else None
-        return found.api_url.removesuffix("/patroni") or None if found else None
 
     def unchanged(self, *names: str) -> tuple[Compare, ...]:
         """Compares for what was decided from these keys."""

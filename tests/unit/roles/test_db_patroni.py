@@ -99,14 +99,14 @@ def test_standings_are_read_from_patronis_keys() -> None:
             leader=b"h1",
             sync=b'{"leader":"h1","sync_standby":"h2"}',
             status=b'{"optime":5000,"slots":{}}',
-            members_h1=b'{"role":"primary","state":"running","xlog_location":5100}',
+            members_h1=b'{"state":"running","xlog_location":5100,"api_url":"https://192.0.2.1:7476/patroni"}',
             members_h2=b'{"role":"replica","state":"running","replication_state":"streaming","xlog_location":5050}',
             members_h3=b'{"role":"replica","state":"running","replication_state":"streaming","xlog_location":4000}',
             members_h4=b'{"role":"uninitialized","state":"creating replica"}',
         )
     )
     assert found == (
-        Standing("h1", "running", primary=True),
+        Standing("h1", "running", primary=True, rest_url="https://192.0.2.1:7476"),
         Standing("h2", "streaming", sync=True, lag_bytes=0),
         Standing("h3", "streaming", lag_bytes=1000),
         Standing("h4", "creating replica"),

@@ -191,18 +191,3 @@ def test_an_order_that_nobody_can_carry_out_is_stale() -> None:
     assert not succession.stale(patroni(None, SYNC, order), frozenset("c"))
     assert not succession.stale(patroni("b", SYNC, order), frozenset("a"))
     assert not succession.stale(patroni(None, SYNC), frozenset("a"))
-
-
-@pytest.mark.parametrize(
-    ("said", "url"),
-    [
-        (b'{"api_url": "https://10.0.0.1:7476/patroni", "role": "primary"}', "https://10.0.0.1:7476"),
-        (b"{}", None),
-        (b"no json", None),
-        (None, None),
-    ],
-)
-def test_where_a_members_patroni_listens(said: bytes | None, url: str | None) -> None:
-    key = keys.PATRONI_MEMBERS + "a"
-    items = {key: Item(key, said, 1, 11)} if said is not None else {}
-    assert Patroni(items, REVISION).rest_url("a") == url
