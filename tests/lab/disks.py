@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
@@ -84,14 +85,18 @@ class Disk:
         Path(f"/sys/fs/ext4/{Path(device).name}/trigger_fs_error").write_text("1")
 
     def repair(self) -> None:
-        """Nothing uses it; what used it in a mount namespace of its own has that taken away a moment after its end."""
-        _run("umount", str(self.folder))
-        deadline = time.monotonic() + RELEASED_S
-        while _run("losetup", "-j", str(self._image)):
-            assert time.monotonic() < deadline, f"something still uses {self._image}"
-            time.sleep(0.1)
+        """Nothing uses it: what did has been killed, and ends, and its mount namespace with it, a moment later."""
+        umount = ("umount", str(self.folder))
+        self._released(lambda: not subprocess.run(umount, capture_output=True, check=False).returncode)
+        self._released(lambda: not _run("losetup", "-j", str(self._image)))
         _run("e2fsck", "-f", "-y", str(self._image), codes=(0, 1))
         self.mount()
+
+    def _released(self, holds: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + RELEASED_S
+        while not holds():
+            assert time.monotonic() < deadline, f"something still uses {self.folder}"
+            time.sleep(0.1)
 
 
 def slowness() -> str | None:
