@@ -79,7 +79,7 @@ class SqlHistory:
                 raise NotFound(f"There is no turn '{turn_id}'.")
             position = await _lock(session, stored.conversation_id)
             answer = Message(
-                str(answer_id(message_id)), str(stored.conversation_id), Speaker.ASSISTANT, text, tokens,
+                str(answer_id(message_id)), str(stored.conversation_id), Speaker.ASSISTANT, clean(text), tokens,
                 self._clock.now(), tuple(citations), tuple(notices),
             )  # fmt: skip
             if await self._append(session, answer, position):

@@ -107,7 +107,7 @@ class PostgresService:
         self._parted: frozenset[str] = frozenset()  # given up, and no longer waited for by commits
         self._said: tuple[RoleState, str | None] | None = None
         self._trouble: tuple[RoleState, str] | None = None  # why Patroni does not run
-        self._parted_at = -STIR_S
+        self._parted_at = -STIR_S  # when what sends to a lost standby was ended
         self._waking: asyncio.Task[None] | None = None
         self._followed = clock.monotonic()  # when it was last anything but a standby that does not get on
 

@@ -258,3 +258,5 @@ async def test_text_that_no_database_takes_is_stored_readably(history: SqlHistor
     await say(history, conversation, "a\x00b\ud800c", turn)
     (message,) = await history.messages(conversation)
     assert (message.text, message.speaker) == ("a\ufffdb?c", Speaker.USER)
+    answered = await history.store_answer(turn, "d\x00e", tokens=1, citations=[], notices=[])
+    assert answered == await history.turn(turn)
