@@ -77,9 +77,9 @@ class Runner:
         work = reconcile(wanted, {key: one.assignment for key, one in self._running.items()})
         for one in work.refused:
             log.warning("assignment refused", extra={"role": one.role, "epoch": one.epoch, "reason": "older epoch"})
-        await asyncio.gather(*(self._withdraw(key) for key in work.stop))
-        for one in work.keep:
+        for one in work.keep:  # before the wait for those that stop, which for a database can be long
             self._keep(one)
+        await asyncio.gather(*(self._withdraw(key) for key in work.stop))
         for one in work.start:
             self._start(one)
 
