@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import Table, insert
+from sqlalchemy import Table, func, insert, select
 
 from morgand.clock import SystemClock
 from morgand.errors import Unavailable
@@ -92,6 +92,9 @@ class Content:
 
 async def fill(database: Database, documents: int, messages: int) -> None:
     content = Content()
+    numbers = TABLES["document_chunks"].c.fulltext_row
+    async with database.read() as session:
+        free = 1 + (await session.scalar(select(func.max(numbers))) or 0)
     conversations = list(content.conversations(max(messages // MESSAGES_EACH, 1)))
     await store(database, TABLES["conversations"], conversations)
     for one in conversations:
@@ -102,7 +105,7 @@ async def fill(database: Database, documents: int, messages: int) -> None:
         chunks = [
             chunk
             for number, row in enumerate(rows)
-            for chunk in content.chunks(row["id"], 1 + (first + number) * CHUNKS)
+            for chunk in content.chunks(row["id"], free + (first + number) * CHUNKS)
         ]
         await store(database, TABLES["document_chunks"], chunks)
 

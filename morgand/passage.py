@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 CLONE_NEWNS = 0x0002_0000  # sched.h
-MS_BIND, MS_REC, MS_PRIVATE = 0x1000, 0x4000, 0x4_0000  # sys/mount.h
+MS_BIND, MS_REC, MS_SLAVE = 0x1000, 0x4000, 0x8_0000  # sys/mount.h
 REFUSED = 125  # the exit code when no way could be made; the program's own otherwise
 
 
@@ -69,7 +69,8 @@ def _uncover(closed: Sequence[str], needed: Sequence[str]) -> None:
     """Raises OSError."""
     libc = ctypes.CDLL(None, use_errno=True)
     _done(libc.unshare(CLONE_NEWNS), "a mount namespace")
-    _done(libc.mount(None, b"/", None, MS_REC | MS_PRIVATE, None), "/")
+    # what is unmounted outside goes here too: else nobody could take a disk out, or check it
+    _done(libc.mount(None, b"/", None, MS_REC | MS_SLAVE, None), "/")
     inside = [one for one in needed if any(Path(cover) in Path(one).parents for cover in closed)]
     held = {one: os.open(one, os.O_PATH | os.O_DIRECTORY) for one in inside}
     for cover in closed:
