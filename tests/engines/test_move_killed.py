@@ -84,7 +84,7 @@ async def test_a_host_killed_at_any_point_ends_moved_and_once(
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 async def test_a_large_one_is_killed_at_one_point_after_the_other(source: Database, url: str, tmp_path: Path) -> None:
-    """50,000 messages, 5,000 documents: four minutes."""
+    """50,000 messages, 5,000 documents: two minutes."""
     file, truth = tmp_path / "morgan.db", tmp_path / "truth"
     truth.touch()
     await fill(source, 5_000, 50_000)
