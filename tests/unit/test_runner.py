@@ -126,6 +126,27 @@ async def test_services_run_and_stop() -> None:
     assert [one.state for one in changes] == [RoleState.READY, RoleState.STOPPING, RoleState.STOPPING]  # going, gone
 
 
+async def test_what_is_kept_hears_of_its_epoch_before_the_wait_for_what_stops() -> None:
+    """A database may take seconds to stop; whoever became the primary meanwhile must not wait for that."""
+    told: list[int] = []
+
+    class Leaving(Toy):
+        async def run(self, report: Report) -> None:
+            try:
+                await super().run(report)
+            finally:
+                told.extend(one.epoch for one in runner.statuses() if one.role == "db")
+
+    runner = Runner(lambda one: (Toy if one.role == "db" else Leaving)([]), SystemClock(), lambda _: None)
+    await runner.apply([LLM, DB])
+    async with asyncio.timeout(5):
+        while [one.state for one in runner.statuses()] != [RoleState.READY] * 2:
+            await asyncio.sleep(0.01)
+    await runner.apply([replace(DB, epoch=DB.epoch + 1)])
+    assert told == [DB.epoch + 1]
+    await runner.stop()
+
+
 async def test_a_role_that_cannot_run_says_why() -> None:
     """The reason and the remedy are in the status; stopping still works."""
     runner = Runner(lambda _: Toy([], failing=True), SystemClock(), lambda _: None)
