@@ -14,6 +14,7 @@ from morgand.account import why_not
 from morgand.errors import Fenced, Unavailable
 from morgand.roles.db import files
 from morgand.roles.db.postgres import STUCK_S
+from morgand.roles.db.server import LocalServer, Seen
 from morgand.roles.db.site import SUPERUSER
 from morgand.storage.history import SqlHistory
 from tests.engines.patronis import SECRETS, Member, trio, until
@@ -56,6 +57,7 @@ async def test_a_standby_is_read_and_never_written(caplog: pytest.LogCaptureFixt
             async with second.copy.outside_transaction() as connection:
                 await connection.execute(text("CREATE TABLE mine (id integer)"))
 
+        await stirred(first, second)
         await second.stop()
         with pytest.raises(Unavailable):
             await copied.conversations()
@@ -65,6 +67,27 @@ async def test_a_standby_is_read_and_never_written(caplog: pytest.LogCaptureFixt
         assert all(one.__dict__["stuck_s"] < STUCK_S for one in caplog.records if one.getMessage() == RENEWED)
         await second.ready()
         assert [one.id for one in await copied.conversations()] == [turn]
+
+
+async def stirred(primary: Member, standby: Member) -> None:
+    """There is something new for the standbys, at once, although the one that every commit waits for stands still."""
+    server = LocalServer(primary.site, SECRETS, files.socket_folder(primary.site.folder))
+    assert await server.look() is Seen.PRIMARY
+    held = standby.processes()
+    for process in held:
+        process.suspend()
+    before = await written(primary)
+    assert await server.stir()
+    assert await written(primary) > before
+    for process in held:
+        process.resume()
+    await server.close()
+
+
+async def written(primary: Member) -> int:
+    """How far the log is on disk, bytes."""
+    async with primary.database.read() as session:
+        return int((await session.execute(text("SELECT pg_current_wal_flush_lsn() - '0/0'::pg_lsn"))).scalar_one())
 
 
 async def without_old_log(primary: Member) -> None:
