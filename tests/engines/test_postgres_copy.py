@@ -74,14 +74,16 @@ async def stirred(primary: Member, standby: Member) -> None:
     server = LocalServer(primary.site, SECRETS, files.socket_folder(primary.site.folder))
     assert await server.look() is Seen.PRIMARY
     held = standby.processes()
-    for process in held:
-        process.suspend()
-    before = await written(primary)
-    assert await server.stir()
-    assert await written(primary) > before
-    for process in held:
-        process.resume()
-    await server.close()
+    try:
+        for process in held:
+            process.suspend()
+        before = await written(primary)
+        assert await server.stir()
+        assert await written(primary) > before
+    finally:
+        for process in held:
+            process.resume()
+        await server.close()
 
 
 async def written(primary: Member) -> int:
