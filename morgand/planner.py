@@ -72,10 +72,11 @@ def read_snapshot(items: Sequence[Item], revision: int, inputs: Inputs) -> Snaps
         for item in items
         if item.key.startswith(keys.CONFIG)
     }
+    patroni = Patroni({item.key: item for item in items}, revision)
     return Snapshot(
         revision=revision, epoch=epoch, hosts=tuple(hosts), roles=inputs.roles, assignments=assignments,
         models=inputs.models, preferences=merged(inputs.preferences, settings),
-        needed={"db": needed(Patroni({item.key: item for item in items}, revision))},
+        needed={"db": needed(patroni)}, unled=frozenset() if patroni.leader else frozenset({"db"}),
     )  # fmt: skip
 
 

@@ -103,10 +103,12 @@ class Host:
 class Sight:
     """What one host sees of another. ``dead``: agreed by a majority of the other voters.
 
-    ``well_s``: for how long it has been heard, has heard us, and has held its lease, without a break.
+    ``well_s``: for how long it has been heard, has heard us, and has held its lease, without a break. ``quiet``: it got
+    nothing from us for as long as a lease lasts, and may be gone: a reason to ask others, none to give it up.
     """
 
     silent_s: float = 0.0
+    quiet: bool = False
     suspect: bool = False
     dead: bool = False
     well_s: float = 0.0
@@ -319,6 +321,7 @@ class Snapshot:
     models: tuple[Model, ...] = ()
     preferences: Mapping[str, RolePreference] = field(default_factory=dict)
     needed: Mapping[str, frozenset[str]] = field(default_factory=dict)  # role -> hosts its engine counts on
+    unled: frozenset[str] = frozenset()  # roles whose engine is choosing its first part: there is nothing to copy
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 Parts are placed in order: what is required first, then what is good to have, each in the order of the roles.
 For every part the hosts are tried from the best standing down; whoever runs it stays unless another is better by
-the margin (``rank.MARGIN``); a host that holds another part of the role (a warm standby) counts as running it.
+the margin (``rank.MARGIN``); a host that holds another part of the role (a warm standby) counts as running it. Copies
+of an engine that elects stay: a better host gets one more, and the worst goes when the engine counts on that instead.
 A part that comes earlier takes room from one that comes later, never the other way round. What is stored on one host
 alone (a bound engine) stays on it, whatever becomes of the host, until it is no host of the cluster any more.
 """
@@ -83,7 +84,9 @@ class Planning:
         self._current: dict[str, dict[str, Assignment]] = {}  # role -> host -> assignment
         for one in sorted(snapshot.assignments, key=lambda one: one.slot):
             self._current.setdefault(one.role, {})[one.host] = one
-        self._ordered: dict[str, list[tuple[Standing, Host]]] = {}
+        self._ordered: dict[
+            tuple[str, bool], list[tuple[Standing, Host]]
+        ] = {}  # by role; whether only copies are meant
         self._models = _by_role(snapshot.models)
         self._scarce = {spec.name: self._too_few_for(spec) for spec in snapshot.roles}
         self.placed: list[Assignment] = []
@@ -115,8 +118,38 @@ class Planning:
             if choice is None:
                 self.refusals.append(self._refusal(step, demand))
                 return
+            if self._is_premature(demand, choice):
+                reason = (
+                    f"{demand.first_engine} is choosing its {step.spec.parts[0].name}: until then nothing is copied"
+                )
+                self.refusals.append(Refusal(step.spec.name, step.part.name, None, reason))
+                return
             self._take(step, demand, choice)
             demand = self._demand(step)
+        if step.part == step.spec.parts[-1] and _elected(demand):
+            self._reinforce(step, demand)
+
+    def _is_premature(self, demand: Demand, choice: _Choice) -> bool:
+        """Whether a new copy would be begun that has to wait, on processors that are needed for the choice itself."""
+        role = demand.spec.name
+        return _elected(demand) and role in self._snapshot.unled and choice.host.id not in self._current.get(role, {})
+
+    def _reinforce(self, step: _Step, demand: Demand) -> None:
+        """Copies beyond what the role needs: no copy is taken away while the engine does not count on all the others,
+        and once it does a host that is better than the worst of them gets one more.
+
+        As soon as the engine counts on the new one instead, the worst goes: never a copy that commits may wait for.
+        """
+        role = step.spec.name
+        copies = {one.host for one in self.placed if one.role == role and one.part != step.spec.parts[0].name}
+        held = self._current.get(role, {}).keys()
+        further = list(self._feasible(demand, set(held)))
+        if copies and copies <= self._snapshot.needed.get(role, frozenset()):
+            worst = min(base for base, host in self._order(demand) if host.id in copies)
+            fresh = (one for one in self._feasible(demand, None) if not one[1].on_probation)
+            further = [one for one in (*further, *fresh) if beats(one[0], worst)][:1]
+        for _, host, found in further:
+            self._take(step, demand, _Choice(host, found, stays=host.id in held))
 
     def _bound(self, step: _Step) -> list[Assignment]:
         """What holds this part and is not ours to move, wherever its host is by now."""
@@ -182,7 +215,7 @@ class Planning:
         for holders, needed in self._holders(demand):
             held = next(self._feasible(demand, holders), None)
             if held is not None:
-                stays = needed or not beats(best[0], held[0])
+                stays = needed or _elected(demand) or not beats(best[0], held[0])
                 return _Choice((held if stays else best)[1], (held if stays else best)[2], stays)
         return _Choice(best[1], best[2], stays=False)
 
@@ -210,15 +243,16 @@ class Planning:
 
     def _order(self, demand: Demand) -> list[tuple[Standing, Host]]:
         """Hosts that are not barred, best first; what is to be avoided comes after what is not."""
-        role = demand.spec.name
-        if role not in self._ordered:
+        elected = _elected(demand)
+        key = demand.spec.name, elected
+        if key not in self._ordered:
             able = [host for host in self._hosts if barred(host, demand) is None]
-            pairs = [(standing(host, demand.spec, demand.preference), host) for host in able]
-            self._ordered[role] = sorted(pairs, key=_better, reverse=True)  # a stable sort: equals stay by name
+            pairs = [(standing(host, demand.spec, demand.preference, copy=elected), host) for host in able]
+            self._ordered[key] = sorted(pairs, key=_better, reverse=True)  # a stable sort: equals stay by name
         avoided = self._avoided(demand.part)
         if not avoided:
-            return self._ordered[role]
-        pairs = [(_distanced(base, avoided=host.id in avoided), host) for base, host in self._ordered[role]]
+            return self._ordered[key]
+        pairs = [(_distanced(base, avoided=host.id in avoided), host) for base, host in self._ordered[key]]
         return sorted(pairs, key=_better, reverse=True)
 
     def _avoided(self, part: Part) -> set[str]:
@@ -264,6 +298,8 @@ class Planning:
             reason = "the only host that may"
         elif demand.preference.prefer and _preferred(order, host):
             reason = f"preferred by roles.{spec.name}.prefer"
+        elif choice.stays and _elected(demand):
+            reason = f"has a copy: {merit(host, spec)}"
         elif choice.stays and order[0][1].id != host.id:
             reason = f"runs it already, and no host is better by {round((MARGIN - 1) * 100)} %"
         else:
@@ -307,12 +343,19 @@ class Planning:
         return Refusal(step.spec.name, step.part.name, None, text)
 
 
+def _elected(demand: Demand) -> bool:
+    """Whether the engine chooses its first part among its copies: then none is taken away for a better host."""
+    return demand.spec.elects(demand.first_engine or "")
+
+
 def _preferred(order: list[tuple[Standing, Host]], host: Host) -> bool:
     """Whether the host stands in the person's list (the first class of a standing)."""
     return next(base[0][0] for base, one in order if one.id == host.id) > 0
 
 
 def _ranked_below(base: Standing, chosen: Standing, host: Host, choice: _Choice, spec: RoleSpec) -> str:
+    if base > chosen and choice.stays and beats(base, chosen):
+        return f"better ({merit(host, spec)}): gets a copy once {spec.name} counts on every one there is"
     if base > chosen and choice.stays:
         return f"better ({merit(host, spec)}), but not by the {round((MARGIN - 1) * 100)} % that would move what runs"
     if base[0] < chosen[0]:

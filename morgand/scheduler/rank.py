@@ -13,9 +13,10 @@ MARGIN = 1.25  # a running role moves only to a host with at least 25 % more of 
 Standing = tuple[tuple[int, ...], float, tuple[float, ...]]
 
 
-def standing(host: Host, spec: RoleSpec, preference: RolePreference) -> Standing:
-    """How good ``host`` is for the role, whatever runs where."""
-    classes = [int(not (spec.exclusive and host.on_probation)), preferred(host, preference)]
+def standing(host: Host, spec: RoleSpec, preference: RolePreference, *, copy: bool = False) -> Standing:
+    """How good ``host`` is for the role, whatever runs where. A ``copy`` is not what only one may hold: a host that was
+    given up a moment ago is as good for it as before."""
+    classes = [int(copy or not (spec.exclusive and host.on_probation)), preferred(host, preference)]
     measures: list[float] = []
     for rank in spec.rank:
         if rank is Rank.ALWAYS_FIRST:
