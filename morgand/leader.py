@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from morgand.clock import Clock
@@ -137,13 +138,14 @@ class Leader:
             log.warning("host changed", extra={"host": record.name, "state": record.state.value, "epoch": held.epoch})
 
     def _passed(self, host: str, records: Sequence[codec.HostRecord]) -> Passed:
-        """The database goes on where all is that it acknowledged."""
+        """The database goes on where all is that it acknowledged, and Patroni counts on the host no more."""
         alive = frozenset(
             one.id
             for one in records
             if one.state in (HostState.ALIVE, HostState.SUSPECT) and one.id != host and self._lives(one.id)
         )
-        return takeover(patroni_in(self._mirror), holders_in(self._mirror), host, alive) or NOTHING
+        passed = takeover(patroni_in(self._mirror), holders_in(self._mirror), host, alive) or NOTHING
+        return replace(passed, deletes=(*passed.deletes, keys.PATRONI_MEMBERS + host))
 
     def _lives(self, host: str) -> bool:
         sight = self._sights.sight(host)

@@ -27,11 +27,14 @@ log = logging.getLogger("morgand.primary")
 LOOK_EVERY_S = 0.5
 OUTRANKED_S = 15.0  # a better host takes over once it has had everything, and nobody came or went, for so long
 SECRET_BYTES = 24
-STALE_S = 4.0  # an order that has not been carried out for so long will not be; Patroni loses 2 s with a dead voter
+STALE_S = 4.0  # who has not taken over for so long will not; Patroni loses 2 s with a dead voter
 
 
 def patroni_in(mirror: Mirror) -> Patroni:
-    return Patroni({item.key: item for item in mirror.list(keys.PATRONI)}, mirror.revision)
+    taken = mirror.get(keys.TAKEOVER)
+    return Patroni(
+        {item.key: item for item in (*mirror.list(keys.PATRONI), *((taken,) if taken else ()))}, mirror.revision
+    )
 
 
 def holders_in(mirror: Mirror) -> list[Assignment]:
@@ -51,7 +54,8 @@ class PrimaryKeeper:
         self._hosts, self._preference = hosts, preference
         # the primary, who is better, who is not well, and since when
         self._outranked: tuple[str, str, frozenset[str], float] | None = None
-        self._order: tuple[int, float] | None = None  # the order that stands, by its revision, and since when
+        # what keeps others from taking over, and since when
+        self._withdrawal: tuple[succession.Withdrawal, float] | None = None
 
     async def run(self, held: Leadership) -> None:
         while True:
@@ -112,18 +116,15 @@ class PrimaryKeeper:
         return frozenset({primary.id}) if now - self._outranked[3] >= OUTRANKED_S else frozenset()
 
     async def _clear(self, held: Leadership, patroni: Patroni, fenced: frozenset[str]) -> None:
-        """Take back an order that cannot be carried out."""
-        item = patroni.items.get(keys.PATRONI_FAILOVER)
-        if item is None or not succession.stale(patroni, fenced):
-            self._order = None
-            return
+        """Let others try when whoever was to take over does not."""
+        found = succession.withdrawal(patroni, fenced)
         now = self._clock.monotonic()
-        if self._order is None or self._order[0] != item.mod_revision:
-            self._order = (item.mod_revision, now)
-        elif now - self._order[1] >= STALE_S:
-            compares = [held.fence(), *patroni.unchanged(keys.PATRONI_FAILOVER)]
-            await self._mirror.until(await self._store.txn(compares, [], [item.key]))
-            log.warning("order to the database taken back", extra={"revision": item.mod_revision})
+        if found is None or self._withdrawal is None or self._withdrawal[0] != found:
+            self._withdrawal = (found, now) if found else None
+        elif now - self._withdrawal[1] >= STALE_S:
+            compares = [held.fence(), *found.compares]
+            await self._mirror.until(await self._store.txn(compares, found.puts, found.deletes))
+            log.warning("others may take the database over", extra={"waited_s": STALE_S})
 
 
 async def ensure_secrets(store: ClusterStore, held: Leadership) -> None:

@@ -30,6 +30,7 @@ PATRONI_SYNC = PATRONI + "sync"
 PATRONI_FAILOVER = PATRONI + "failover"
 PATRONI_STATUS = PATRONI + "status"
 PATRONI_MEMBERS = PATRONI + "members/"
+TAKEOVER = "/takeover"  # what ``PATRONI_SYNC`` said when a primary was given up, and who may take over is written there
 
 
 def host(host_id: str) -> str:

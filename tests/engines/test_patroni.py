@@ -24,11 +24,12 @@ from sqlalchemy import text
 from morgand import files, supervisor
 from morgand.account import why_not
 from morgand.cluster import keys
-from morgand.cluster.store import Put
 from morgand.errors import Conflict, MorganError, Unavailable
+from morgand.roles.db import succession
 from morgand.roles.db.rest import Rest
+from morgand.roles.db.succession import Patroni
 from morgand.security import ca, trust
-from morgand.state import RoleState
+from morgand.state import Assignment, RoleState
 from tests.engines.patronis import SECRETS, Member, Trio, processes_of, trio, until
 from tests.fakes.postgres import binaries
 
@@ -73,11 +74,18 @@ async def synchronous(town: Trio) -> Member:
     return town.members[next(one.host for one in found.values() if one.sync)]
 
 
-async def fence(town: Trio, dead: Member, candidate: Member) -> None:
-    """What the cluster's leader writes when it has given up the primary's host."""
-    order = msgspec.json.encode({"leader": dead.site.host, "member": candidate.site.host})
-    gone = [keys.PATRONI_LEADER, keys.PATRONI_MEMBERS + dead.site.host]
-    await town.store.txn([], [Put(keys.PATRONI_FAILOVER, order)], gone)
+async def fence(town: Trio, dead: Member, heir: Member) -> None:
+    """What the cluster's leader writes when it has given up the primary's host, and has the heir take over."""
+    items, revision = await town.store.list(keys.PATRONI)
+    db = [
+        Assignment("db", part, one.site.host, "postgresql", 1, "test")
+        for part, one in (("primary", dead), ("standby", heir))
+    ]
+    view = Patroni({item.key: item for item in items}, revision)
+    passed = succession.takeover(view, db, dead.site.host, frozenset({heir.site.host}))
+    assert passed is not None
+    forgotten = keys.PATRONI_MEMBERS + dead.site.host
+    await town.store.txn(passed.compares, passed.puts, (*passed.deletes, forgotten))
 
 
 async def test_a_dead_primary_is_followed_with_all_that_it_acknowledged() -> None:

@@ -174,6 +174,21 @@ async def test_an_order_that_nobody_carries_out_is_taken_back(scene: Scene) -> N
     assert scene.order() is None
 
 
+async def test_an_heir_that_does_not_take_over_leaves_it_to_the_others(scene: Scene) -> None:
+    """Patroni's key says again what it said when the primary was given up."""
+    alone, before = b'{"leader":"a","sync_standby":null}', b'{"leader":"b","sync_standby":"a,c"}'
+    taken = [Put(keys.PATRONI_SYNC, alone), Put(keys.TAKEOVER, before)]
+    await scene.store.txn([], taken, [keys.PATRONI_LEADER])
+    for waited_s, expected in ((STALE_S - 1, alone), (1, before)):
+        await scene.look()
+        scene.clock.turn(waited_s)
+        await scene.look()
+        item = await scene.store.get(keys.PATRONI_SYNC)
+        assert item is not None
+        assert item.value == expected
+    assert await scene.store.get(keys.TAKEOVER) is None
+
+
 async def test_failsafe_mode_returns_with_the_host_that_was_given_up(scene: Scene) -> None:
     """While it is away it could still tell the others that it is the primary."""
     scene.hosts = [host("a", 64, engines=("postgresql",)), host("b", 32, engines=("postgresql",))]

@@ -63,7 +63,7 @@ def shared_settings() -> dict[str, Any]:
         "ttl": 20,
         "loop_wait": 1,
         "retry_timeout": 3,
-        "maximum_lag_on_failover": 2**20,
+        "maximum_lag_on_failover": 2**62,  # nobody is asked to take over who lacks anything that was acknowledged
         "synchronous_mode": True,
         "synchronous_mode_strict": False,
         "synchronous_node_count": 2,  # ADR 0010: with one, nobody has everything for 2 s whenever it changes
@@ -99,7 +99,7 @@ def server_settings(ram_mb: int) -> dict[str, Any]:
         "wal_sender_timeout": "3s",
         "wal_receiver_timeout": "3s",
         "wal_receiver_status_interval": "1s",
-        "wal_retrieve_retry_interval": "200ms",
+        "wal_retrieve_retry_interval": "500ms",  # who wakes, and was given up meanwhile, hears of that before
         "tcp_user_timeout": 1000,
         "tcp_keepalives_idle": 1,
         "tcp_keepalives_interval": 1,

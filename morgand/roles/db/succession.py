@@ -56,8 +56,18 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class Withdrawal:
+    """What a transaction writes, as long as it is still what it was decided from."""
+
+    compares: tuple[Compare, ...]
+    puts: tuple[Put, ...] = ()
+    deletes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Patroni:
-    """Patroni's keys, by their names in the store, as they and the assignments were at ``revision``."""
+    """Patroni's keys and ours beside them, by their names in the store, as these and the assignments were at
+    ``revision``."""
 
     items: Mapping[str, Item]
     revision: int
@@ -77,6 +87,14 @@ class Patroni:
     def sync(self) -> Sync:
         item = self.items.get(keys.PATRONI_SYNC)
         return (_read(Sync, item) if item else None) or Sync()
+
+    @property
+    def before(self) -> Sync | None:
+        """Who had everything when a primary was given up whose heir has not taken over yet (``takeover``)."""
+        said, sync = self.items.get(keys.TAKEOVER), self.items.get(keys.PATRONI_SYNC)
+        if said is None or sync is None or said.mod_revision != sync.mod_revision or self.leader is not None:
+            return None
+        return _read(Sync, said)
 
     @property
     def failover(self) -> Failover | None:
@@ -103,22 +121,28 @@ def needed(patroni: Patroni) -> frozenset[str]:
 
 
 def takeover(patroni: Patroni, db: Sequence[Assignment], dead: str, alive: frozenset[str]) -> Passed | None:
-    """How the primary passes on from a dead host, together with the order to Patroni that promotes its successor.
+    """How the primary passes on from a dead host, together with what has Patroni promote its successor.
 
     None when there is nothing to pass on, or nobody who has everything that was acknowledged: then it stays. Safe
-    because the successor is the synchronous standby, which the transaction compares: an old primary that still lives
+    because the successor is a synchronous standby, which the transaction compares: an old primary that still lives
     gets no commit acknowledged without it.
+
+    Patroni is not given an order (``failover``): each member that it does not name would sleep for 2 s, and follow the
+    old primary meanwhile should that wake. Instead ``sync`` says already what it says once the successor has taken
+    over: nobody else may. Should the successor not do so, ``TAKEOVER`` remembers who else could.
     """
     held = _primary(db)
     if held is None:
         return None
-    if patroni.leader != dead:
+    given_up = patroni.before if patroni.sync.leader == dead else None  # the successor itself, before it took over
+    if patroni.leader != dead and given_up is None:
         return follow(patroni, db, back=False) if held.host == dead else None
-    heir = _heir(patroni, db, lambda name: name in alive)
+    heir = _heir(given_up.standbys if given_up else patroni.synchronous, db, lambda name: name in alive)
     if heir is None:
         return None
     why = f"had every acknowledged change when {dead} was given up"
-    order = Put(keys.PATRONI_FAILOVER, codec.encode({"leader": dead, "member": heir}))
+    said = patroni.items[keys.TAKEOVER if given_up else keys.PATRONI_SYNC].value
+    puts = (Put(keys.PATRONI_SYNC, codec.encode(Sync(heir))), Put(keys.TAKEOVER, said))
     failsafe = _failsafe(patroni, on=False)
     return replace(
         _pass(held, heir, db, back=held.host != dead, why=why),
@@ -126,8 +150,8 @@ def takeover(patroni: Patroni, db: Sequence[Assignment], dead: str, alive: froze
             *patroni.unchanged(keys.PATRONI_LEADER, keys.PATRONI_SYNC, *(one.key for one in failsafe)),
             *patroni.placed,
         ),
-        puts=(order, *failsafe),
-        deletes=(keys.PATRONI_LEADER, keys.PATRONI_MEMBERS + dead),
+        puts=(*puts, *failsafe),
+        deletes=(keys.PATRONI_LEADER, keys.PATRONI_FAILOVER),
     )
 
 
@@ -170,7 +194,7 @@ def relieve(
     """The order to Patroni to hand over in peace, when the host it has chosen is about to go; None when it need not."""
     if patroni.leader is None or patroni.leader not in leaving or patroni.failover is not None:
         return None
-    heir = _heir(patroni, db, lambda name: name not in leaving)
+    heir = _heir(patroni.synchronous, db, lambda name: name not in leaving)
     if heir is None:
         return None
     order = Put(keys.PATRONI_FAILOVER, codec.encode({"leader": patroni.leader, "member": heir}))
@@ -201,16 +225,22 @@ def successors(patroni: Patroni, db: Sequence[Assignment]) -> tuple[str, ...]:
     return tuple(one.host for one in db if one.engine == ENGINE and one.part != PRIMARY and one.host == patroni.leader)
 
 
-def stale(patroni: Patroni, fenced: frozenset[str]) -> bool:
-    """Whether an order stands that its addressee cannot have carried out: it keeps everybody else from trying."""
-    order = patroni.failover
-    return order is not None and order.leader in fenced and patroni.leader is None
+def withdrawal(patroni: Patroni, fenced: frozenset[str]) -> Withdrawal | None:
+    """What gives others the chance that somebody was given who has not taken over; None while there is no such."""
+    order, before = patroni.failover, patroni.before
+    if patroni.leader is None and order is not None and order.leader in fenced:
+        return Withdrawal(patroni.unchanged(keys.PATRONI_FAILOVER), deletes=(keys.PATRONI_FAILOVER,))
+    if before is not None:
+        again = Put(keys.PATRONI_SYNC, patroni.items[keys.TAKEOVER].value)
+        compares = patroni.unchanged(keys.PATRONI_LEADER, keys.PATRONI_SYNC, keys.TAKEOVER)
+        return Withdrawal(compares, (again,), (keys.TAKEOVER,))
+    return None
 
 
-def _heir(patroni: Patroni, db: Sequence[Assignment], able: Callable[[str], bool]) -> str | None:
+def _heir(standbys: Sequence[str], db: Sequence[Assignment], able: Callable[[str], bool]) -> str | None:
     """Who of those that have everything takes over: the standby by assignment, which ranks best, before replicas."""
     parts = {one.host: one.part for one in db if one.engine == ENGINE}
-    found = [name for name in patroni.synchronous if name in parts and able(name)]
+    found = [name for name in standbys if name in parts and able(name)]
     return min(found, key=lambda name: parts[name] != STANDBY, default=None)
 
 

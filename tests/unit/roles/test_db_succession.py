@@ -22,8 +22,10 @@ def one(part: str, host: str, engine: str = "postgresql") -> Assignment:
 
 
 def patroni(
-    leader: str | None = None, sync: dict[str, Any] | None = None, failover: Any = None, config: Any = None
-) -> Patroni:
+    leader: str | None = None, sync: dict[str, Any] | None = None, failover: Any = None, config: Any = None,
+    *, before: Any = None, claimed: bool = False,
+) -> Patroni:  # fmt: skip
+    """``before``: what is remembered of ``sync``; ``claimed``: Patroni has written there since."""
     values = {
         keys.PATRONI_LEADER: leader.encode() if leader else None,
         keys.PATRONI_SYNC: json.dumps(sync).encode() if sync is not None else None,
@@ -31,12 +33,23 @@ def patroni(
         keys.PATRONI_CONFIG: json.dumps(config).encode() if config is not None else None,
     }
     items = {key: Item(key, value, 1, number) for number, (key, value) in enumerate(values.items(), 11) if value}
+    if before is not None:
+        items[keys.TAKEOVER] = Item(keys.TAKEOVER, json.dumps(before).encode(), 1, 9 if claimed else 12)
     return Patroni(items, REVISION)
 
 
 PAIR = [one("primary", "a"), one("standby", "b"), one("replica", "c")]
 SYNC = {"leader": "a", "sync_standby": "b"}
 ALL = frozenset("bc")
+
+
+ALONE = {"leader": "a", "sync_standby": None}
+
+
+def taking_over(heir: str, before: dict[str, Any]) -> tuple[Put, ...]:
+    """What Patroni itself writes when it takes over, and what stood there."""
+    alone = json.dumps({"leader": heir, "sync_standby": None}, separators=(",", ":")).encode()
+    return Put(keys.PATRONI_SYNC, alone), Put(keys.TAKEOVER, json.dumps(before).encode())
 
 
 def places(passed: Any) -> list[tuple[str, str]]:
@@ -49,8 +62,8 @@ def test_the_synchronous_standby_takes_over() -> None:
     assert passed is not None
     assert places(passed) == [("primary", "b")]
     assert set(passed.taken) == {("db", "primary", "a"), ("db", "standby", "b")}
-    assert passed.puts == (Put(keys.PATRONI_FAILOVER, b'{"leader":"a","member":"b"}'),)
-    assert set(passed.deletes) == {keys.PATRONI_LEADER, keys.PATRONI_MEMBERS + "a"}
+    assert passed.puts == taking_over("b", SYNC)
+    assert set(passed.deletes) == {keys.PATRONI_LEADER, keys.PATRONI_FAILOVER}
     assert set(passed.compares) == {
         Unchanged(keys.PATRONI_LEADER, 11), Unchanged(keys.PATRONI_SYNC, 12), QuietSince("/assignments/db/", REVISION),
     }  # fmt: skip
@@ -100,7 +113,21 @@ def test_patroni_leads_where_the_assignment_has_not_followed_yet() -> None:
     passed = succession.takeover(view, PAIR, "b", frozenset("ac"))
     assert passed is not None
     assert (passed.given, passed.taken) == ((), ())
-    assert passed.puts == (Put(keys.PATRONI_FAILOVER, b'{"leader":"b","member":"a"}'),)
+    assert passed.puts == taking_over("a", {"leader": "b", "sync_standby": "a"})
+
+
+def test_an_heir_that_dies_too_is_followed_by_another() -> None:
+    """By one that had everything when the primary was given up, as long as the heir has not taken over."""
+    before = {"leader": "z", "sync_standby": "a,c"}
+    view = patroni(None, ALONE, before=before)
+    passed = succession.takeover(view, PAIR, "a", ALL)
+    assert passed is not None
+    assert places(passed) == [("primary", "c")]
+    assert passed.puts == taking_over("c", before)
+    assert {Unchanged(keys.PATRONI_LEADER, 0), Unchanged(keys.PATRONI_SYNC, 12)} <= set(passed.compares)
+    assert succession.takeover(patroni("a", ALONE, before=before), PAIR, "a", ALL) is None
+    assert succession.takeover(patroni(None, ALONE, before=before, claimed=True), PAIR, "a", ALL) is None
+    assert succession.takeover(view, PAIR, "a", frozenset("b")) is None
 
 
 def test_nobody_believes_a_primary_that_was_given_up() -> None:
@@ -185,9 +212,24 @@ def test_a_file_passes_on_to_postgresql() -> None:
     assert succession.moved(patroni("b"), PAIR, request) is None
 
 
-def test_an_order_that_nobody_can_carry_out_is_stale() -> None:
+def test_an_order_that_nobody_can_carry_out_is_withdrawn() -> None:
     order = {"leader": "a", "member": "b"}
-    assert succession.stale(patroni(None, SYNC, order), frozenset("a"))
-    assert not succession.stale(patroni(None, SYNC, order), frozenset("c"))
-    assert not succession.stale(patroni("b", SYNC, order), frozenset("a"))
-    assert not succession.stale(patroni(None, SYNC), frozenset("a"))
+    found = succession.withdrawal(patroni(None, SYNC, order), frozenset("a"))
+    assert found == succession.Withdrawal((Unchanged(keys.PATRONI_FAILOVER, 13),), (), (keys.PATRONI_FAILOVER,))
+    assert succession.withdrawal(patroni(None, SYNC, order), frozenset("c")) is None
+    assert succession.withdrawal(patroni("b", SYNC, order), frozenset("a")) is None
+    assert succession.withdrawal(patroni(None, SYNC), frozenset("a")) is None
+
+
+def test_an_heir_that_does_not_take_over_leaves_it_to_the_others() -> None:
+    """Whoever had everything may again, as long as nobody has taken over."""
+    before = {"leader": "z", "sync_standby": "a,c"}
+    found = succession.withdrawal(patroni(None, ALONE, before=before), frozenset("z"))
+    assert found is not None
+    assert found.puts == (Put(keys.PATRONI_SYNC, json.dumps(before).encode()),)
+    assert found.deletes == (keys.TAKEOVER,)
+    assert set(found.compares) == {
+        Unchanged(keys.PATRONI_LEADER, 0), Unchanged(keys.PATRONI_SYNC, 12), Unchanged(keys.TAKEOVER, 12),
+    }  # fmt: skip
+    assert succession.withdrawal(patroni("a", ALONE, before=before), frozenset("z")) is None
+    assert succession.withdrawal(patroni(None, ALONE, before=before, claimed=True), frozenset("z")) is None
