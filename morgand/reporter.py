@@ -16,7 +16,7 @@ from morgand.state import RoleStatus, Usage
 
 log = logging.getLogger("morgand.reporter")
 
-GATHER_S = 0.05  # changes that come together are one write
+GATHER_S = 0.1  # what comes so soon after a write waits for what comes with it
 USAGE_EVERY_S = 15.0
 RETRY_S = 0.5
 VRAM_UNKNOWN = 0
@@ -29,6 +29,7 @@ class Reporter:
         self._me, self._store, self._roles, self._clock = me, store, roles, clock
         self._changed = asyncio.Event()
         self._told: codec.HostStatus | None = None
+        self._wrote_at = -GATHER_S
         psutil.cpu_percent()  # the first call only sets the mark that the next one measures from
 
     def tell(self) -> None:
@@ -46,7 +47,8 @@ class Reporter:
             try:
                 async with asyncio.timeout(USAGE_EVERY_S):
                     await self._changed.wait()
-                await self._clock.sleep(GATHER_S)
+                if self._clock.monotonic() - self._wrote_at < GATHER_S:
+                    await self._clock.sleep(GATHER_S)
             except TimeoutError:
                 continue
 
@@ -56,7 +58,7 @@ class Reporter:
         if self._told is not None and status.roles == self._told.roles and not _busier(usage, self._told.usage):
             return
         await self._store.txn([], [Put(keys.status(self._me), codec.encode(status))])
-        self._told = status
+        self._told, self._wrote_at = status, self._clock.monotonic()
 
 
 def _busier(now: Usage, told: Usage) -> bool:

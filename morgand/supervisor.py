@@ -20,6 +20,7 @@ from typing import Any
 from morgand.account import inherited
 from morgand.clock import Clock
 from morgand.errors import EngineError, MorganError
+from morgand.priority import ENGINE, set_priority
 from morgand.state import RoleState
 
 log = logging.getLogger("morgand.supervisor")
@@ -32,6 +33,7 @@ WINDOW_S = 60.0
 COOL_DOWN_S = 60.0  # a failed child is tried again after this long: nobody watches an appliance
 HEALTH_EVERY_S = 2.0
 HEALTH_MISSES = 3
+BACK_TRIES, BACK_AGAIN_S = 20, 0.15
 STOP_GRACE_S = 5.0
 LOG_BYTES = 5 * 1024 * 1024
 LOG_FILES = 3
@@ -41,7 +43,8 @@ LOG_FILES = 3
 class ChildSpec:
     """A program to keep running. ``options`` go to its stdin as one JSON line.
 
-    ``apart``: of the daemon's environment it gets the least, and it runs in the system's root folder.
+    ``apart``: of the daemon's environment it gets the least, and it runs in the system's root folder. ``back``: it
+    stands back for others where the processors are busy; one that is ``eager`` only when it is loaded.
     """
 
     name: str
@@ -52,6 +55,8 @@ class ChildSpec:
     start_deadline_s: float = 120.0
     stop_grace_s: float = STOP_GRACE_S
     apart: bool = False
+    back: bool = False
+    eager: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +117,16 @@ class Child:
         silent = False
         async with asyncio.TaskGroup() as group:
             copying = group.create_task(output.copy(process))
-            watching = group.create_task(self._watch(report))
+            loaded = asyncio.Event()
+            watching = group.create_task(self._watch(report, loaded))
+            placing = group.create_task(self._place(process.pid, loaded))
             try:
                 ending = group.create_task(process.wait())
                 await asyncio.wait((ending, watching), return_when=asyncio.FIRST_COMPLETED)
                 silent = watching.done() and not ending.done()
             finally:
                 watching.cancel()
+                placing.cancel()
                 grace_s = min(self._spec.stop_grace_s, STOP_GRACE_S) if silent else self._spec.stop_grace_s
                 await asyncio.shield(_end(process, grace_s))
                 await asyncio.wait((copying,), timeout=1.0)  # its last words may still be in the pipe
@@ -147,7 +155,15 @@ class Child:
             await process.stdin.drain()
         return process
 
-    async def _watch(self, report: Report) -> None:
+    async def _place(self, process: int, loaded: asyncio.Event) -> None:
+        if self._spec.eager:
+            await loaded.wait()
+        for _ in range(BACK_TRIES if self._spec.back else 0):
+            if set_priority(ENGINE, process):
+                return
+            await asyncio.sleep(BACK_AGAIN_S)
+
+    async def _watch(self, report: Report, loaded: asyncio.Event) -> None:
         """Return when the child must be ended: it did not load in time, or missed its checks."""
         deadline = self._clock.monotonic() + self._spec.start_deadline_s
         while not await self._probe():
@@ -155,6 +171,7 @@ class Child:
                 return
             await self._clock.sleep(0.1)
         report(RoleState.READY, None)
+        loaded.set()
         misses = 0
         while misses < HEALTH_MISSES:
             await self._clock.sleep(HEALTH_EVERY_S)

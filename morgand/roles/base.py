@@ -44,10 +44,13 @@ ServiceFactory = Callable[[Assignment], Service]
 
 
 class ProcessService:
-    """A role whose engine is a program of ours in a process of its own."""
+    """A role whose engine is a program of ours in a process of its own. ``eager``: people wait until it is loaded."""
 
-    def __init__(self, context: HostContext, role: str, module: str, options: Callable[[], Mapping[str, Any]]) -> None:
-        self._context = context
+    def __init__(
+        self, context: HostContext, role: str, module: str, options: Callable[[], Mapping[str, Any]],
+        *, eager: bool = False,
+    ) -> None:  # fmt: skip
+        self._context, self._eager = context, eager
         self._role = role
         self._module = module
         self._options = options
@@ -76,6 +79,8 @@ class ProcessService:
             argv=(sys.executable, "-m", self._module, "--socket", str(self._context.socket(self._role))),
             options=options,
             log_file=self._context.log_dir / f"{self._role}.log",
+            back=True,
+            eager=self._eager,
         )
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from morgand.clock import SystemClock
 from morgand.errors import EngineError
+from morgand.priority import ENGINE as BACK
 from morgand.roles.process import EngineClient
 from morgand.state import RoleState
 from morgand.supervisor import BACKOFF_S, COOL_DOWN_S, Child, ChildSpec, Restart, restart_delay
@@ -94,6 +95,45 @@ async def test_a_killed_child_is_started_again(tmp_path: Path) -> None:
     await asyncio.gather(task, return_exceptions=True)
     await client.close()
     assert children() == []
+
+
+async def test_an_engine_stands_back_where_the_processors_are_busy(tmp_path: Path) -> None:
+    """Within its session, and its session among others; not before it is loaded where people wait for that."""
+    argv = (sys.executable, "-c", "import time; time.sleep(60)")
+    nice = []
+    for back, eager, probe in (
+        (False, False, at_once),
+        (True, False, never),
+        (True, True, at_once),
+        (True, True, never),
+    ):
+        spec = ChildSpec("standing", argv, {}, tmp_path / "log", back=back, eager=eager)
+        child = Child(spec, probe, SystemClock())
+        before = set(psutil.Process().children())
+        task = asyncio.create_task(child.run(Reports()))
+        while not (started := set(psutil.Process().children()) - before):
+            await asyncio.sleep(0.01)
+        process = started.pop()
+        session = Path(f"/proc/{process.pid}/autogroup")
+        deadline = time.monotonic() + (10.0 if back and not (eager and probe is never) else 0.5)
+        while time.monotonic() < deadline and not stands_back(process, session):
+            await asyncio.sleep(0.05)
+        nice.append(stands_back(process, session))
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert nice == [False, True, True, False]
+
+
+async def never() -> bool:
+    return False
+
+
+async def at_once() -> bool:
+    return True
+
+
+def stands_back(process: psutil.Process, session: Path) -> bool:
+    return process.nice() == BACK and (not session.exists() or session.read_text().split()[-1] == str(BACK))
 
 
 async def test_a_child_that_cannot_start_says_why(tmp_path: Path) -> None:

@@ -25,4 +25,4 @@ def service(context: HostContext, assignment: Assignment, model: Model | None) -
             "gpu_layers": ALL_LAYERS if assignment.vram_mb else 0,
         }
 
-    return ProcessService(context, assignment.role, "morgand.roles.llm.engine", options)
+    return ProcessService(context, assignment.role, "morgand.roles.llm.engine", options, eager=True)
