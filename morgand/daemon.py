@@ -59,7 +59,7 @@ from morgand.runner import Runner
 from morgand.security.keys import Keys
 from morgand.settings import Settings
 from morgand.sites import Sites
-from morgand.state import RoleState, RoleStatus
+from morgand.state import RoleState, RoleStatus, Sight
 from morgand.storage.outbox import Outbox
 
 log = logging.getLogger("morgand.daemon")
@@ -110,8 +110,8 @@ class Daemon:
         self._replay = Replay(self._outbox, self._parts.assistant, clock)
         self._database = DatabaseHome(
             identity.id, data.root, self._local.database, copy=self._local.copy, membership=lambda: self._fabric.member,
-            voters=self._voters, profile=lambda: self._presence.profile, term=self._directory.term, store=store,
-            mirror=self._mirror, clock=clock,
+            voters=self._voters, profile=lambda: self._presence.profile, term=self._directory.term,
+            sight=self._sight, store=store, mirror=self._mirror, clock=clock,
         )  # fmt: skip
         factory = services(context, self._assignments, self._local, self._parts, self._database)
         self._runner = Runner(factory, clock, self._role_changed)
@@ -225,6 +225,9 @@ class Daemon:
 
     def _statuses(self) -> list[RoleStatus]:
         return self._runner.statuses()
+
+    def _sight(self, host: str) -> Sight | None:
+        return self._fabric.sight(host)
 
     def _voters(self) -> Sequence[Endpoint]:
         return self._fabric.voters()

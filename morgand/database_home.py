@@ -23,7 +23,7 @@ from morgand.roles.db.copy import LocalCopy
 from morgand.roles.db.site import APPLICATION, POSTGRES_PORT, DbSite, Secrets, joined
 from morgand.roles.db.succession import ENGINE, PRIMARY
 from morgand.security import trust
-from morgand.state import Duty, HostState, Profile
+from morgand.state import Duty, HostState, Profile, Sight
 from morgand.storage.database import Database
 from morgand.versions import agreed_post
 
@@ -37,7 +37,8 @@ def _priority(profile: Profile) -> int:
 
 
 class DatabaseHome:
-    """``membership`` is None, and ``voters`` empty, while this host is alone; ``term`` is the directory's.
+    """``membership`` is None, and ``voters`` empty, while this host is alone; ``term`` is the directory's, ``sight``
+    what the detector sees of a host.
 
     ``copy`` becomes what PostgreSQL on this host has, for reading only, whatever part this host has of it."""
 
@@ -45,11 +46,11 @@ class DatabaseHome:
         self, me: str, data_dir: Path, database: Database, *, copy: Database,
         membership: Callable[[], Membership | None],
         voters: Callable[[], Sequence[Endpoint]], profile: Callable[[], Profile], term: Callable[[str], int | None],
-        store: ClusterStore, mirror: Mirror, clock: Clock,
+        sight: Callable[[str], Sight | None], store: ClusterStore, mirror: Mirror, clock: Clock,
     ) -> None:  # fmt: skip
         self._me, self._data_dir, self._database = me, data_dir, database
         self._membership, self._voters, self._profile, self._term = membership, voters, profile, term
-        self._store, self._mirror, self._clock = store, mirror, clock
+        self._sight, self._store, self._mirror, self._clock = sight, store, mirror, clock
         self._copy = LocalCopy(copy, self._in_postgres, clock)
         self._mover = Mover(
             me, database, data_dir / "db" / FILE, cluster=lambda: self._member().cluster, url=self._url, store=store,
@@ -62,8 +63,9 @@ class DatabaseHome:
         if engine != ENGINE:
             return embedded.service(self._database, self._clock, self._mover.settle)
         return postgres.service(
-            self.site, self.secrets, self._voters, self.epoch, self._database, copy=self._copy,
-            fenced=self.fenced, agreed_post=self.agreed_post, store=self._store, log_dir=log_dir, clock=self._clock,
+            self.site, self.secrets, self.voters, self.epoch, self._database, copy=self._copy,
+            fenced=self.fenced, quiet=self.quiet, agreed_post=self.agreed_post, store=self._store, log_dir=log_dir,
+            clock=self._clock,
         )  # fmt: skip
 
     def site(self) -> DbSite:
@@ -77,6 +79,12 @@ class DatabaseHome:
             credentials=self._data_dir / "cluster", programs=Path(program).parent, ram_mb=profile.ram_mb,
             priority=_priority(profile),
         )  # fmt: skip
+
+    def voters(self) -> list[Endpoint]:
+        """Whom Patroni here is to ask, the best first: the etcd of this host, which fails when this host does; last
+        that of the primary's, which fails just when everybody else has to decide."""
+        primary = {one.host for one in holders_in(self._mirror) if one.part == PRIMARY}
+        return sorted(self._voters(), key=lambda one: (one.host_id != self._me, one.host_id in primary))
 
     async def secrets(self) -> Secrets:
         """Waits until a leader has made them."""
@@ -104,11 +112,17 @@ class DatabaseHome:
         records = (codec.decode(HostRecord, item.value, key=item.key) for item in self._mirror.list(keys.HOSTS))
         return frozenset(one.id for one in records if one.state is HostState.FENCED)
 
+    def quiet(self) -> frozenset[str]:
+        """Hosts that may be gone."""
+        return frozenset(one for one in self._members() if (sight := self._sight(one)) is not None and sight.quiet)
+
     def agreed_post(self) -> int:
         """The last migration that every member knows, of those that take something away."""
-        members = (item.key.removeprefix(keys.MEMBERS) for item in self._mirror.list(keys.MEMBERS))
         hosts = [codec.decode(HostRecord, item.value, key=item.key) for item in self._mirror.list(keys.HOSTS)]
-        return agreed_post(members, {one.id: one.schema for one in hosts})
+        return agreed_post(self._members(), {one.id: one.schema for one in hosts})
+
+    def _members(self) -> list[str]:
+        return [item.key.removeprefix(keys.MEMBERS) for item in self._mirror.list(keys.MEMBERS)]
 
     def _member(self) -> Membership:
         found = self._membership()

@@ -2,7 +2,7 @@
 
 All go to the same voter, for as long as it answers: a program that asks one voter and watches another would not notice
 that what it watches has stopped. A voter that leaves a request without an answer loses all its connections, and is
-not chosen again for a while.
+not chosen again for a while. When another has been the better one for a while, all go over to that, in a quiet moment.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ HOST = "127.0.0.1"  # the name of every voter's certificate, besides ``localhost
 CONNECT_S = 0.3
 ANSWER_S = 0.8  # Patroni gives one attempt a second: it should find another voter when it tries again
 AVOID_S = 5.0
+LONG_S = 0.2  # an answer that takes longer may never come
 LOOK_EVERY_S = 0.2
+BETTER_S = 5.0
 CONNECTIONS = 64
 BUFFER = 64 * 1024
 
@@ -43,12 +45,13 @@ class _Passed:
 
 
 class EtcdProxy:
-    """``voters`` is asked at every connection and all the time: they come and go."""
+    """``voters``, the best first, is asked at every connection and all the time: they come and go."""
 
     def __init__(self, voters: Callable[[], Sequence[Endpoint]], clock: Clock) -> None:
         self._voters, self._clock = voters, clock
         self._chosen = ""
         self._avoided: dict[str, float] = {}  # voter's URL -> until when
+        self._better: tuple[str, float] | None = None  # than the chosen one, and since when
         self._passed: set[_Passed] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -125,9 +128,12 @@ class EtcdProxy:
 
     def _ordered(self) -> list[Endpoint]:
         """The voter in use first; those that failed lately last, the one of longest ago before the others."""
-        now = self._clock.monotonic()
+        avoided = self._avoided_at(self._clock.monotonic())
+        return sorted(self._voters(), key=lambda one: (avoided.get(one.url, 0.0), one.url != self._chosen))
+
+    def _avoided_at(self, now: float) -> dict[str, float]:
         self._avoided = {url: until for url, until in self._avoided.items() if until > now}
-        return sorted(self._voters(), key=lambda one: (self._avoided.get(one.url, 0.0), one.url != self._chosen))
+        return self._avoided
 
     async def _watch(self) -> None:
         while True:
@@ -139,6 +145,29 @@ class EtcdProxy:
                     passed.abort()
                 elif len(urls) > 1 and passed.asked is not None and now - passed.asked > ANSWER_S:
                     self._give_up(passed.url, "it does not answer")
+            self._go_over(now)
+
+    def forsake(self, hosts: frozenset[str]) -> None:
+        """Voters on these hosts may be gone, and with them what waits at others: etcd's leader may have been among
+        them, and only what is asked anew reaches the next one."""
+        now = self._clock.monotonic()
+        for lost in [one for one in self._voters() if one.host_id in hosts]:
+            self._give_up(lost.url, "its host is silent")
+        for passed in tuple(self._passed):
+            if passed.asked is not None and now - passed.asked > LONG_S:
+                passed.abort()
+
+    def _go_over(self, now: float) -> None:
+        avoided = self._avoided_at(now)
+        best = min(self._voters(), key=lambda one: avoided.get(one.url, 0.0), default=None)
+        if best is None or best.url == self._chosen:
+            self._better = None
+        elif self._better is None or self._better[0] != best.url:
+            self._better = best.url, now
+        elif now - self._better[1] >= BETTER_S and all(passed.asked is None for passed in self._passed):
+            self._chosen, self._better = best.url, None
+            for passed in tuple(self._passed):
+                passed.abort()
 
     def _give_up(self, url: str, why: str) -> None:
         if url not in self._avoided:

@@ -1,10 +1,10 @@
-"""Another voter leads etcd as soon as the host of its leader is given up.
+"""Another voter leads etcd as soon as the host of its leader has been silent for as long as a lease lasts.
 
 By itself etcd elects after one to two seconds of silence, and later still when its leader is heard but hears nobody:
-its heartbeats keep the others from electing until it finds out. Hosts know sooner. So each voter that sees the leader's
-host dead tells its own etcd to stand for election, one after the other, with the message a leader hands over by
-(MsgTimeoutNow). That is safe at any time: who stands when decides who leads etcd, never what is committed. An etcd that
-does not take the message elects as slowly as ever.
+its heartbeats keep the others from electing until it finds out. Hosts know sooner. So each voter that finds the host
+of the leader quiet tells its own etcd to stand for election, one after the other, with the message a leader hands over
+by (MsgTimeoutNow). That is safe at any time: who stands when decides who leads etcd, never what is committed. An etcd
+that does not take the message elects as slowly as ever.
 
 Source: etcd 3.4, raft/raft.go (``stepFollower``, ``campaign``), raft/raftpb/raft.proto, and
 etcdserver/api/rafthttp/http.go (``pipelineHandler``).
@@ -42,14 +42,14 @@ class Turn(StrEnum):
     LEAVE = "leave"  # nothing is to be done, or nothing by this host
 
 
-def turn(me: str, leader: str, voters: Mapping[str, str], dead: Collection[str], waited_s: float) -> Turn:
+def turn(me: str, leader: str, voters: Mapping[str, str], quiet: Collection[str], waited_s: float) -> Turn:
     """Whether the etcd of this host is to stand for election now.
 
     ``leader`` is the member it follows, empty for none; ``voters`` are hosts and their members. Who survives stands in
     the order of the ids: a voter that lacks what others have is not elected, and the next one has its turn.
     """
-    heirs = sorted(host for host in voters if host not in dead)
-    lost = {member for host, member in voters.items() if host in dead}
+    heirs = sorted(host for host in voters if host not in quiet)
+    lost = {member for host, member in voters.items() if host in quiet}
     if me not in heirs or not lost or (leader and leader not in lost):
         return Turn.LEAVE
     return Turn.STAND if waited_s >= heirs.index(me) * TURN_S else Turn.WAIT
@@ -84,10 +84,10 @@ class Succession:
         seen = set[str]()
         while True:
             changed = self._changed()
-            dead = self._dead(self._voters())
-            if dead - seen:
+            quiet = self._quiet(self._voters())
+            if quiet - seen:
                 await self._succeed()
-            seen = dead
+            seen = quiet
             await changed.wait()
 
     async def _succeed(self) -> None:
@@ -101,7 +101,7 @@ class Succession:
             else:
                 voters = self._voters()
                 leader = f"{status.leader:x}" if status.leader else ""
-                what = turn(place.host_id, leader, voters, self._dead(voters), waited_s)
+                what = turn(place.host_id, leader, voters, self._quiet(voters), waited_s)
                 if what is Turn.STAND:
                     answer = await self._process.ask_peer("POST", "/raft", timeout_now(status), headers(status))
                     log.info("etcd told to elect", extra={"lost": leader, "term": status.term, "answer": answer})
@@ -113,8 +113,8 @@ class Succession:
         records = [codec.decode(VoterRecord, item.value, key=item.key) for item in self._mirror.list(keys.VOTERS)]
         return {one.host: one.member for one in records if one.state is VoterState.VOTER}
 
-    def _dead(self, voters: Collection[str]) -> set[str]:
-        return {host for host in voters if (sight := self._sight(host)) is not None and sight.dead}
+    def _quiet(self, voters: Collection[str]) -> set[str]:
+        return {host for host in voters if (sight := self._sight(host)) is not None and sight.quiet}
 
 
 def _varint(value: int) -> bytes:

@@ -110,7 +110,8 @@ class Detector:
         suspect = link.voted_at is not None
         against = {other for other, one in self._links.items() if host in one.votes and now - one.echoed_at <= VOTE_S}
         dead = suspect and leased and agreed(host, self._voters, {*against, self._me})
-        return Sight(max(0.0, now - link.heard_at), suspect, dead, link.well_s(now))
+        silent_s, quiet = max(0.0, now - link.heard_at), suspect or link.quiet(now)
+        return Sight(silent_s, quiet=quiet, suspect=suspect, dead=dead, well_s=link.well_s(now))
 
     def _begin(self, boot: int, now: float) -> None:
         self._boot, self._seq = boot, 0

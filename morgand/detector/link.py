@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from morgand.detector.beat import Beat, Stamp
-from morgand.detector.suspicion import START_S, WINDOW_S, WIRED_S, patience_s
+from morgand.detector.suspicion import LEASE_S, START_S, WINDOW_S, WIRED_S, patience_s
 
 FRESH_S = 0.4  # a peer whose echo is older than this does not hear us
 ALONE_S = 0.5  # a peer that has not been joined to a majority for so long, while we are, is cut off from the others
@@ -96,6 +96,10 @@ class Link:
         for name in ("granted_at", "joined_at", "fresh_at", "heard_at"):
             was: float = getattr(self, name)
             setattr(self, name, max(was, min(was + time_s, now)))
+
+    def quiet(self, now: float) -> bool:
+        """Whether nothing was granted for as long as a lease lasts."""
+        return self.heard is not None and now - self.granted_at >= LEASE_S
 
     def well_s(self, now: float) -> float:
         """For how long it has been heard and has heard us; 0 unless it is joined, and granted its lease."""

@@ -23,13 +23,13 @@ from morgand.detector.detector import Detector
 from morgand.detector.lease import LeaseWriter, now_s
 from morgand.detector.link import Peer
 from morgand.detector.suspicion import BEAT_S
+from morgand.priority import BEATS, set_priority
 
 STUCK_S = 4.0
 TELL_EVERY_S = 0.5
 DRAINED = 2000  # beats taken between two ticks at most
 BEAT_BYTES = 2048
 LINE_BYTES = 1024 * 1024
-HURRIED_NICE = -10
 
 
 class Process:
@@ -148,11 +148,13 @@ class Process:
         self._selector.register(self._air, selectors.EVENT_READ, self._hear)
 
     def _tell(self, now: float) -> None:
-        """Say what is seen: at once when somebody is given up or comes back, else twice a second."""
+        """Say what is seen: at once when somebody falls silent, is given up or comes back, else twice a second."""
         if self._daemon is None or self._detector is None:
             return
         view = self._detector.view(now)
-        telling = json.dumps([view.boot, view.leased, {h: [s.suspect, s.dead] for h, s in view.sights.items()}])
+        telling = json.dumps(
+            [view.boot, view.leased, {h: [s.quiet, s.suspect, s.dead] for h, s in view.sights.items()}]
+        )
         if telling == self._told and now - self._told_at < TELL_EVERY_S:
             return
         self._told, self._told_at = telling, now
@@ -172,8 +174,7 @@ def _listen(path: Path) -> socket.socket:
 
 
 def main() -> None:
-    with contextlib.suppress(OSError, AttributeError):
-        os.nice(HURRIED_NICE)  # allowed or not: beats must not wait for inference
+    set_priority(BEATS, os.getpid())  # allowed or not
     Process(Path(sys.argv[1]), Path(sys.argv[2])).run()
 
 

@@ -65,7 +65,7 @@ class Member:
         service = postgres.service(
             lambda: self.site, _secrets, self.voters, lambda: self.epoch, self.database,
             copy=LocalCopy(self.copy, lambda: self.whole, SystemClock()),
-            fenced=lambda: self.fenced, agreed_post=lambda: 0, store=self.store,
+            fenced=lambda: self.fenced, quiet=lambda: self.fenced, agreed_post=lambda: 0, store=self.store,
             log_dir=self.site.folder.parent / "logs", clock=SystemClock(),
         )  # fmt: skip
         self.task = asyncio.create_task(service.run(self._report))

@@ -8,18 +8,18 @@ from morgand.state import Sight
 
 
 class Eyes:
-    """Everybody is well but for those that are given up."""
+    """Everybody is well but for those that are quiet."""
 
     def __init__(self) -> None:
-        self.dead = set[str]()
+        self.quiet = set[str]()
         self.changed = asyncio.Event()
 
     def sight(self, host: str) -> Sight:
-        return Sight(0.0, suspect=host in self.dead, dead=host in self.dead, well_s=0.0)
+        return Sight(quiet=host in self.quiet)
 
-    async def see(self, *dead: str) -> None:
+    async def see(self, *quiet: str) -> None:
         """And let everybody who waits for it go on."""
-        self.dead = set(dead)
+        self.quiet = set(quiet)
         changed, self.changed = self.changed, asyncio.Event()
         changed.set()
         for _ in range(50):

@@ -56,16 +56,16 @@ GRACE_S = 4 * STOP_S  # for Patroni to hand over and stop the server
 def service(
     site: Callable[[], DbSite], secrets: Callable[[], Awaitable[Secrets]], voters: Callable[[], Sequence[Endpoint]],
     epoch: Callable[[], int | None], database: Database, *, copy: LocalCopy,
-    fenced: Callable[[], frozenset[str]], agreed_post: Callable[[], int], store: ClusterStore, log_dir: Path,
-    clock: Clock,
+    fenced: Callable[[], frozenset[str]], quiet: Callable[[], frozenset[str]], agreed_post: Callable[[], int],
+    store: ClusterStore, log_dir: Path, clock: Clock,
 ) -> Service:  # fmt: skip
     """``secrets`` waits until they are known. ``epoch``: that of this host's assignment as the primary, None while it
     has none; the database is admitted in that epoch. ``copy`` is offered for as long as the server answers, whatever it
-    is. ``site`` may change: then the server is started anew. ``fenced``: hosts that were given up.
-    ``agreed_post``: as in ``Holding``."""
+    is. ``site`` may change: then the server is started anew. ``fenced``: hosts that were given up; ``quiet``: those
+    that may be gone. ``agreed_post``: as in ``Holding``."""
     return PostgresService(
         site, secrets, EtcdProxy(voters, clock), Holding(database, epoch, agreed_post, clock), copy=copy, fenced=fenced,
-        store=store, log_dir=log_dir, clock=clock,
+        quiet=quiet, store=store, log_dir=log_dir, clock=clock,
     )  # fmt: skip
 
 
@@ -98,12 +98,13 @@ class PostgresService:
 
     def __init__(
         self, site: Callable[[], DbSite], secrets: Callable[[], Awaitable[Secrets]], proxy: EtcdProxy,
-        holding: Holding, *, copy: LocalCopy, fenced: Callable[[], frozenset[str]], store: ClusterStore,
-        log_dir: Path, clock: Clock,
+        holding: Holding, *, copy: LocalCopy, fenced: Callable[[], frozenset[str]], quiet: Callable[[], frozenset[str]],
+        store: ClusterStore, log_dir: Path, clock: Clock,
     ) -> None:  # fmt: skip
         self._site, self._secrets, self._proxy, self._holding, self._copy = site, secrets, proxy, holding, copy
         self._store, self._log_dir, self._clock = store, log_dir, clock
-        self._fenced = fenced
+        self._fenced, self._quiet = fenced, quiet
+        self._forsaken: frozenset[str] = frozenset()  # quiet, and no longer asked as voters
         self._parted: frozenset[str] = frozenset()  # given up, and no longer waited for by commits
         self._said: tuple[RoleState, str | None] | None = None
         self._trouble: tuple[RoleState, str] | None = None  # why Patroni does not run
@@ -174,6 +175,7 @@ class PostgresService:
         self._followed = self._clock.monotonic()
         try:
             while True:
+                self._forsake()
                 seen = await server.look()
                 now = self._clock.monotonic()
                 if seen is Seen.GONE:
@@ -198,6 +200,12 @@ class PostgresService:
         finally:
             await asyncio.shield(self._leave(server))
 
+    def _forsake(self) -> None:
+        quiet = self._quiet()
+        if lost := quiet - self._forsaken:
+            self._proxy.forsake(lost)
+        self._forsaken = quiet
+
     async def _lead(self, setup: _Setup, server: LocalServer, report: Report) -> None:
         """The server can be written: it is the primary once Patroni says so too, which is not yet while it is made."""
         try:
@@ -208,6 +216,7 @@ class PostgresService:
                 await server.ensure_application()
                 await self._holding.take(server.url)
                 await self._holding.renew()
+                self._say(report, RoleState.READY, None)
                 with contextlib.suppress(Unavailable, Conflict):  # settings of a newer Morgan; they can wait
                     await setup.rest.configure(shared_settings())
             await self._holding.renew()
@@ -231,15 +240,18 @@ class PostgresService:
         await self._clock.sleep(RETRY_S)
 
     async def _part(self, setup: _Setup, server: LocalServer) -> None:
-        """Commits shall not wait until the server itself notices that a standby is gone."""
+        """Commits shall not wait until the server itself notices that a standby is gone. Nor for one that wakes, and
+        streams for a moment before it hears that it was given up: Patroni would count on it for 2 s at least."""
         fenced = self._fenced()
         if self._clock.monotonic() - self._parted_at < STIR_S:
             await server.stir()
-        if fenced <= self._parted:
+        if not fenced:
             self._parted = fenced
-        elif await server.part_with(sorted(fenced - self._parted)):
-            self._parted, self._parted_at = fenced, self._clock.monotonic()
-            self._waking = asyncio.create_task(_wake(setup.rest))  # beside: etcd may be slow just now
+        elif await server.part_with(sorted(fenced)):
+            fresh, self._parted = fenced - self._parted, fenced
+            if fresh:
+                self._parted_at = self._clock.monotonic()
+                self._waking = asyncio.create_task(_wake(setup.rest))  # beside: etcd may be slow just now
 
     async def _leave(self, server: LocalServer) -> None:
         if self._waking is not None:

@@ -25,6 +25,7 @@ _LOOK = (
 )
 _PART = "SELECT pg_terminate_backend(pid) FROM pg_stat_replication WHERE application_name = ANY($1::text[])"
 _STIR = "SELECT set_config('synchronous_commit', 'local', true), pg_logical_emit_message(true, 'morgan', '')"
+_MADE = "SELECT 1 FROM pg_roles JOIN pg_database ON datname = rolname WHERE rolname = $1"
 QUIET = {"log_statement": "none", "log_min_error_statement": "panic"}  # a password is in what is sent
 
 
@@ -93,6 +94,8 @@ class LocalServer:
         """Make Morgan's role and its database if they are not there. Raises Unavailable."""
         try:
             async with asyncio.timeout(MAKE_DEADLINE_S):
+                if self._connection is not None and await self._connection.fetchval(_MADE, APPLICATION):
+                    return
                 connection = await self._connect(**QUIET)
                 try:
                     await self._make(connection)

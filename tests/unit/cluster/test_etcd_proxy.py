@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
@@ -82,6 +83,7 @@ class Town:
     """A proxy at ``port`` to the voters in ``listed``, which a test may change."""
 
     listed: list[FakeVoter]
+    proxy: EtcdProxy = field(init=False)
     port: int = 0
     clients: list[Client] = field(default_factory=list)
 
@@ -97,7 +99,8 @@ class Town:
 async def town(*voters: FakeVoter) -> AsyncIterator[Town]:
     made = Town([await voter.start() for voter in voters])
     try:
-        async with EtcdProxy(made.voters, SystemClock()).listening() as made.port:
+        made.proxy = EtcdProxy(made.voters, SystemClock())
+        async with made.proxy.listening() as made.port:
             yield made
     finally:
         for client in made.clients:
@@ -136,6 +139,46 @@ async def test_a_voter_that_does_not_answer_loses_all_its_connections() -> None:
         a.silent = True
         assert await asking.ask() == ""
         assert await watching.ended()
+        assert await (await here.client()).ask() == "b x"
+
+
+async def test_a_lost_host_takes_with_it_what_waits_at_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own connections end, and those that have waited long for an answer; the others go on."""
+    monkeypatch.setattr(etcd_proxy, "ANSWER_S", 60.0)
+    a, b = FakeVoter("a"), FakeVoter("b")
+    async with town(a, b) as here:
+        on_a = await here.client()
+        assert await on_a.ask() == "a x"
+        here.proxy.forsake(frozenset("a"))
+        assert await on_a.ended()
+        well, waiting = await here.client(), await here.client()
+        assert await well.ask() == "b x"
+        b.silent = True
+        waiting.writer.write(b"lost\n")
+        await asyncio.sleep(0.4)
+        b.silent = False
+        here.proxy.forsake(frozenset("c"))
+        assert await waiting.ended()
+        assert await well.ask() == "b x"
+
+
+async def test_all_go_over_to_a_better_voter_in_a_quiet_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not while one is owed an answer, and not before it has been the better one for a while."""
+    monkeypatch.setattr(etcd_proxy, "BETTER_S", 0.5)
+    a, b = FakeVoter("a"), FakeVoter("b")
+    async with town(a, b) as here:
+        watching, asking = await here.client(), await here.client()
+        assert await watching.ask() == "a x"
+        b_is_better = time.monotonic()
+        here.listed.reverse()
+        a.silent = True
+        asking.writer.write(b"slow\n")
+        await asyncio.sleep(0.7)
+        a.writers[-1].write(b"at last\n")
+        async with asyncio.timeout(SOON_S):
+            assert await asking.reader.readline() == b"at last\n"
+        assert await watching.ended()
+        assert time.monotonic() - b_is_better >= 0.7
         assert await (await here.client()).ask() == "b x"
 
 

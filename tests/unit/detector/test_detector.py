@@ -11,6 +11,7 @@ from morgand.detector.beat import Beat, Stamp
 from morgand.detector.detector import Detector
 from morgand.detector.link import HOLD_S, STEADY_S, Peer
 from morgand.detector.suspicion import BEAT_S, LEASE_S, START_S, WIRED_S
+from morgand.state import Sight
 
 WAY_S = 0.001  # of a beat to the other host
 
@@ -111,6 +112,24 @@ def test_one_way_is_not_enough(town: Town, who: str, way: str) -> None:
     assert town.dead(who) == ""
     assert lost + town.play(5.0, lambda: town.dead(who) == others) <= WIRED_S + 3 * BEAT_S
     assert who not in town.leased()
+
+
+@pytest.mark.parametrize("way", ["gone", "mute", "deaf"])
+def test_a_host_is_quiet_before_it_is_suspect(town: Town, way: str) -> None:
+    """From when its lease may be over: a moment of silence says nothing, and nobody is given up for it."""
+    town.deaf = {("a", one) for one in "bcde" if way != "deaf"} | {(one, "a") for one in "bcde" if way != "mute"}
+
+    def seen(by: str) -> Sight:
+        return town.hosts[by].view(town.now).sights["a"]
+
+    town.play(LEASE_S - 2 * BEAT_S)
+    assert not seen("b").quiet
+    took = town.play(5.0, lambda: all(seen(by).quiet for by in "bcde"))
+    assert took <= 4 * BEAT_S + 0.4
+    assert not any(seen(by).suspect for by in "bcde")
+    town.deaf.clear()
+    town.play(10.0)
+    assert not any(seen(by).quiet for by in "bcde")
 
 
 def test_whoever_said_that_its_lease_has_lapsed_takes_no_grant_that_comes_late(town: Town) -> None:
