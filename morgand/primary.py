@@ -31,10 +31,8 @@ STALE_S = 4.0  # who has not taken over for so long will not; Patroni loses 2 s 
 
 
 def patroni_in(mirror: Mirror) -> Patroni:
-    taken = mirror.get(keys.TAKEOVER)
-    return Patroni(
-        {item.key: item for item in (*mirror.list(keys.PATRONI), *((taken,) if taken else ()))}, mirror.revision
-    )
+    items = [*mirror.list(keys.PATRONI), *mirror.list(keys.TAKEOVER)]
+    return Patroni({item.key: item for item in items}, mirror.revision)
 
 
 def holders_in(mirror: Mirror) -> list[Assignment]:

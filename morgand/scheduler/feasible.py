@@ -71,6 +71,7 @@ class Demand:
     preference: RolePreference
     models: tuple[Model, ...]  # of this role, largest first
     first_engine: str | None = None  # the engine of the role's first part, once that is placed
+    elector: str | None = None  # an engine that elects, if the role has begun with one: what runs it is a copy
     only_model: str | None = None  # the model the rest of the role runs, where it must be one
     scarce: frozenset[str] = frozenset()  # engines that too few hosts of the cluster can run
 

@@ -84,9 +84,7 @@ class Planning:
         self._current: dict[str, dict[str, Assignment]] = {}  # role -> host -> assignment
         for one in sorted(snapshot.assignments, key=lambda one: one.slot):
             self._current.setdefault(one.role, {})[one.host] = one
-        self._ordered: dict[
-            tuple[str, bool], list[tuple[Standing, Host]]
-        ] = {}  # by role; whether only copies are meant
+        self._ordered: dict[tuple[str, bool], list[tuple[Standing, Host]]] = {}  # of a role, or of its copies
         self._models = _by_role(snapshot.models)
         self._scarce = {spec.name: self._too_few_for(spec) for spec in snapshot.roles}
         self.placed: list[Assignment] = []
@@ -119,20 +117,19 @@ class Planning:
                 self.refusals.append(self._refusal(step, demand))
                 return
             if self._is_premature(demand, choice):
-                reason = (
-                    f"{demand.first_engine} is choosing its {step.spec.parts[0].name}: until then nothing is copied"
-                )
+                reason = f"{demand.elector} is choosing its {step.spec.parts[0].name}: until then nothing is copied"
                 self.refusals.append(Refusal(step.spec.name, step.part.name, None, reason))
                 return
             self._take(step, demand, choice)
             demand = self._demand(step)
-        if step.part == step.spec.parts[-1] and _elected(demand):
+        if step.part == step.spec.parts[-1] and demand.elector:
             self._reinforce(step, demand)
 
     def _is_premature(self, demand: Demand, choice: _Choice) -> bool:
         """Whether a new copy would be begun that has to wait, on processors that are needed for the choice itself."""
         role = demand.spec.name
-        return _elected(demand) and role in self._snapshot.unled and choice.host.id not in self._current.get(role, {})
+        begun = demand.elector is not None and choice.host.id not in self._current.get(role, {})
+        return begun and role in self._snapshot.unled
 
     def _reinforce(self, step: _Step, demand: Demand) -> None:
         """Copies beyond what the role needs: no copy is taken away while the engine does not count on all the others,
@@ -188,10 +185,12 @@ class Planning:
             model = next((one.model for one in current if one.model), None)
             known = {one.name for one in self._models.get(role, ())}
             model = model if model in known else None
+        first_engine = next((one.engine for one in mine if one.part == step.spec.parts[0].name), None)
+        begun = [first_engine or "", *(one.engine for one in self._current.get(role, {}).values())]
         return Demand(
-            step.spec, step.part, self._preference(role), self._models.get(role, ()),
-            first_engine=next((one.engine for one in mine if one.part == step.spec.parts[0].name), None),
-            only_model=model, scarce=self._scarce.get(role, frozenset()),
+            step.spec, step.part, self._preference(role), self._models.get(role, ()), first_engine=first_engine,
+            elector=next((engine for engine in begun if step.spec.elects(engine)), None), only_model=model,
+            scarce=self._scarce.get(role, frozenset()),
         )  # fmt: skip
 
     def _has(self, spec: RoleSpec) -> bool:
@@ -215,7 +214,7 @@ class Planning:
         for holders, needed in self._holders(demand):
             held = next(self._feasible(demand, holders), None)
             if held is not None:
-                stays = needed or _elected(demand) or not beats(best[0], held[0])
+                stays = needed or demand.elector is not None or not beats(best[0], held[0])
                 return _Choice((held if stays else best)[1], (held if stays else best)[2], stays)
         return _Choice(best[1], best[2], stays=False)
 
@@ -243,11 +242,11 @@ class Planning:
 
     def _order(self, demand: Demand) -> list[tuple[Standing, Host]]:
         """Hosts that are not barred, best first; what is to be avoided comes after what is not."""
-        elected = _elected(demand)
-        key = demand.spec.name, elected
+        copies = demand.elector is not None
+        key = demand.spec.name, copies
         if key not in self._ordered:
             able = [host for host in self._hosts if barred(host, demand) is None]
-            pairs = [(standing(host, demand.spec, demand.preference, copy=elected), host) for host in able]
+            pairs = [(standing(host, demand.spec, demand.preference, copy=copies), host) for host in able]
             self._ordered[key] = sorted(pairs, key=_better, reverse=True)  # a stable sort: equals stay by name
         avoided = self._avoided(demand.part)
         if not avoided:
@@ -298,7 +297,7 @@ class Planning:
             reason = "the only host that may"
         elif demand.preference.prefer and _preferred(order, host):
             reason = f"preferred by roles.{spec.name}.prefer"
-        elif choice.stays and _elected(demand):
+        elif choice.stays and demand.elector:
             reason = f"has a copy: {merit(host, spec)}"
         elif choice.stays and order[0][1].id != host.id:
             reason = f"runs it already, and no host is better by {round((MARGIN - 1) * 100)} %"
@@ -341,11 +340,6 @@ class Planning:
         rest = len(reasons) - len(told)
         text = "; ".join(told) + (f"; and {rest} more reasons" if rest else "")
         return Refusal(step.spec.name, step.part.name, None, text)
-
-
-def _elected(demand: Demand) -> bool:
-    """Whether the engine chooses its first part among its copies: then none is taken away for a better host."""
-    return demand.spec.elects(demand.first_engine or "")
 
 
 def _preferred(order: list[tuple[Standing, Host]], host: Host) -> bool:

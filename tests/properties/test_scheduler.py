@@ -183,6 +183,18 @@ def test_a_better_host_gets_the_database_without_anybody_waiting_for_a_copy_that
     assert any("copy" in one.why for one in world.assignments if one.role == "db")
 
 
+def test_a_database_that_is_being_made_beside_a_file_is_not_taken_from_its_maker() -> None:
+    """A better host that joins in that moment waits until there is something to copy, and then gets one more."""
+    lone = settled((host("a", 64),))
+    world = replace(lone, hosts=(host("a", 64), *(host(name, 16, engines=ENGINES) for name in "bc")))
+    world = replace(applied(world, plan(world)), unled=frozenset({"db"}))
+    world = replace(world, hosts=(*world.hosts, host("z", 32, engines=ENGINES)))
+    made = replace(world, unled=frozenset(), needed={"db": frozenset("bc")})
+    for found, added in ((plan(world), []), (plan(made), ["z"])):
+        assert not [one for one in found.removed if one.role == "db"]
+        assert [one.host for one in found.added if one.role == "db"] == added
+
+
 def test_no_copy_of_the_database_is_begun_while_nobody_leads_it() -> None:
     """Where one is there already it stays, whatever part it gets."""
     before = snapshot(*(host(name, ram, engines=ENGINES) for name, ram in (("a", 32), ("b", 16), ("c", 8), ("d", 4))))

@@ -9,7 +9,7 @@ import msgspec
 
 from morgand.cluster import keys
 from morgand.cluster.store import Compare, QuietSince, Unchanged
-from morgand.roles.db.succession import Patroni
+from morgand.roles.db.succession import Patroni, needed
 
 INITIALIZE, CONFIG = keys.PATRONI + "initialize", keys.PATRONI + "config"
 WAITING = ("stopped", "")  # what a member that has no data says of its server
@@ -22,6 +22,12 @@ class _Member(msgspec.Struct):
 def made(patroni: Patroni) -> bool:
     """Whether this cluster's database has ever been finished."""
     return CONFIG in patroni.items
+
+
+def expendable(patroni: Patroni, me: str) -> bool:
+    """Whether data of this host that were never whole may go: the database was never made, or another host leads what
+    was made in the end. On what was begun here Patroni would never start then; of a copy there will be another."""
+    return not made(patroni) or (patroni.leader is not None and me not in needed(patroni))
 
 
 def abandoned(patroni: Patroni) -> int | None:

@@ -91,17 +91,21 @@ def in_doubt(site: DbSite) -> bool:
 
 
 def mark_complete(site: DbSite) -> None:
-    """From now on the data here are kept whatever happens. Raises StorageFull."""
+    """From now on the data here are kept whatever happens, and what was set aside is not. Raises StorageFull."""
     if not site.complete.exists():
         files.write_private(site.complete, b"")
+        shutil.rmtree(_aside(site), ignore_errors=True)
 
 
 def set_aside(site: DbSite) -> None:
     """Out of the way, for Patroni to begin anew; what was set aside before goes. Raises EngineError."""
-    aside = site.data.with_name("data.unfinished")
     with _translated(site):
-        shutil.rmtree(aside, ignore_errors=True)
-        site.data.rename(aside)
+        shutil.rmtree(_aside(site), ignore_errors=True)
+        site.data.rename(_aside(site))
+
+
+def _aside(site: DbSite) -> Path:
+    return site.data.with_name("data.unfinished")
 
 
 def _own(folder: Path, account: Account | None) -> None:

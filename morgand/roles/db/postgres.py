@@ -131,13 +131,10 @@ class PostgresService:
         return _Setup(site, secrets, account, etcd_port, tls)
 
     async def _prepare(self, setup: _Setup) -> None:
-        """Before every start of Patroni. Data that were never whole go: of a database that was never made, or that
-        another host made in the end, as which it would not let Patroni start."""
-        if await asyncio.to_thread(files.in_doubt, setup.site):
-            patroni, me = await self._patroni(), setup.site.host
-            another = patroni.leader is not None and me not in needed(patroni)
-            if another or not bootstrap.made(patroni):
-                await asyncio.to_thread(files.set_aside, setup.site)
+        """Before every start of Patroni. Data that were never whole, and that nobody counts on, go."""
+        doubtful = await asyncio.to_thread(files.in_doubt, setup.site)
+        if doubtful and bootstrap.expendable(await self._patroni(), setup.site.host):
+            await asyncio.to_thread(files.set_aside, setup.site)
         await asyncio.to_thread(files.prepare, setup.site, setup.account)
         await asyncio.to_thread(self._write_config, setup)
 

@@ -6,7 +6,7 @@ import pytest
 
 from morgand.cluster import keys
 from morgand.cluster.store import Item, QuietSince, Unchanged
-from morgand.roles.db.bootstrap import abandoned, made, release
+from morgand.roles.db.bootstrap import abandoned, expendable, made, release
 from morgand.roles.db.succession import Patroni
 
 
@@ -40,6 +40,21 @@ def test_a_claim_that_nobody_works_at_is_abandoned(patroni: Patroni, claim: int 
 def test_a_database_is_made_when_patroni_has_written_its_settings() -> None:
     assert not made(said(initialize=b"1"))
     assert made(said(initialize=b"1", config=b"{}"))
+
+
+@pytest.mark.parametrize(
+    ("patroni", "gone"),
+    [
+        (said(initialize=b"1"), True),  # it was begun, and broken off
+        (said(initialize=b"1", config=b"{}", leader=b"h2"), True),  # another host made it in the end
+        (said(initialize=b"1", config=b"{}", leader=b"h1"), False),  # this one did, a moment ago
+        (said(initialize=b"1", config=b"{}"), False),  # who knows whose it is
+        (said(config=b"{}", leader=b"h2", sync=b'{"leader":"h2","sync_standby":"h1"}'), False),
+    ],
+)
+def test_data_that_were_never_whole_go_unless_somebody_counts_on_them(patroni: Patroni, gone: bool) -> None:
+    """Patroni would never start on what was begun here when another host made the database (system ID mismatch)."""
+    assert expendable(patroni, "h1") == gone
 
 
 def test_a_claim_is_released_only_if_nothing_has_changed_meanwhile() -> None:

@@ -113,6 +113,7 @@ def test_data_that_were_never_whole_are_set_aside_and_others_are_not(site: DbSit
     site.data.mkdir()
     files.mark_complete(site)
     assert not files.in_doubt(site)
+    assert not (site.server / "data.unfinished").exists()
 
 
 def test_the_socket_has_a_short_path(tmp_path: Path) -> None:
