@@ -7,6 +7,9 @@ PYTHON ?= $(shell for p in /usr/bin/python3 $$(command -v python3); do \
 	[ -x $$p ] && $$p -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input -c constraints.txt
 
+# tests that share nothing with each other, and so run side by side; the others start engines, and want all processors
+APART := tests/unit tests/properties tests/simulation tests/scenarios
+
 .PHONY: help venv demo stop test lint docs lab bench clean
 
 help:  ## list the targets
@@ -47,7 +50,8 @@ lint: $(VENV)/.test  ## ruff, mypy strict, import contracts
 
 test: $(VENV)/.test lint  ## lint, then every test that CI runs
 	$(BIN)/python docs/generate.py --check
-	$(BIN)/pytest -m 'not slow'
+	$(BIN)/pytest -m 'not slow' --numprocesses logical --dist worksteal $(APART)
+	$(BIN)/pytest -m 'not slow' $(APART:%=--ignore=%)
 
 docs: $(VENV)/.test  ## write the CLI and configuration reference
 	$(BIN)/python docs/generate.py
