@@ -111,7 +111,7 @@ class Daemon:
         self._database = DatabaseHome(
             identity.id, data.root, self._local.database, copy=self._local.copy, membership=lambda: self._fabric.member,
             voters=self._voters, profile=lambda: self._presence.profile, term=self._directory.term,
-            sight=self._sight, store=store, mirror=self._mirror, clock=clock,
+            sight=self._sight, seen=self._seen, store=store, mirror=self._mirror, clock=clock,
         )  # fmt: skip
         factory = services(context, self._assignments, self._local, self._parts, self._database)
         self._runner = Runner(factory, clock, self._role_changed)
@@ -228,6 +228,9 @@ class Daemon:
 
     def _sight(self, host: str) -> Sight | None:
         return self._fabric.sight(host)
+
+    def _seen(self) -> asyncio.Event:
+        return self._fabric.next()
 
     def _voters(self) -> Sequence[Endpoint]:
         return self._fabric.voters()

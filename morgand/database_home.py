@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import quote, urlencode
@@ -38,7 +39,7 @@ def _priority(profile: Profile) -> int:
 
 class DatabaseHome:
     """``membership`` is None, and ``voters`` empty, while this host is alone; ``term`` is the directory's, ``sight``
-    what the detector sees of a host.
+    what the detector sees of a host, ``seen`` set when that is another than at the call.
 
     ``copy`` becomes what PostgreSQL on this host has, for reading only, whatever part this host has of it."""
 
@@ -46,11 +47,12 @@ class DatabaseHome:
         self, me: str, data_dir: Path, database: Database, *, copy: Database,
         membership: Callable[[], Membership | None],
         voters: Callable[[], Sequence[Endpoint]], profile: Callable[[], Profile], term: Callable[[str], int | None],
-        sight: Callable[[str], Sight | None], store: ClusterStore, mirror: Mirror, clock: Clock,
+        sight: Callable[[str], Sight | None], seen: Callable[[], asyncio.Event], store: ClusterStore, mirror: Mirror,
+        clock: Clock,
     ) -> None:  # fmt: skip
         self._me, self._data_dir, self._database = me, data_dir, database
         self._membership, self._voters, self._profile, self._term = membership, voters, profile, term
-        self._sight, self._store, self._mirror, self._clock = sight, store, mirror, clock
+        self._sight, self._seen, self._store, self._mirror, self._clock = sight, seen, store, mirror, clock
         self._copy = LocalCopy(copy, self._in_postgres, clock)
         self._mover = Mover(
             me, database, data_dir / "db" / FILE, cluster=lambda: self._member().cluster, url=self._url, store=store,
@@ -64,8 +66,8 @@ class DatabaseHome:
             return embedded.service(self._database, self._clock, self._mover.settle)
         return postgres.service(
             self.site, self.secrets, self.voters, self.epoch, self._database, copy=self._copy,
-            fenced=self.fenced, quiet=self.quiet, agreed_post=self.agreed_post, store=self._store, log_dir=log_dir,
-            clock=self._clock,
+            fenced=self.fenced, quiet=self.quiet, seen=self._seen, agreed_post=self.agreed_post, store=self._store,
+            log_dir=log_dir, clock=self._clock,
         )  # fmt: skip
 
     def site(self) -> DbSite:
@@ -114,7 +116,7 @@ class DatabaseHome:
 
     def quiet(self) -> frozenset[str]:
         """Hosts that may be gone."""
-        return frozenset(one for one in self._members() if (sight := self._sight(one)) is not None and sight.quiet)
+        return frozenset(one for one in self._members() if (sight := self._sight(one)) and sight.quiet)
 
     def agreed_post(self) -> int:
         """The last migration that every member knows, of those that take something away."""

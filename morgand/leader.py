@@ -26,6 +26,7 @@ log = logging.getLogger("morgand.leader")
 PAUSE_S = 0.5
 LOOK_EVERY_S = 0.5  # at the hosts, when nothing is heard of them
 RETRY_S = 0.05
+VERDICT_S = 0.15  # the votes of the others come within a beat
 Duty = Callable[[Leadership], Coroutine[Any, Any, None]]
 
 
@@ -100,13 +101,29 @@ class Leader:
             await changed.wait()
 
     async def _keep_hosts(self, held: Leadership) -> None:
-        """Write down which hosts are there."""
+        """Write down which hosts are there.
+
+        A new suspicion is written only when the verdict does not follow at once, which would have to wait for it.
+        """
+        suspects: frozenset[str] = frozenset()
         while True:
             changed = self._sights.next()
+            before, suspects = suspects, self._suspects()
+            if suspects - before:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(VERDICT_S):
+                        await changed.wait()
+                continue
             pause_s = LOOK_EVERY_S if await self._look(held) else RETRY_S
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
                     await changed.wait()
+
+    def _suspects(self) -> frozenset[str]:
+        """Hosts that this one holds for dead, and not yet enough of the others."""
+        hosts = [item.key.removeprefix(keys.HOSTS) for item in self._mirror.list(keys.HOSTS)]
+        sights = {host: self._sights.sight(host) for host in hosts}
+        return frozenset(host for host, seen in sights.items() if seen is not None and seen.suspect and not seen.dead)
 
     async def _look(self, held: Leadership) -> bool:
         """Judge the hosts once; False when something else changed meanwhile, and it has to be done again."""

@@ -7,6 +7,7 @@ holds the role in the very epoch that the caller goes by.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
@@ -31,6 +32,7 @@ log = logging.getLogger("morgand.peer")
 MAX_BODY_BYTES = 512 * 1024 * 1024
 AT_ONCE = 200  # calls served at the same time
 READ_S = 120.0  # until a call's arguments are here
+HEARD_S = 0.5
 MOVE_S = 30.0  # until a caller takes one more piece of an answer, or sends one more of a file
 PEER = "/peer/v1/"
 ASKER = web.RequestKey("asker", str)
@@ -106,6 +108,7 @@ class PeerApi:
         return web.Response()
 
     async def _call(self, request: web.Request) -> web.StreamResponse:
+        await self._hear(request)
         export = self._export(request)
         signature = wire.signature_of(export.protocol, request.match_info["method"])
         with self._place():
@@ -174,6 +177,17 @@ class PeerApi:
                     return response
             await write(wire.END)
             return response
+
+    async def _hear(self, request: web.Request) -> None:
+        """What the caller has heard of this host's part, this host will hear in a moment."""
+        export, asked = self._exports.get(request.match_info["port"]), request.headers.get(EPOCH, "")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(HEARD_S):
+                while export is not None and asked.isdigit():
+                    changed, own = self._acting.next(), self._held(export.role)
+                    if own is None or own.epoch >= int(asked):
+                        return
+                    await changed.wait()
 
     def _export(self, request: web.Request) -> Export:
         """Raises InvalidInput for an unknown port, Fenced or Unavailable when the epochs differ."""

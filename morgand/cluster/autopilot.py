@@ -223,7 +223,7 @@ def _move(
     heirs.sort(key=lambda seat: (seat not in enduring, seat.host in burdened))
     if removed or _gone(known, held) or _away(known, held):
         return Move(held, heirs[0], "its host is not to lead etcd") if heirs else None
-    steady = [seat for seat in heirs if seat.host not in burdened and seat.steady_s >= patience.steady_s]
+    steady = [seat for seat in heirs if seat.host not in burdened and seat.steady_s >= patience.heir_s]
     if held.host in burdened and len(voters) >= FEW and steady:
         return Move(held, steady[0], "its host has enough to lose")
     return None

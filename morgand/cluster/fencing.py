@@ -4,6 +4,7 @@ Each is one transaction, fenced on the election key and on what it was decided f
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -53,7 +54,7 @@ async def hand_on(store: ClusterStore, leadership: Leadership, passed: Passed) -
 
     Raises StoreConflict.
     """
-    counted, election_item = await store.get(keys.EPOCH), await store.get(keys.ELECTION)
+    counted, election_item = await asyncio.gather(store.get(keys.EPOCH), store.get(keys.ELECTION))
     epoch = election.epoch_in(counted, election_item) + 1
     unchanged = Unchanged(keys.EPOCH, counted.mod_revision if counted else 0)
     given = {keys.assignment(*one.slot): codec.encode(replace(one, epoch=epoch)) for one in passed.given}

@@ -7,6 +7,7 @@ last known and says so.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Sequence
 
@@ -17,6 +18,7 @@ from morgand.errors import Unavailable
 log = logging.getLogger("morgand.mirror")
 
 PAUSE_S = 0.5
+WATCHED_S = 0.1  # what a watch takes at most while all is well
 
 
 class Mirror:
@@ -48,7 +50,14 @@ class Mirror:
         return self._changed
 
     async def until(self, revision: int) -> None:
-        """Wait until a write that returned ``revision`` is seen here. Raises Unavailable when the store is gone."""
+        """Wait until a write that returned ``revision`` is seen here: the watch brings it within moments, as a rule.
+
+        Raises Unavailable when the store is gone.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(WATCHED_S if self.current else 0):
+                while self.revision < revision:
+                    await self.next().wait()
         if self.revision < revision:
             items, read = await self._store.list("/")
             if self.revision < read:  # else the watch was faster, and goes on from there

@@ -34,7 +34,7 @@ log = logging.getLogger("morgand.voters")
 
 EVERY_S = 1.0
 BLINK_S = 10.0  # whoever did not look for longer than that knows nothing of how long things last
-MOVE_EVERY_S = 10.0
+MOVE_EVERY_S = 5.0
 RETRY_S = 1800.0  # a host that got stuck as a learner is no candidate for so long
 LAG_ENTRIES = 100  # a member this far behind has caught up, for our purposes: etcd itself asks for nine tenths
 

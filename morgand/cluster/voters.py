@@ -12,6 +12,7 @@ from morgand.state import Duty, Host
 
 CLIENT_PORT, PEER_PORT = 2, 3  # after a host's first port
 STEADY_S = 10.0  # a learner is well for so long before it votes
+HEIR_S = 3.0  # a voter, before it leads etcd in place of a host that has enough to lose
 DEAD_S = 300.0  # a voter that is away for so long is replaced
 STUCK_S = 300.0  # a learner that gets no further for so long is given up
 
@@ -92,6 +93,7 @@ class Patience:
     """How long things last before they are believed."""
 
     steady_s: float = STEADY_S
+    heir_s: float = HEIR_S
     dead_s: float = DEAD_S
     stuck_s: float = STUCK_S
 

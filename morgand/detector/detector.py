@@ -8,6 +8,7 @@ dead when this host, which has its own lease, and a majority of the other voters
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ from morgand.state import Sight
 STALL_S = 0.3  # whoever stood still so long forgives the others as much
 ASLEEP_S = 2.0  # and after this long begins anew: the others have given it up
 KEPT = 64  # send times of our last beats
+BETWEEN_S = 0.01  # ticks at least
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +51,13 @@ class Detector:
         for host, peer in peers.items():
             self._links.setdefault(host, Link(peer, now, now)).peer = peer
 
+    def next_tick(self) -> float:
+        """When: ``BEAT_S`` after the last one, or as soon as a silence has a consequence: others wait for that."""
+        dues = (link.due(self._ticked) for link in self._links.values())
+        return min(self._ticked + BEAT_S, max(self._ticked + BETWEEN_S, min(dues, default=math.inf)))
+
     def tick(self, now: float, boot: int) -> list[Beat]:
-        """Every ``BEAT_S``: judge, and what to send. ``boot`` is used when this host turns out to have slept.
+        """At ``next_tick``: judge, and what to send. ``boot`` is used when this host turns out to have slept.
 
         Beats that came in meanwhile must have been told before.
         """

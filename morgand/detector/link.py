@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -77,6 +78,11 @@ class Link:
         if self.hears_us(now) and self._is_joined(now):
             self.granted, self.granted_at = beat.stamp.seq, now
 
+    def due(self, now: float) -> float:
+        """When its silence next has a consequence, it is quiet or voted against; infinite when it has none."""
+        quiet_at = self.granted_at + LEASE_S
+        return quiet_at if quiet_at > now else self._vote_due(now)
+
     def judge(self, now: float) -> None:
         """Cast the vote, or take it back."""
         if not self.in_touch(now):
@@ -84,7 +90,7 @@ class Link:
         elif self.well_since is None:
             self.well_since = now
         if self.voted_at is None:
-            if now - self._borne_since() >= self.patience_s(now):
+            if now >= self._vote_due(now):
                 self.voted_at, self.granted = now, 0
         elif self.well_since is not None and now - max(self.well_since, self.voted_at) >= STEADY_S:
             if 0.0 < self.well_since - self.voted_at < FLAP_S:
@@ -124,6 +130,9 @@ class Link:
         flaps = sum(1 for at in self.flaps if now - at < FLAPS_FOR_S)
         borne = patience_s(wired=self.peer.wired, rtt_s=self.rtt_s, gap_s=gap_s, flaps=flaps)
         return borne if self.heard is not None else max(borne, START_S)
+
+    def _vote_due(self, now: float) -> float:
+        return self._borne_since() + self.patience_s(now) if self.voted_at is None else math.inf
 
     def _is_joined(self, now: float) -> bool:
         return now - self.joined_at <= ALONE_S

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import secrets
 import selectors
@@ -22,7 +23,6 @@ from morgand.detector.beat import decode, encode
 from morgand.detector.detector import Detector
 from morgand.detector.lease import LeaseWriter, now_s
 from morgand.detector.link import Peer
-from morgand.detector.suspicion import BEAT_S
 from morgand.priority import BEATS, set_priority
 
 STUCK_S = 4.0
@@ -51,13 +51,12 @@ class Process:
         self._told, self._told_at = "", 0.0
 
     def run(self) -> None:
-        due = now_s()
         while True:
-            for key, _ in self._selector.select(max(0.0, due - now_s())):
+            due = self._detector.next_tick() if self._detector is not None else math.inf
+            for key, _ in self._selector.select(max(0.0, due - now_s()) if due < math.inf else None):
                 key.data()
-            if now_s() >= due:
+            if self._detector is not None and now_s() >= self._detector.next_tick():
                 self._tick()
-                due = max(due + BEAT_S, now_s())
 
     # --- beats -----------------------------------------------------------------------------------
 

@@ -51,6 +51,10 @@ class Acting(Protocol):
         """
         ...
 
+    def next(self) -> asyncio.Event:
+        """Set when something has changed since this call."""
+        ...
+
 
 class Directory(Acting, Protocol):
     """Who holds what, as far as this host knows."""
@@ -59,10 +63,6 @@ class Directory(Acting, Protocol):
     def me(self) -> str: ...
 
     def holders(self, role: str) -> Sequence[Holder]: ...
-
-    def next(self) -> asyncio.Event:
-        """Set when something has changed since this call."""
-        ...
 
     @property
     def alone(self) -> bool:

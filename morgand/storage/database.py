@@ -10,8 +10,9 @@ what is under way, and a transaction of an epoch that is over does not commit (`
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,7 @@ from morgand.storage.models import Base
 
 WRITE_DEADLINE_S = 10.0  # how long a writer waits for its turn
 BUSY_TIMEOUT_MS = 5_000  # for another process that holds the file, e.g. a backup
+COMING_S, COMING_LOOK_S = 1.0, 0.05
 SETTLE_S = 5.0  # what is under way on a file may take this long when another database takes over
 
 
@@ -78,6 +80,8 @@ class Database:
         self._returning: set[asyncio.Task[None]] = set()
         self._held = False
         self._connected = True
+        self._coming: Callable[[], bool] = lambda: False
+        self._admitted = asyncio.Event()
         self._epoch = 0
         self._use(make_url(url))
 
@@ -104,6 +108,7 @@ class Database:
             self._use(make_url(url))
             await self.open()
             self._connected = True
+            self._let_in()
 
     async def close(self) -> None:
         await self._leave()
@@ -125,6 +130,12 @@ class Database:
 
     def admit(self) -> None:
         self._held = False
+        self._let_in()
+
+    def expect(self, coming: Callable[[], bool]) -> None:
+        """Whoever comes while nobody is admitted waits, up to ``COMING_S``, for as long as ``coming`` says that
+        somebody will be soon: nobody else knows as early."""
+        self._coming = coming
 
     async def begin_term(self, epoch: int) -> None:
         """Write in this epoch from now on; what still writes in an older one, anywhere, cannot commit any more.
@@ -140,7 +151,7 @@ class Database:
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
         """One consistent reading."""
-        self._check()
+        await self._admission()
         with translated():
             async with (
                 self._flight.entered(),
@@ -157,7 +168,7 @@ class Database:
         On PostgreSQL it is on the standby too, and Unavailable may mean either: try again under the same id.
         Raises Fenced, with nothing done, when a newer epoch has begun, and on a copy.
         """
-        self._check()
+        await self._admission()
         if self._read_only:
             raise Fenced("A copy of the database is only read.")
         async with self._transaction() as session:
@@ -205,8 +216,23 @@ class Database:
         """An INSERT that knows ON CONFLICT."""
         return sqlite.insert(model) if self.is_sqlite else postgresql.insert(model)
 
+    def _let_in(self) -> None:
+        if self.admits:
+            waiting, self._admitted = self._admitted, asyncio.Event()
+            waiting.set()
+
+    async def _admission(self) -> None:
+        """Raises Unavailable."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + COMING_S
+        while not self.admits and self._coming() and loop.time() < deadline:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(COMING_LOOK_S):
+                    await self._admitted.wait()
+        self._check()
+
     def _check(self) -> None:
-        if self._held or not self._connected:
+        if not self.admits:
             raise Unavailable("The database is not ready yet.", remedy="Try again in a moment.")
 
     @asynccontextmanager

@@ -41,6 +41,13 @@ SECRETS = Secrets("super-secret-1", "super-secret-2", "super-secret-3", "super's
 PATIENCE_S = 40.0
 
 
+def _soon() -> asyncio.Event:
+    """Set after a while, whatever has changed."""
+    event = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.1, event.set)
+    return event
+
+
 @dataclass
 class Member:
     """A host's PostgreSQL, run by the daemon's service; ``epoch`` is what its assignment would say."""
@@ -65,7 +72,7 @@ class Member:
         service = postgres.service(
             lambda: self.site, _secrets, self.voters, lambda: self.epoch, self.database,
             copy=LocalCopy(self.copy, lambda: self.whole, SystemClock()),
-            fenced=lambda: self.fenced, quiet=lambda: self.fenced, agreed_post=lambda: 0, store=self.store,
+            fenced=lambda: self.fenced, quiet=lambda: self.fenced, seen=_soon, agreed_post=lambda: 0, store=self.store,
             log_dir=self.site.folder.parent / "logs", clock=SystemClock(),
         )  # fmt: skip
         self.task = asyncio.create_task(service.run(self._report))

@@ -95,6 +95,7 @@ class Served:
     address: str
     held: dict[str, Assignment]
     members: set[str]
+    engaged: Engaged
 
     def client(self, folder: Path) -> PeerClient:
         return PeerClient(trust.client_context(folder), lambda _: self.address, SystemClock())
@@ -103,8 +104,18 @@ class Served:
 class Engaged:
     """May act for every role it holds."""
 
+    def __init__(self) -> None:
+        self._changed = asyncio.Event()
+
+    def tell(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
     def term(self, role: str) -> int | None:
         return 0
+
+    def next(self) -> asyncio.Event:
+        return self._changed
 
 
 @asynccontextmanager
@@ -114,7 +125,7 @@ async def served(
     """The host "b", which holds embedder, llm and objects in epoch 5; "a" is a member too."""
     engine = engine or Engine()
     held = {role: Assignment(role, "main", "b", "toy", 5, "test") for role in ("embedder", "llm", "objects")}
-    members = {"a", "b"}
+    members, engaged = {"a", "b"}, Engaged()
     (tmp_path / "spool").mkdir()
     api = PeerApi(
         {
@@ -123,14 +134,14 @@ async def served(
             "llm": Export("llm", Chat, engine),
             "objects": Export("objects", Objects, FolderObjects(tmp_path / "objects")),
         },
-        held=held.get, acting=Engaged(), member=members.__contains__, spool=tmp_path / "spool", **limits,
+        held=held.get, acting=engaged, member=members.__contains__, spool=tmp_path / "spool", **limits,
     )  # fmt: skip
     runner = web.AppRunner(api.app(), access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
     tls = trust.server_context(certificate or credentials(tmp_path, "b"), require_cert=False)
     await web.TCPSite(runner, "127.0.4.1", 0, ssl_context=tls).start()
     try:
-        yield Served(engine, api, f"127.0.4.1:{runner.addresses[0][1]}", held, members)
+        yield Served(engine, api, f"127.0.4.1:{runner.addresses[0][1]}", held, members, engaged)
     finally:
         await runner.cleanup()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import os
 import subprocess
 import sys
@@ -67,7 +69,7 @@ class Faults(Stage):
         self.do_strike(step)
         assert self._victim is not None
         name, struck_at = self._victim.name, self._struck_at
-        found = self._until_seen(partial(_is_fenced, name), 15.0, f"{name} fenced")
+        found = self._until_fenced(name)
         self._note(f"{kind}: detection", found)
         if kind != "false alarm":  # it may have its roles again before others are ready
             self.do_elsewhere(replace(step, words=("60",)))
@@ -210,6 +212,17 @@ class Faults(Stage):
         holders = [host for one, this, host, _, _ in self._before.roles if one == name and part in ("", this)]
         return self._chance.choice([host for host in holders if host != chat] or holders)
 
+    def _until_fenced(self, name: str) -> float:
+        """Seconds from the fault until another host said so. Unlike status the list of hosts waits for no database."""
+        asked = next(host for host in self._alive() if host.name != name)
+        while time.monotonic() - self._struck_at < 15.0:
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                status, body = asked.request("GET", "/v1/hosts", timeout_s=3)
+                if status == 200 and {one["name"]: one["state"] for one in body["hosts"]}[name] == "fenced":
+                    return time.monotonic() - self._struck_at
+            time.sleep(0.02)
+        raise AssertionError(f"{name} is not fenced within 15 s; {self._look()}")
+
     def _is_elsewhere(self, role: str, part: str, found: Look) -> bool:
         assert self._victim is not None
         holders = {host: state for one, this, host, state, _ in found.roles if (one, this) == (role, part)}
@@ -218,7 +231,3 @@ class Faults(Stage):
     def do_settled(self, step: Step) -> None:
         took = self._until(self._settled, float(step.words[0]), "every role ready")
         self._note("settled", took)
-
-
-def _is_fenced(name: str, found: Look) -> bool:
-    return found.hosts.get(name) == "fenced"

@@ -35,12 +35,12 @@ class Look:
 
 def look(host: LabHost) -> Look | None:
     """The cluster as ``host`` sees it now; None when it does not answer."""
-    at = time.monotonic()
     try:
         status, body = host.request("GET", "/v1/status", timeout_s=3)
     except (OSError, http.client.HTTPException):
         return None
-    return read(at, body) if status == 200 else None
+    # a status tells of the moment in which it is given, not in which it was asked for
+    return read(time.monotonic(), body) if status == 200 else None
 
 
 def read(at: float, body: dict[str, Any]) -> Look:

@@ -237,7 +237,7 @@ class Host:
             world.send_beat(beat)
         self.lease.write(detector.leased_until(now))
         self._tell(detector)
-        world.after(BEAT_S * world.chance.uniform(1.0, 1.05), self._tick, detector)
+        world.after((detector.next_tick() - now) * world.chance.uniform(1.0, 1.05), self._tick, detector)
 
     def _tell(self, detector: Detector) -> None:
         """What is seen: at once when it is something else, else twice a second."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,8 @@ async def home(tmp_path: Path) -> DatabaseHome:
     await mirror.load()
     return DatabaseHome(
         "a", tmp_path, Database(sqlite_url(tmp_path / "x")), copy=Database(sqlite_url(tmp_path / "y")),
-        membership=lambda: None, voters=voters, profile=here, term=lambda _: None, sight=SIGHTS.get, store=store,
+        membership=lambda: None, voters=voters, profile=here, term=lambda _: None, sight=SIGHTS.get, seen=asyncio.Event,
+        store=store,
         mirror=mirror, clock=clock,
     )  # fmt: skip
 

@@ -6,15 +6,19 @@ import asyncio
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
+
 from morgand.clock import SystemClock
+from morgand.cluster import codec, keys
+from morgand.cluster.codec import HostRecord
 from morgand.cluster.election import Leadership
 from morgand.cluster.local import LocalStore
 from morgand.cluster.mirror import Mirror
-from morgand.cluster.store import Item
+from morgand.cluster.store import Item, Put
 from morgand.errors import Unavailable
-from morgand.leader import Leader
+from morgand.leader import VERDICT_S, Leader
 from morgand.planner import Inputs
-from morgand.state import Sight
+from morgand.state import HostState, Sight
 
 
 class Flickering:
@@ -37,14 +41,23 @@ class Flickering:
         return await self._store.get(key)
 
 
-class Nobody:
-    """Nobody else is there."""
+class Eyes:
+    """Sees what a test says; nobody else is there until then."""
+
+    def __init__(self) -> None:
+        self._sights: dict[str, Sight] = {}
+        self._changed = asyncio.Event()
+
+    def see(self, host: str, sight: Sight) -> None:
+        self._sights[host] = sight
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     def sight(self, host: str) -> Sight | None:
-        return None
+        return self._sights.get(host)
 
     def next(self) -> asyncio.Event:
-        return asyncio.Event()
+        return self._changed
 
 
 async def test_a_store_that_goes_away_again_and_again_does_not_end_leading(tmp_path: Path) -> None:
@@ -63,7 +76,7 @@ async def test_a_store_that_goes_away_again_and_again_does_not_end_leading(tmp_p
         await asyncio.Event().wait()
 
     leader = Leader(
-        "a", store=store, mirror=Mirror(local, SystemClock()), sights=Nobody(),  # type: ignore[arg-type]
+        "a", store=store, mirror=Mirror(local, SystemClock()), sights=Eyes(),  # type: ignore[arg-type]
         inputs=lambda: Inputs((), (), {}, datetime.now(UTC)), clock=SystemClock(), duties=lambda: (duty,),
     )  # fmt: skip
     running = asyncio.create_task(leader.run())
@@ -73,4 +86,41 @@ async def test_a_store_that_goes_away_again_and_again_does_not_end_leading(tmp_p
     assert leader.held == led[1]
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+    await local.close()
+
+
+@pytest.mark.parametrize(
+    ("dead", "written"), [(True, [HostState.FENCED]), (False, [HostState.SUSPECT, HostState.FENCED])]
+)
+async def test_a_verdict_that_follows_a_suspicion_at_once_does_not_wait_for_it_to_be_written(
+    tmp_path: Path, dead: bool, written: list[HostState]
+) -> None:
+    local, clock, eyes = await LocalStore.open(tmp_path), SystemClock(), Eyes()
+    revision = await local.txn([], [Put(keys.host("b"), codec.encode(HostRecord("b", "bolt", "::1", peer="[::1]:1")))])
+    mirror = Mirror(local, clock)
+    leader = Leader(
+        "a", store=local, mirror=mirror, sights=eyes, inputs=lambda: Inputs((), (), {}, datetime.now(UTC)), clock=clock
+    )
+    running = [asyncio.create_task(mirror.run()), asyncio.create_task(leader.run())]
+    found: list[HostState] = []
+
+    async def follow() -> None:
+        async for changes in local.watch(keys.HOSTS, revision):
+            found.extend(
+                codec.decode(HostRecord, one.item.value, key=one.key).state for one in changes.changes if one.item
+            )
+
+    running.append(asyncio.create_task(follow()))
+    async with asyncio.timeout(10):
+        while leader.held is None:
+            await asyncio.sleep(0.01)
+        eyes.see("b", Sight(suspect=True))
+        await asyncio.sleep(0 if dead else 3 * VERDICT_S)
+        eyes.see("b", Sight(suspect=True, dead=True))
+        while HostState.FENCED not in found:
+            await asyncio.sleep(0.01)
+    assert found == written
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
     await local.close()

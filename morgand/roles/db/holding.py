@@ -28,6 +28,8 @@ class Holding:
         self._database, self._epoch, self._agreed_post, self._clock = database, epoch, agreed_post, clock
         self.taken = False
         self._term: int | None = None  # the epoch it is admitted in
+        self._ended: int | None = None  # the last one it was admitted in
+        database.expect(lambda: self.due and self._epoch() != self._ended)
         self._tending: list[asyncio.Task[None]] = []
 
     @property
@@ -77,7 +79,7 @@ class Holding:
             await self._database.close()
 
     def _end_term(self) -> None:
-        self._term = None
+        self._ended, self._term = self._term or self._ended, None
         for task in self._tending:
             task.cancel()
         self._tending = []

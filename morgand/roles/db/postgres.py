@@ -49,6 +49,7 @@ UNFOLLOWED_S = 10.0  # a standby may be without a primary for so long: one is be
 STUCK_S = 25.0  # longer than Patroni's ttl: it has not followed one that is there, and not one that just died
 STIR_S = 3.0  # within which Patroni has commits wait for others than who was given up
 REFUSED_S = 6.0  # a standby that does not follow one that leads for so long asks it for what it no longer has
+BECOMING_S = 1.0
 BECOMING = (RoleState.STARTING, "This copy of the database becomes the primary.")
 GRACE_S = 4 * STOP_S  # for Patroni to hand over and stop the server
 
@@ -56,16 +57,16 @@ GRACE_S = 4 * STOP_S  # for Patroni to hand over and stop the server
 def service(
     site: Callable[[], DbSite], secrets: Callable[[], Awaitable[Secrets]], voters: Callable[[], Sequence[Endpoint]],
     epoch: Callable[[], int | None], database: Database, *, copy: LocalCopy,
-    fenced: Callable[[], frozenset[str]], quiet: Callable[[], frozenset[str]], agreed_post: Callable[[], int],
-    store: ClusterStore, log_dir: Path, clock: Clock,
+    fenced: Callable[[], frozenset[str]], quiet: Callable[[], frozenset[str]], seen: Callable[[], asyncio.Event],
+    agreed_post: Callable[[], int], store: ClusterStore, log_dir: Path, clock: Clock,
 ) -> Service:  # fmt: skip
     """``secrets`` waits until they are known. ``epoch``: that of this host's assignment as the primary, None while it
     has none; the database is admitted in that epoch. ``copy`` is offered for as long as the server answers, whatever it
     is. ``site`` may change: then the server is started anew. ``fenced``: hosts that were given up; ``quiet``: those
-    that may be gone. ``agreed_post``: as in ``Holding``."""
+    that may be gone; ``seen``: set when that may have changed since the call. ``agreed_post``: as in ``Holding``."""
     return PostgresService(
         site, secrets, EtcdProxy(voters, clock), Holding(database, epoch, agreed_post, clock), copy=copy, fenced=fenced,
-        quiet=quiet, store=store, log_dir=log_dir, clock=clock,
+        quiet=quiet, seen=seen, store=store, log_dir=log_dir, clock=clock,
     )  # fmt: skip
 
 
@@ -99,17 +100,17 @@ class PostgresService:
     def __init__(
         self, site: Callable[[], DbSite], secrets: Callable[[], Awaitable[Secrets]], proxy: EtcdProxy,
         holding: Holding, *, copy: LocalCopy, fenced: Callable[[], frozenset[str]], quiet: Callable[[], frozenset[str]],
-        store: ClusterStore, log_dir: Path, clock: Clock,
+        seen: Callable[[], asyncio.Event], store: ClusterStore, log_dir: Path, clock: Clock,
     ) -> None:  # fmt: skip
         self._site, self._secrets, self._proxy, self._holding, self._copy = site, secrets, proxy, holding, copy
         self._store, self._log_dir, self._clock = store, log_dir, clock
-        self._fenced, self._quiet = fenced, quiet
-        self._forsaken: frozenset[str] = frozenset()  # quiet, and no longer asked as voters
+        self._fenced, self._quiet, self._seen = fenced, quiet, seen
         self._parted: frozenset[str] = frozenset()  # given up, and no longer waited for by commits
         self._said: tuple[RoleState, str | None] | None = None
         self._trouble: tuple[RoleState, str] | None = None  # why Patroni does not run
         self._parted_at = -STIR_S  # when what sends to a lost standby was ended
         self._waking: asyncio.Task[None] | None = None
+        self._due_since: float | None = None
         self._followed = clock.monotonic()  # when it was last anything but a standby that does not get on
 
     async def run(self, report: Report) -> None:
@@ -145,6 +146,7 @@ class PostgresService:
             running = [
                 group.create_task(child.run(lambda state, reason: self._of_patroni(report, state, reason))),
                 group.create_task(self._watch(setup, report)),
+                group.create_task(self._forsake()),
             ]
             await self._upkeep(setup)
             for task in running:
@@ -176,7 +178,6 @@ class PostgresService:
         self._followed = self._clock.monotonic()
         try:
             while True:
-                self._forsake()
                 seen = await server.look()
                 now = self._clock.monotonic()
                 if seen is Seen.GONE:
@@ -191,7 +192,7 @@ class PostgresService:
                     if seen is Seen.STREAMING:
                         with contextlib.suppress(StorageFull):  # at the next look, then
                             await asyncio.to_thread(files.mark_complete, setup.site)
-                        self._say(report, *(BECOMING if self._holding.due else (RoleState.READY, None)))
+                        self._say(report, *(BECOMING if self._is_late(now) else (RoleState.READY, None)))
                     elif seen is Seen.GONE:
                         self._say(report, *(self._trouble or (RoleState.STARTING, None)))
                     elif now - self._followed > UNFOLLOWED_S:
@@ -201,11 +202,21 @@ class PostgresService:
         finally:
             await asyncio.shield(self._leave(server))
 
-    def _forsake(self) -> None:
-        quiet = self._quiet()
-        if lost := quiet - self._forsaken:
-            self._proxy.forsake(lost)
-        self._forsaken = quiet
+    def _is_late(self, now: float) -> bool:
+        """Whether it should have been the primary for a while. Until then it is ready: who asks waits here, and has
+        not to hear from the store first."""
+        self._due_since = (self._due_since or now) if self._holding.due else None
+        return self._due_since is not None and now - self._due_since > BECOMING_S
+
+    async def _forsake(self) -> None:
+        """Patroni does not wait for those that may be gone."""
+        forsaken: frozenset[str] = frozenset()
+        while True:
+            changed, quiet = self._seen(), self._quiet()
+            if quiet - forsaken:
+                self._proxy.forsake(quiet - forsaken)
+            forsaken = quiet
+            await changed.wait()
 
     async def _lead(self, setup: _Setup, server: LocalServer, report: Report) -> None:
         """The server can be written: it is the primary once Patroni says so too, which is not yet while it is made."""

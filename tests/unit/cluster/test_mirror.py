@@ -48,6 +48,30 @@ async def test_a_write_of_ones_own_can_be_waited_for(tmp_path: Path) -> None:
     assert found.value == b"1"
 
 
+class Counted(LocalStore):
+    """How often everything was read."""
+
+    read = 0
+
+    async def list(self, prefix: str) -> tuple[list[Item], int]:
+        self.read += 1
+        return await super().list(prefix)
+
+
+async def test_not_everything_is_read_for_what_a_watch_brings_in_a_moment(tmp_path: Path) -> None:
+    store = await Counted.open(tmp_path)
+    assert isinstance(store, Counted)
+    async with following(store) as mirror, asyncio.timeout(5):
+        while not mirror.current:
+            await mirror.next().wait()
+        before = store.read
+        for number in range(20):
+            await mirror.until(await store.txn([], [Put("/a", str(number).encode())]))
+        found = mirror.get("/a")
+        assert found is not None
+        assert (found.value, store.read) == (b"19", before)
+
+
 class Slow(LocalStore):
     """Its readings arrive when ``go`` is set; what they say is of before."""
 

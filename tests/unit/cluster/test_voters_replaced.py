@@ -99,10 +99,10 @@ def test_etcd_is_led_by_another_host_than_the_cluster() -> None:
     assert step(hosts, trio(a=True)) == Move(mine, seat("b"), "its host has enough to lose")
     assert step(hosts, trio(a=True), may_move=False) is None
     assert step(hosts, trio(b=True)) is None
-    assert step(hosts, [mine, seat("b", steady_s=9.0), seat("c")]) == Move(
+    assert step(hosts, [mine, seat("b", steady_s=2.9), seat("c")]) == Move(
         mine, seat("c"), "its host has enough to lose"
     )
-    assert step(hosts, [mine, seat("b", healthy=False), seat("c", steady_s=9.0)]) is None
+    assert step(hosts, [mine, seat("b", healthy=False), seat("c", steady_s=2.9)]) is None
     assert step([host("a"), host("b")], [mine]) is None
     assert step(hosts, [mine, seat("b"), seat("c", learner=True, steady_s=1.0)]) is None
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from morgand.detector.beat import Beat, Stamp
-from morgand.detector.detector import Detector
+from morgand.detector.detector import BETWEEN_S, Detector
 from morgand.detector.link import HOLD_S, STEADY_S, Peer
 from morgand.detector.suspicion import BEAT_S, LEASE_S, START_S, WIRED_S
 from morgand.state import Sight
@@ -88,6 +88,18 @@ def test_a_dead_host_is_given_up_by_everybody_within_a_second_and_a_bit(town: To
     took = town.play(5.0, lambda: town.dead(who) == others)
     assert WIRED_S - BEAT_S <= took <= WIRED_S + 3 * BEAT_S
     assert town.leased() == others
+
+
+def test_a_vote_is_cast_when_it_is_due_and_does_not_wait_for_the_next_beat(town: Town) -> None:
+    del town.hosts["a"]
+    town.play(WIRED_S - BEAT_S)
+    for voter in "bc":
+        ticked = town.now
+        town.hosts[voter].tick(ticked, 99)
+        due = town.hosts[voter].next_tick()
+        assert due == pytest.approx(ticked + BETWEEN_S)  # the last beat came in WAY_S after it was sent
+        assert all(beat.votes == ("a",) for beat in town.hosts[voter].tick(due, 99))
+        assert town.hosts[voter].next_tick() == pytest.approx(due + BEAT_S)
 
 
 @pytest.mark.parametrize("who", "abcde")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
@@ -54,6 +55,20 @@ async def test_a_call_of_an_ended_epoch_is_fenced(tmp_path: Path) -> None:
         del host.held["embedder"]
         with pytest.raises(Fenced, match="does not hold embedder"):
             await embed(client, "hello")
+        await client.close()
+
+
+async def test_a_call_of_an_epoch_that_this_host_hears_of_in_a_moment_waits_for_it(tmp_path: Path) -> None:
+    """The caller was told first, that is all."""
+    async with served(tmp_path) as host:
+        client = host.client(credentials(tmp_path, "a"))
+        asking = asyncio.create_task(embed(client, "hello", epoch=6))
+        await asyncio.sleep(0.1)
+        host.held["embedder"] = replace(host.held["embedder"], epoch=6)
+        host.engaged.tell()
+        assert await asking == b"hello"
+        with pytest.raises(Unavailable, match="has not heard of epoch 7"):
+            await embed(client, "hello", epoch=7)
         await client.close()
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from morgand.errors import Conflict, Unavailable
 from morgand.roles.db.holding import Holding
-from morgand.storage.database import Database, sqlite_url
+from morgand.storage.database import COMING_LOOK_S, Database, sqlite_url
 from morgand.storage.migrate import upgrade
 from tests.fakes.storage import HandClock
 
@@ -58,6 +58,43 @@ async def test_nobody_is_admitted_before_the_assignment_says_so(database: Databa
     term.epoch = 4
     await holding.renew()
     assert await served(database)
+    await holding.close()
+
+
+async def test_who_comes_a_moment_before_it_is_admitted_waits(database: Database) -> None:
+    """Whoever asks knows by the assignment only who is to be the primary."""
+    holding = Holding(database, lambda: 4, lambda: 0, Waiting())
+    database.hold()
+    asking = asyncio.create_task(served(database))
+    await asyncio.sleep(3 * COMING_LOOK_S)
+    assert not asking.done()
+    await holding.take(database.url)
+    await holding.renew()
+    assert await asking
+    await holding.close()
+
+
+async def test_nobody_waits_long_for_what_does_not_come_nor_for_what_was_lost(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was lost may come at another host."""
+    monkeypatch.setattr("morgand.storage.database.COMING_S", 0.2)
+    term = Term()
+    term.epoch = 4
+    holding = Holding(database, lambda: term.epoch, lambda: 0, Waiting())
+    database.hold()
+    assert not await served(database)
+    await holding.take(database.url)
+    await holding.renew()
+    monkeypatch.setattr("morgand.storage.database.COMING_S", 60.0)
+    async with asyncio.timeout(10):
+        holding.lose()
+        assert not await served(database)
+        term.epoch = 5
+        asking = asyncio.create_task(served(database))
+        await asyncio.sleep(COMING_LOOK_S)
+        term.epoch = None
+        assert not await asking
     await holding.close()
 
 
