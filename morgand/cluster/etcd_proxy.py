@@ -149,12 +149,16 @@ class EtcdProxy:
 
     def forsake(self, hosts: frozenset[str]) -> None:
         """Voters on these hosts may be gone, and with them what waits at others: etcd's leader may have been among
-        them, and only what is asked anew reaches the next one."""
+        them, and only what is asked anew reaches the next one. What was asked a moment ago has a moment more."""
         now = self._clock.monotonic()
         for lost in [one for one in self._voters() if one.host_id in hosts]:
             self._give_up(lost.url, "its host is silent")
+        self._drop(now - LONG_S)
+        asyncio.get_running_loop().call_later(LONG_S, self._drop, now)
+
+    def _drop(self, asked_until: float) -> None:
         for passed in tuple(self._passed):
-            if passed.asked is not None and now - passed.asked > LONG_S:
+            if passed.asked is not None and passed.asked <= asked_until:
                 passed.abort()
 
     def _go_over(self, now: float) -> None:

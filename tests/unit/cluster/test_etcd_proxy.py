@@ -162,6 +162,26 @@ async def test_a_lost_host_takes_with_it_what_waits_at_others(monkeypatch: pytes
         assert await well.ask() == "b x"
 
 
+async def test_what_was_asked_just_before_a_host_was_lost_waits_little_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It went to etcd's leader as well; what is asked afterwards reaches the next one."""
+    monkeypatch.setattr(etcd_proxy, "ANSWER_S", 60.0)
+    b = FakeVoter("b")
+    async with town(b, FakeVoter("c")) as here:
+        before, after = await here.client(), await here.client()
+        assert [await one.ask() for one in (before, after)] == ["b x", "b x"]
+        b.silent = True
+        before.writer.write(b"lost\n")
+        await asyncio.sleep(0.05)
+        here.proxy.forsake(frozenset("a"))
+        await asyncio.sleep(0.05)
+        after.writer.write(b"kept\n")
+        assert await before.ended()
+        await asyncio.sleep(2 * etcd_proxy.LONG_S)
+        b.writers[-1].write(b"at last\n")
+        async with asyncio.timeout(SOON_S):
+            assert await after.reader.readline() == b"at last\n"
+
+
 async def test_all_go_over_to_a_better_voter_in_a_quiet_moment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not while one is owed an answer, and not before it has been the better one for a while."""
     monkeypatch.setattr(etcd_proxy, "BETTER_S", 0.5)
