@@ -75,7 +75,8 @@ class Links:
         self._gossip = Gossiping(self._me, home, mirror, clock)
         self.beats = Heartbeats(home.run, keeper(home, clock), clock)
         self._succession = Succession(
-            process, self._etcd, mirror, clock, sight=self.beats.sight, changed=self.beats.next
+            process, self._etcd, mirror, clock, sight=self.beats.sight, changed=self.beats.next,
+            leased=lambda: self.beats.leased,
         )  # fmt: skip
         self.pulse = Pulse(self._me, self.beats, store=store, mirror=mirror, clock=clock)
 

@@ -71,14 +71,17 @@ def headers(status: EtcdStatus) -> dict[str, str]:
 
 
 class Succession:
-    """``run`` until cancelled. ``sight`` and ``changed`` are what this host's detector sees, and when that changes."""
+    """``run`` until cancelled. ``sight`` and ``changed`` are what this host's detector sees, and when that changes;
+    ``leased``: whether the others count on this host. One that hears nobody finds all of them quiet, and its etcd
+    would take the lead from one that is well."""
 
     def __init__(
         self, process: EtcdProcess, client: EtcdClient, mirror: Mirror, clock: Clock, *,
         sight: Callable[[str], Sight | None], changed: Callable[[], asyncio.Event],
+        leased: Callable[[], bool],
     ) -> None:  # fmt: skip
         self._process, self._client, self._mirror, self._clock = process, client, mirror, clock
-        self._sight, self._changed = sight, changed
+        self._sight, self._changed, self._leased = sight, changed, leased
 
     async def run(self) -> None:
         seen = set[str]()
@@ -102,7 +105,7 @@ class Succession:
                 voters = self._voters()
                 leader = f"{status.leader:x}" if status.leader else ""
                 what = turn(place.host_id, leader, voters, self._quiet(voters), waited_s)
-                if what is Turn.STAND:
+                if what is Turn.STAND and self._leased():
                     answer = await self._process.ask_peer("POST", "/raft", timeout_now(status), headers(status))
                     log.info("etcd told to elect", extra={"lost": leader, "term": status.term, "answer": answer})
                 if what is not Turn.WAIT:

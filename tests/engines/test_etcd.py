@@ -488,7 +488,8 @@ async def test_another_voter_leads_when_the_leaders_host_is_given_up(tmp_path: P
         await mirror.load()
         for voter in others:
             succession = Succession(
-                voter.process, client, mirror, clock, sight=eyes.sight, changed=lambda: eyes.changed
+                voter.process, client, mirror, clock, sight=eyes.sight, changed=lambda: eyes.changed,
+                leased=lambda: True,
             )  # fmt: skip
             watching.append(group.create_task(succession.run()))
         if frozen:

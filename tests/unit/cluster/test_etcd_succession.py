@@ -105,14 +105,16 @@ async def _never(*_: object) -> None:
     raise AssertionError("nothing is run here")
 
 
-async def watching(me: str, folder: Path) -> tuple[FakeProcess, Eyes, asyncio.Task[None]]:
+async def watching(me: str, folder: Path, *, leased: bool = True) -> tuple[FakeProcess, Eyes, asyncio.Task[None]]:
     clock, eyes = HandClock(), Eyes()
     store = LocalStore(StoreFile(folder), Content(0, []))
     await store.txn([], [Put(keys.voter(one), codec.encode(record(one, VoterState.VOTER))) for one in "abc"])
     mirror = Mirror(store, clock)
     await mirror.load()
     etcd = FakeProcess(me, folder, clock)
-    succession = Succession(etcd, FakeClient(etcd), mirror, clock, sight=eyes.sight, changed=lambda: eyes.changed)
+    succession = Succession(
+        etcd, FakeClient(etcd), mirror, clock, sight=eyes.sight, changed=lambda: eyes.changed, leased=lambda: leased
+    )
     task = asyncio.create_task(succession.run())
     await asyncio.sleep(0)
     return etcd, eyes, task
@@ -138,6 +140,14 @@ async def test_nobody_stands_when_another_leads_by_then(tmp_path: Path) -> None:
     assert etcd.told == []
     await eyes.see("a", "c")  # two of three: nobody is elected, and asking for it does no harm
     assert len(etcd.told) == 1
+    task.cancel()
+
+
+async def test_a_host_on_which_nobody_counts_does_not_stand(tmp_path: Path) -> None:
+    """It hears nobody, but is heard: its etcd would have the others elect anew while theirs is led well."""
+    etcd, eyes, task = await watching("b", tmp_path, leased=False)
+    await eyes.see("a", "c")
+    assert etcd.told == []
     task.cancel()
 
 
