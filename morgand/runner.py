@@ -124,9 +124,10 @@ class Runner:
 
     async def _withdraw(self, key: Key) -> None:
         running = self._running[key]
-        self._step(key, Event.WITHDRAW, None)
-        running.task.cancel()
-        await asyncio.gather(running.task, return_exceptions=True)
+        if running.phase is not Phase.STOPPING:  # else ``apply`` has begun to, and was broken off
+            self._step(key, Event.WITHDRAW, None)
+            running.task.cancel()
+        await asyncio.wait([running.task])
         last = self._status(running)
         running.phase = step(running.phase, Event.END)
         del self._running[key]

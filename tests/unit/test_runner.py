@@ -126,6 +126,32 @@ async def test_services_run_and_stop() -> None:
     assert [one.state for one in changes] == [RoleState.READY, RoleState.STOPPING, RoleState.STOPPING]  # going, gone
 
 
+async def test_what_is_stopping_when_all_is_stopped_stops_once() -> None:
+    """A daemon that ends while a database is taking its time to."""
+    seen: list[str] = []
+
+    class Slow(Toy):
+        async def run(self, report: Report) -> None:
+            try:
+                await super().run(report)
+            finally:
+                seen.append("leaving")
+                await asyncio.sleep(0.2)
+                seen.append("left")
+
+    runner = Runner(lambda _: Slow(seen), SystemClock(), lambda _: None)
+    await runner.apply([LLM])
+    await until(runner, RoleState.READY)
+    applying = asyncio.create_task(runner.apply([]))
+    while "leaving" not in seen:
+        await asyncio.sleep(0.01)
+    applying.cancel()
+    await asyncio.gather(applying, return_exceptions=True)
+    await runner.stop()
+    assert seen == ["stopped", "leaving", "left"]
+    assert runner.statuses() == []
+
+
 async def test_what_is_kept_hears_of_its_epoch_before_the_wait_for_what_stops() -> None:
     """A database may take seconds to stop; whoever became the primary meanwhile must not wait for that."""
     told: list[int] = []
