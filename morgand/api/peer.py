@@ -32,7 +32,7 @@ log = logging.getLogger("morgand.peer")
 MAX_BODY_BYTES = 512 * 1024 * 1024
 AT_ONCE = 200  # calls served at the same time
 READ_S = 120.0  # until a call's arguments are here
-HEARD_S = 0.5
+HEARD_S = 0.5  # until this host has heard of its part what its caller has heard
 MOVE_S = 30.0  # until a caller takes one more piece of an answer, or sends one more of a file
 PEER = "/peer/v1/"
 ASKER = web.RequestKey("asker", str)
@@ -108,10 +108,10 @@ class PeerApi:
         return web.Response()
 
     async def _call(self, request: web.Request) -> web.StreamResponse:
-        await self._hear(request)
-        export = self._export(request)
-        signature = wire.signature_of(export.protocol, request.match_info["method"])
         with self._place():
+            await self._hear(request)
+            export = self._export(request)
+            signature = wire.signature_of(export.protocol, request.match_info["method"])
             arguments = wire.unpack_arguments(signature, await _in_time(request, request.read(), READ_S))
             method = getattr(export.implementation, signature.method)
             if export.reads is not None:
@@ -181,13 +181,14 @@ class PeerApi:
     async def _hear(self, request: web.Request) -> None:
         """What the caller has heard of this host's part, this host will hear in a moment."""
         export, asked = self._exports.get(request.match_info["port"]), request.headers.get(EPOCH, "")
+        if export is None or not asked.isdigit():
+            return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(HEARD_S):
-                while export is not None and asked.isdigit():
-                    changed, own = self._acting.next(), self._held(export.role)
-                    if own is None or own.epoch >= int(asked):
-                        return
+                changed = self._acting.next()
+                while (own := self._held(export.role)) is not None and own.epoch < int(asked):
                     await changed.wait()
+                    changed = self._acting.next()
 
     def _export(self, request: web.Request) -> Export:
         """Raises InvalidInput for an unknown port, Fenced or Unavailable when the epochs differ."""

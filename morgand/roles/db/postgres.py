@@ -49,7 +49,7 @@ UNFOLLOWED_S = 10.0  # a standby may be without a primary for so long: one is be
 STUCK_S = 25.0  # longer than Patroni's ttl: it has not followed one that is there, and not one that just died
 STIR_S = 3.0  # within which Patroni has commits wait for others than who was given up
 REFUSED_S = 6.0  # a standby that does not follow one that leads for so long asks it for what it no longer has
-BECOMING_S = 1.0
+BECOMING_S = 1.0  # longer than a takeover takes
 BECOMING = (RoleState.STARTING, "This copy of the database becomes the primary.")
 GRACE_S = 4 * STOP_S  # for Patroni to hand over and stop the server
 
@@ -180,6 +180,7 @@ class PostgresService:
             while True:
                 seen = await server.look()
                 now = self._clock.monotonic()
+                late = self._is_late(now)
                 if seen is Seen.GONE:
                     self._copy.withdraw()
                 else:
@@ -192,7 +193,7 @@ class PostgresService:
                     if seen is Seen.STREAMING:
                         with contextlib.suppress(StorageFull):  # at the next look, then
                             await asyncio.to_thread(files.mark_complete, setup.site)
-                        self._say(report, *(BECOMING if self._is_late(now) else (RoleState.READY, None)))
+                        self._say(report, *(BECOMING if late else (RoleState.READY, None)))
                     elif seen is Seen.GONE:
                         self._say(report, *(self._trouble or (RoleState.STARTING, None)))
                     elif now - self._followed > UNFOLLOWED_S:
