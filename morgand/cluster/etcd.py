@@ -1,8 +1,9 @@
 """A client of etcd's JSON gateway: every voter, a short deadline each, the first answer wins.
 
 A voter that has lost its leader holds a request for 7 s before it says so; hence 400 ms for each, and the next voter is
-asked when one has not answered in 100 ms. So requests must bear being sent more than once (``call``); those that do not
-are sent to one voter after another (``once``), and their caller looks again when it got no answer.
+asked when one has not answered in 100 ms: more where answers take longer (``Pace``). So requests must bear being sent
+more than once (``call``); those that do not are sent to one voter after another (``once``), and their caller looks
+again when it got no answer.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ import msgspec
 
 from morgand.cluster import etcd_wire as wire
 from morgand.cluster.etcd_wire import EtcdMember, EtcdStatus, Unreached
+from morgand.cluster.pace import Pace
 from morgand.errors import Conflict, Unavailable
 
 T = TypeVar("T")
 
-DEADLINE_S = 0.4
-STAGGER_S = 0.1
-PATIENCE_S = 3.0  # for a whole call: an election among the voters takes 1.3 s
+PATIENCE_S = 3.0  # for a whole call
+ELECTED_S = 1.5  # an election among the voters takes 1.3 s: whoever does not answer by then is slow
 ROUND_PAUSE_S = 0.05
 AT_ONCE = 2  # copies of one request at one voter
 CHANGE_DEADLINE_S = 2.0  # a change of the voters waits until they agree
@@ -53,6 +54,7 @@ class EtcdClient:
         self._endpoints = endpoints
         self._tls = tls
         self._session: aiohttp.ClientSession | None = None
+        self._pace = Pace()
         self._preferred = ""  # the host that answered last
         self._closed = False
 
@@ -72,13 +74,16 @@ class EtcdClient:
         """
         running = dict[asyncio.Task[T], Endpoint]()
         reason = ""
+        slow = asyncio.get_running_loop().call_later(ELECTED_S, self._pace.missed)
         try:
             async with asyncio.timeout(PATIENCE_S):
                 while True:
                     for endpoint in self.ordered():
                         if list(running.values()).count(endpoint) < AT_ONCE:
                             running[asyncio.create_task(self.ask(endpoint, path, body, kind))] = endpoint
-                        done, _ = await asyncio.wait(running, timeout=STAGGER_S, return_when=asyncio.FIRST_COMPLETED)
+                        done, _ = await asyncio.wait(
+                            running, timeout=self._pace.stagger_s, return_when=asyncio.FIRST_COMPLETED
+                        )
                         for task in done:
                             answered = running.pop(task)
                             try:
@@ -92,6 +97,7 @@ class EtcdClient:
         except TimeoutError as err:
             raise self._unavailable(reason) from err
         finally:
+            slow.cancel()
             for task in running:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
@@ -107,16 +113,22 @@ class EtcdClient:
         raise self._unavailable(reason)
 
     async def ask(
-        self, endpoint: Endpoint, path: str, body: Mapping[str, Any], kind: type[T], *, deadline_s: float = DEADLINE_S
+        self, endpoint: Endpoint, path: str, body: Mapping[str, Any], kind: type[T], *, deadline_s: float | None = None
     ) -> T:
-        """Ask one voter. Raises Unreached when another may do better."""
+        """Ask one voter. Raises Unreached when another may do better, also when it takes longer than answers do."""
+        clock = asyncio.get_running_loop().time
+        asked = clock()
         try:
-            async with asyncio.timeout(deadline_s), self._post(endpoint, path, body) as response:
+            async with (
+                asyncio.timeout(deadline_s or self._pace.deadline_s), self._post(endpoint, path, body) as response
+            ):  # fmt: skip
                 content = await _all_of(response)
         except (TimeoutError, aiohttp.ClientError, OSError) as err:
             raise _unreached(endpoint, err) from err
         if response.status != 200:
             raise wire.fault(response.status, content)
+        if deadline_s is None:
+            self._pace.took(clock() - asked)
         return wire.decode(kind, content)
 
     @contextlib.asynccontextmanager
@@ -124,7 +136,7 @@ class EtcdClient:
         """An answer without end, line by line. Raises Unreached, also from within the lines."""
         async with contextlib.AsyncExitStack() as stack:
             try:
-                async with asyncio.timeout(DEADLINE_S):
+                async with asyncio.timeout(self._pace.deadline_s):
                     response = await stack.enter_async_context(self._post(endpoint, path, body))
                     if response.status != 200:
                         raise wire.fault(response.status, await _all_of(response))
