@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
+from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
@@ -35,6 +37,13 @@ def _priority(profile: Profile) -> int:
     """Whoever ranks first as the primary is to be synchronous: then it can take over in peace."""
     gigabytes = max(1, min(profile.ram_mb // 1024, 999))
     return gigabytes + 1000 * (not profile.gpus) + 2000 * (profile.duty is Duty.ALWAYS)
+
+
+def _address(record: HostRecord) -> str:
+    """The IP address by which others reach it; empty when that is not known."""
+    with contextlib.suppress(ValueError):
+        return str(ip_address(record.peer.rpartition(":")[0].strip("[]")))
+    return ""
 
 
 class DatabaseHome:
@@ -109,10 +118,12 @@ class DatabaseHome:
         db = holders_in(self._mirror)
         return bool(db) and all(one.engine == ENGINE for one in db)
 
-    def fenced(self) -> frozenset[str]:
-        """Hosts that were given up."""
-        records = (codec.decode(HostRecord, item.value, key=item.key) for item in self._mirror.list(keys.HOSTS))
-        return frozenset(one.id for one in records if one.state is HostState.FENCED)
+    def fenced(self) -> dict[str, str]:
+        """Hosts that were given up, each with its IP address; empty where another host has the same."""
+        hosts = self._hosts()
+        lost = {one.id: _address(one) for one in hosts if one.state is HostState.FENCED}
+        kept = {_address(one) for one in hosts if one.id not in lost}
+        return {host: "" if address in kept else address for host, address in lost.items()}
 
     def quiet(self) -> frozenset[str]:
         """Hosts that may be gone."""
@@ -120,8 +131,10 @@ class DatabaseHome:
 
     def agreed_post(self) -> int:
         """The last migration that every member knows, of those that take something away."""
-        hosts = [codec.decode(HostRecord, item.value, key=item.key) for item in self._mirror.list(keys.HOSTS)]
-        return agreed_post(self._members(), {one.id: one.schema for one in hosts})
+        return agreed_post(self._members(), {one.id: one.schema for one in self._hosts()})
+
+    def _hosts(self) -> list[HostRecord]:
+        return [codec.decode(HostRecord, item.value, key=item.key) for item in self._mirror.list(keys.HOSTS)]
 
     def _members(self) -> list[str]:
         return [item.key.removeprefix(keys.MEMBERS) for item in self._mirror.list(keys.MEMBERS)]
@@ -135,12 +148,14 @@ class DatabaseHome:
     def _url(self, host: str) -> str | None:
         """PostgreSQL on another host, as the application's own account sees it."""
         item, secrets = self._mirror.get(keys.host(host)), secrets_in(self._mirror)
-        peer = codec.decode(HostRecord, item.value, key=item.key).peer if item else ""
-        if not peer or secrets is None:
+        if item is None or secrets is None:
             return None
-        address, _, port = peer.rpartition(":")
+        record = codec.decode(HostRecord, item.value, key=item.key)
+        address, port = _address(record), record.peer.rpartition(":")[2]
+        if not address:
+            return None
         folder = self._data_dir / "cluster"
         tls = {"sslmode": "verify-ca", "sslrootcert": folder / trust.CA, "sslcert": folder / trust.CERT,
                "sslkey": folder / trust.KEY}  # fmt: skip
-        where = joined(address.strip("[]"), int(port) + POSTGRES_PORT)
+        where = joined(address, int(port) + POSTGRES_PORT)
         return f"postgresql://{APPLICATION}:{quote(secrets.application)}@{where}/{APPLICATION}?{urlencode(tls)}"

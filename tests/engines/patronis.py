@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -60,7 +60,7 @@ class Member:
     state: RoleState | None = None
     reasons: list[str] = field(default_factory=list)
     task: asyncio.Task[None] | None = None
-    fenced: frozenset[str] = frozenset()
+    fenced: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.database = Database(sqlite_url(self.site.folder / "none.sqlite"))
@@ -72,8 +72,8 @@ class Member:
         service = postgres.service(
             lambda: self.site, _secrets, self.voters, lambda: self.epoch, self.database,
             copy=LocalCopy(self.copy, lambda: self.whole, SystemClock()),
-            fenced=lambda: self.fenced, quiet=lambda: self.fenced, seen=_soon, agreed_post=lambda: 0, store=self.store,
-            log_dir=self.site.folder.parent / "logs", clock=SystemClock(),
+            fenced=lambda: self.fenced, quiet=lambda: frozenset(self.fenced), seen=_soon, agreed_post=lambda: 0,
+            store=self.store, log_dir=self.site.folder.parent / "logs", clock=SystemClock(),
         )  # fmt: skip
         self.task = asyncio.create_task(service.run(self._report))
 
@@ -111,9 +111,9 @@ class Member:
             return False
         return True
 
-    def log(self) -> str:
+    def log(self, length: int = 4000) -> str:
         file = self.site.folder.parent / "logs/db.log"
-        return file.read_text()[-4000:] if file.exists() else ""
+        return file.read_text()[-length:] if file.exists() else ""
 
     def _report(self, state: RoleState, reason: str | None) -> None:
         self.state = state

@@ -38,6 +38,7 @@ MISSING = "no PostgreSQL server is installed (initdb is not found)"
 REASON = MISSING if FOUND is None else why_not(str(FOUND / "postgres"))
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(150), pytest.mark.skipif(REASON is not None, reason=str(REASON))]
 NETS = itertools.count(110 + os.getpid() % 100)
+REFUSED = "pg_hba.conf rejects replication connection"
 TAKEOVER_S = 3.0  # half a second on an idle machine
 
 
@@ -136,6 +137,8 @@ async def test_a_dead_primary_is_followed_with_all_that_it_acknowledged() -> Non
         await fourth.serving()
         assert writer.acknowledged <= await stored(fourth)
         await of_a_newer_version(town, fourth, await synchronous(town))
+        # which holds its loop for a second
+        assert not any("Reloading PostgreSQL configuration" in one.log(10**6) for one in town.members.values())
 
 
 async def of_a_newer_version(town: Trio, primary: Member, standby: Member) -> None:
@@ -152,21 +155,31 @@ async def of_a_newer_version(town: Trio, primary: Member, standby: Member) -> No
 
 
 async def given_up_in_time(town: Trio, primary: Member, standby: Member) -> None:
-    """Else the server sends to a frozen standby, and commits wait for it, until its own timeout of three seconds."""
+    """Else the server sends to a frozen standby, and commits wait for it, until its own timeout of three seconds.
+    Awake again it gets nothing until it is welcome."""
     held = standby.processes()
     for process in held:
         process.suspend()
     frozen = time.monotonic()
-    primary.fenced = frozenset({standby.site.host})
+    primary.fenced = {standby.site.host: ""}  # the others have the same address here
     while await senders(primary) > 1:
         await asyncio.sleep(0.1)
     assert time.monotonic() - frozen < 2.5
     await town.standing(
         lambda seen: any(one.sync and one.host != standby.site.host for one in seen.values()), "another is synchronous"
     )
+    primary.fenced = {standby.site.host: standby.site.address}
+    await until(lambda: "reject" in primary.site.access.read_text(), "refused", primary.log)
     for process in held:
         process.resume()
-    primary.fenced = frozenset()
+    async with asyncio.timeout(10):
+        while primary.log().count(REFUSED) < 3:
+            assert await senders(primary) == 1
+            await asyncio.sleep(0.02)
+    primary.fenced = {}
+    async with asyncio.timeout(10):
+        while await senders(primary) < 2:
+            await asyncio.sleep(0.1)
 
 
 async def senders(primary: Member) -> int:

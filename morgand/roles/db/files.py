@@ -14,7 +14,7 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,12 @@ def write_config(site: DbSite, account: Account | None, config: dict[str, Any]) 
     """Raises EngineError."""
     with _translated(site):
         _write(site.config, msgspec.json.format(msgspec.json.encode(config)), account)  # JSON is YAML
+
+
+def write_access(site: DbSite, account: Account | None, lines: Sequence[str]) -> None:
+    """Who may connect, from the server's next start or reload on. Raises EngineError."""
+    with _translated(site):
+        _write(site.access, "".join(f"{line}\n" for line in lines).encode(), account)
 
 
 def has_revocations(site: DbSite) -> bool:

@@ -5,7 +5,9 @@ Source: Patroni 4.1, docs/{yaml_configuration,dynamic_configuration_settings,rep
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -87,7 +89,8 @@ def shared_settings() -> dict[str, Any]:
 
 
 def server_settings(ram_mb: int) -> dict[str, Any]:
-    """PostgreSQL's settings that may differ between hosts: memory by RAM, and to lose patience soon."""
+    """PostgreSQL's settings that may differ between hosts: memory by RAM, and to lose patience soon (more of that
+    in ``postmaster``)."""
     return {
         "shared_buffers": f"{_within(ram_mb // 32, 32, 512)}MB",
         "effective_cache_size": f"{_within(ram_mb // 4, 128, 8192)}MB",
@@ -95,15 +98,11 @@ def server_settings(ram_mb: int) -> dict[str, Any]:
         "work_mem": "4MB",
         "max_wal_size": "256MB",
         "max_slot_wal_keep_size": "1GB",  # a host that is long away gets a new copy, instead of filling others' disks
-        "synchronous_commit": True,
+        "synchronous_commit": "on",  # True is something else to Patroni: it would reload the server again and again
         "wal_sender_timeout": "3s",
         "wal_receiver_timeout": "3s",
         "wal_receiver_status_interval": "1s",
         "wal_retrieve_retry_interval": "500ms",  # who wakes, and was given up meanwhile, hears of that before
-        "tcp_user_timeout": 1000,
-        "tcp_keepalives_idle": 1,
-        "tcp_keepalives_interval": 1,
-        "tcp_keepalives_count": 2,
         "password_encryption": "scram-sha-256",
         "timezone": "UTC",
         "log_timezone": "UTC",
@@ -113,10 +112,15 @@ def server_settings(ram_mb: int) -> dict[str, Any]:
     }
 
 
-def pg_hba() -> list[str]:
-    """Who may connect, and how: nobody from elsewhere without a certificate of the cluster and a password."""
+def pg_hba(refused: Iterable[str] = ()) -> list[str]:
+    """Who may connect, and how: nobody from elsewhere without a certificate of the cluster and a password.
+
+    ``refused``: IP addresses that get no copy of the database. Whoever was given up, and wakes, would stream before it
+    hears of that; Patroni would count on it, and commits would wait for it.
+    """
     certified = "scram-sha-256 clientcert=verify-ca"
     return [
+        *(f"hostssl replication {REPLICATOR} {_alone(one)} reject" for one in sorted(refused)),
         f"local all {SUPERUSER} scram-sha-256",
         f"local postgres {REWINDER} scram-sha-256",
         f"local replication {REPLICATOR} scram-sha-256",
@@ -125,6 +129,11 @@ def pg_hba() -> list[str]:
         f"hostssl postgres {REWINDER} all {certified}",
         f"hostssl {APPLICATION} {APPLICATION} all {certified}",
     ]
+
+
+def _alone(address: str) -> str:
+    """The network in which it is the only one."""
+    return str(ip_network(address.partition("%")[0]))  # without the zone of a link-local one
 
 
 def _postgresql(site: DbSite, secrets: Secrets, sockets: Path, *, revocations: bool) -> dict[str, Any]:
@@ -154,13 +163,13 @@ def _postgresql(site: DbSite, secrets: Secrets, sockets: Path, *, revocations: b
         },
         "parameters": {
             **server_settings(site.ram_mb),
+            "hba_file": str(site.access),  # the daemon's: a reload by Patroni holds its loop for a second
             "unix_socket_directories": str(sockets),
             "unix_socket_permissions": "0700",
             "ssl": True,
             **server,
             "ssl_min_protocol_version": "TLSv1.2",
         },
-        "pg_hba": pg_hba(),
     }
 
 

@@ -12,7 +12,7 @@ import contextlib
 import logging
 import ssl
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from morgand.roles.base import Service
 from morgand.roles.db import bootstrap, files
 from morgand.roles.db.copy import LocalCopy
 from morgand.roles.db.holding import Holding
-from morgand.roles.db.patroni import STOP_S, patroni_config, shared_settings, standings
+from morgand.roles.db.patroni import STOP_S, patroni_config, pg_hba, shared_settings, standings
 from morgand.roles.db.rest import Rest
 from morgand.roles.db.server import LocalServer, Seen
 from morgand.roles.db.site import DbSite, Secrets
@@ -57,13 +57,14 @@ GRACE_S = 4 * STOP_S  # for Patroni to hand over and stop the server
 def service(
     site: Callable[[], DbSite], secrets: Callable[[], Awaitable[Secrets]], voters: Callable[[], Sequence[Endpoint]],
     epoch: Callable[[], int | None], database: Database, *, copy: LocalCopy,
-    fenced: Callable[[], frozenset[str]], quiet: Callable[[], frozenset[str]], seen: Callable[[], asyncio.Event],
+    fenced: Callable[[], Mapping[str, str]], quiet: Callable[[], frozenset[str]], seen: Callable[[], asyncio.Event],
     agreed_post: Callable[[], int], store: ClusterStore, log_dir: Path, clock: Clock,
 ) -> Service:  # fmt: skip
     """``secrets`` waits until they are known. ``epoch``: that of this host's assignment as the primary, None while it
     has none; the database is admitted in that epoch. ``copy`` is offered for as long as the server answers, whatever it
-    is. ``site`` may change: then the server is started anew. ``fenced``: hosts that were given up; ``quiet``: those
-    that may be gone; ``seen``: set when that may have changed since the call. ``agreed_post``: as in ``Holding``."""
+    is. ``site`` may change: then the server is started anew. ``fenced``: hosts that were given up, with the IP address
+    that is theirs alone, or none; ``quiet``: those that may be gone; ``seen``: set when that may have changed since the
+    call. ``agreed_post``: as in ``Holding``."""
     return PostgresService(
         site, secrets, EtcdProxy(voters, clock), Holding(database, epoch, agreed_post, clock), copy=copy, fenced=fenced,
         quiet=quiet, seen=seen, store=store, log_dir=log_dir, clock=clock,
@@ -99,13 +100,15 @@ class PostgresService:
 
     def __init__(
         self, site: Callable[[], DbSite], secrets: Callable[[], Awaitable[Secrets]], proxy: EtcdProxy,
-        holding: Holding, *, copy: LocalCopy, fenced: Callable[[], frozenset[str]], quiet: Callable[[], frozenset[str]],
-        seen: Callable[[], asyncio.Event], store: ClusterStore, log_dir: Path, clock: Clock,
+        holding: Holding, *, copy: LocalCopy, fenced: Callable[[], Mapping[str, str]],
+        quiet: Callable[[], frozenset[str]], seen: Callable[[], asyncio.Event], store: ClusterStore, log_dir: Path,
+        clock: Clock,
     ) -> None:  # fmt: skip
         self._site, self._secrets, self._proxy, self._holding, self._copy = site, secrets, proxy, holding, copy
         self._store, self._log_dir, self._clock = store, log_dir, clock
         self._fenced, self._quiet, self._seen = fenced, quiet, seen
         self._parted: frozenset[str] = frozenset()  # given up, and no longer waited for by commits
+        self._refused: frozenset[str] = frozenset()  # IP addresses that get no copy from the server here
         self._said: tuple[RoleState, str | None] | None = None
         self._trouble: tuple[RoleState, str] | None = None  # why Patroni does not run
         self._parted_at = -STIR_S  # when what sends to a lost standby was ended
@@ -137,6 +140,8 @@ class PostgresService:
         if doubtful and bootstrap.expendable(await self._patroni(), setup.site.host):
             await asyncio.to_thread(files.set_aside, setup.site)
         await asyncio.to_thread(files.prepare, setup.site, setup.account)
+        await asyncio.to_thread(files.write_access, setup.site, setup.account, pg_hba())
+        self._refused = frozenset()
         await asyncio.to_thread(self._write_config, setup)
 
     async def _live(self, setup: _Setup, report: Report) -> None:
@@ -188,6 +193,7 @@ class PostgresService:
                 if seen is Seen.PRIMARY:
                     await self._part(setup, server)
                     await self._lead(setup, server, report)
+                    await self._refuse(setup, server)
                 else:
                     self._holding.lose()
                     if seen is Seen.STREAMING:
@@ -198,7 +204,8 @@ class PostgresService:
                         self._say(report, *(self._trouble or (RoleState.STARTING, None)))
                     elif now - self._followed > UNFOLLOWED_S:
                         self._say(report, RoleState.STARTING, "This copy of the database follows no primary now.")
-                self._followed = self._followed if seen is Seen.BEHIND else now
+                if seen is not Seen.BEHIND or setup.site.host in self._fenced():  # it is refused while it is given up
+                    self._followed = now
                 await self._clock.sleep(LOOK_SOON_S if self._holding.due else LOOK_EVERY_S)
         finally:
             await asyncio.shield(self._leave(server))
@@ -253,9 +260,8 @@ class PostgresService:
         await self._clock.sleep(RETRY_S)
 
     async def _part(self, setup: _Setup, server: LocalServer) -> None:
-        """Commits shall not wait until the server itself notices that a standby is gone. Nor for one that wakes, and
-        streams for a moment before it hears that it was given up: Patroni would count on it for 2 s at least."""
-        fenced = self._fenced()
+        """Commits shall not wait until the server itself notices that a standby is gone."""
+        fenced = frozenset(self._fenced())
         if self._clock.monotonic() - self._parted_at < STIR_S:
             await server.stir()
         if not fenced:
@@ -265,6 +271,16 @@ class PostgresService:
             if fresh:
                 self._parted_at = self._clock.monotonic()
                 self._waking = asyncio.create_task(_wake(setup.rest))  # beside: etcd may be slow just now
+
+    async def _refuse(self, setup: _Setup, server: LocalServer) -> None:
+        """Who was given up gets no copy. Not before others are served: every process of the server reads it again."""
+        refused = frozenset(filter(None, self._fenced().values()))
+        if refused == self._refused or not self._holding.taken:
+            return
+        with contextlib.suppress(MorganError):  # a disk that is full: at the next look, then
+            await asyncio.to_thread(files.write_access, setup.site, setup.account, pg_hba(refused))
+            if await server.read_access():
+                self._refused = refused
 
     async def _leave(self, server: LocalServer) -> None:
         if self._waking is not None:

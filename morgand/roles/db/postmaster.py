@@ -14,6 +14,9 @@ from collections.abc import Sequence
 
 PR_SET_PDEATHSIG = 1
 ADOPTED_S = 5.0
+# To lose patience with a lost peer soon. Not in Patroni's configuration: it compares that with what its own connection
+# shows, which is 0 through a Unix socket, so it would reload the server, and stand still for a second, at every change.
+PATIENCE = ("tcp_user_timeout=1000", "tcp_keepalives_idle=1", "tcp_keepalives_interval=1", "tcp_keepalives_count=2")
 
 
 def is_server(arguments: Sequence[str]) -> bool:
@@ -37,4 +40,5 @@ if __name__ == "__main__":
     program, *rest = sys.argv[1:]
     if is_server(rest):
         tie(int(os.environ["MORGAN_GUARDIAN"]))
+        rest += [argument for setting in PATIENCE for argument in ("-c", setting)]
     os.execv(program, [program, *rest])  # noqa: S606

@@ -90,6 +90,10 @@ class LocalServer:
         """
         return await self._execute(_STIR)
 
+    async def read_access(self) -> bool:
+        """Have the server read again who may connect; whether it was asked."""
+        return await self._execute("SELECT pg_reload_conf()")
+
     async def ensure_application(self) -> None:
         """Make Morgan's role and its database if they are not there. Raises Unavailable."""
         try:

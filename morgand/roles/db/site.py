@@ -16,8 +16,8 @@ APPLICATION = "morgan"  # the role of Morgan itself, and the database it owns
 class DbSite:
     """``folder`` is DATA_DIR/db; in ``credentials`` (DATA_DIR/cluster) is the host's certificate.
 
-    Below ``folder``: ``patroni.yml``, ``postgres`` (what Patroni starts as the server), ``tls/`` the certificate as the
-    server's account may read it, and ``server/``, which belongs to that account, with ``data/`` in it.
+    Below ``folder``: ``patroni.yml``, ``pg_hba.conf``, ``postgres`` (what Patroni starts as the server), ``tls/`` the
+    certificate as the server's account may read it, and ``server/``, which belongs to that account, with ``data/``.
     """
 
     host: str
@@ -44,6 +44,11 @@ class DbSite:
     @property
     def config(self) -> Path:
         return self.folder / "patroni.yml"
+
+    @property
+    def access(self) -> Path:
+        """The server's ``pg_hba.conf``."""
+        return self.folder / "pg_hba.conf"
 
     @property
     def postgres(self) -> Path:

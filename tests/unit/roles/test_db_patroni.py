@@ -55,6 +55,23 @@ def test_nobody_connects_from_elsewhere_without_a_certificate_and_a_password() -
     assert all(line.split()[2] != "all" and "trust" not in line for line in pg_hba())
 
 
+def test_who_was_given_up_gets_no_copy_and_everybody_else_does() -> None:
+    """The first line that fits decides."""
+    refusals = pg_hba({"192.0.2.8", "2001:db8::8", "fe80::8%eth0"})[:3]
+    assert refusals == [
+        "hostssl replication replicator 192.0.2.8/32 reject",
+        "hostssl replication replicator 2001:db8::8/128 reject",
+        "hostssl replication replicator fe80::8/128 reject",
+    ]
+    assert pg_hba({"192.0.2.8"})[1:] == pg_hba()
+
+
+def test_the_server_reads_who_may_connect_from_the_daemons_file() -> None:
+    found = config()["postgresql"]
+    assert found["parameters"]["hba_file"] == "/d/db/pg_hba.conf"
+    assert "pg_hba" not in found
+
+
 def test_the_server_listens_at_the_address_of_the_host_alone() -> None:
     found = config()
     assert found["postgresql"]["listen"] == "192.0.2.7:7484"
@@ -74,7 +91,7 @@ def test_an_acknowledged_commit_is_on_two_hosts() -> None:
     """Never by a quorum: handing over early would not be safe then."""
     shared = shared_settings()
     assert shared["synchronous_mode"] is True
-    assert server_settings(8192)["synchronous_commit"] is True
+    assert server_settings(8192)["synchronous_commit"] == "on"
     assert shared["loop_wait"] + 2 * shared["retry_timeout"] <= shared["ttl"] == 20
 
 
