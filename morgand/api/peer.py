@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
@@ -180,13 +181,13 @@ class PeerApi:
 
     async def _hear(self, request: web.Request) -> None:
         """What the caller has heard of this host's part, this host will hear in a moment."""
-        export, asked = self._exports.get(request.match_info["port"]), request.headers.get(EPOCH, "")
-        if export is None or not asked.isdigit():
+        export, asked = self._exports.get(request.match_info["port"]), _epoch_in(request)
+        if export is None or asked is None:
             return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(HEARD_S):
                 changed = self._acting.next()
-                while (own := self._held(export.role)) is not None and own.epoch < int(asked):
+                while (own := self._held(export.role)) is not None and own.epoch < asked:
                     await changed.wait()
                     changed = self._acting.next()
 
@@ -194,16 +195,22 @@ class PeerApi:
         """Raises InvalidInput for an unknown port, Fenced or Unavailable when the epochs differ."""
         name = request.match_info["port"]
         export = self._exports.get(name)
-        asked = request.headers.get(EPOCH, "")
-        if export is None or not asked.isdigit():
+        asked = _epoch_in(request)
+        if export is None or asked is None:
             raise InvalidInput(f"There is no port '{name}', or no epoch was given.")
         if export.reads is None:
-            refusal = refuse(export.role, self._held(export.role), int(asked))
+            refusal = refuse(export.role, self._held(export.role), asked)
             if refusal is not None:
                 raise refusal
         elif request.match_info.get("method") not in export.reads:
             raise InvalidInput(f"A copy of {export.role} is only read.")
         return export
+
+
+def _epoch_in(request: web.Request) -> int | None:
+    """None when what is given is no epoch: etcd counts to 2**63."""
+    found = re.fullmatch(r"[0-9]{1,19}", request.headers.get(EPOCH, ""))
+    return int(found[0]) if found else None
 
 
 async def _say_nothing_of_ourselves(_: web.Request, response: web.StreamResponse) -> None:

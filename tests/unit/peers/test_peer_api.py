@@ -170,6 +170,8 @@ async def test_bad_calls_are_refused_in_words(tmp_path: Path) -> None:
             await client.call("b", "embedder", EMBED, b"\xc1", epoch=5)
         with pytest.raises(InvalidInput, match="no port 'nothing'"):
             await client.call("b", "nothing", EMBED, b"\x91\xa1a", epoch=5)
+        with pytest.raises(InvalidInput, match="no epoch was given"):
+            await client.call("b", "embedder", EMBED, b"\x91\xa1a", epoch=10**19)
         await client.close()
 
 
