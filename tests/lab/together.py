@@ -47,6 +47,6 @@ class Together(EtcdLeader):
             self.hosts[leader].ctl("config", "delete", "roles.db.forbid", "--yes")
         etcd = self._etcd_leader()
         if etcd and etcd != leader:
-            with contextlib.suppress(AssertionError, KeyError):  # etcd may have another leader by now
+            with contextlib.suppress(AssertionError, KeyError, OSError):  # another leads by now, or the heir is behind
                 self._move_etcd(etcd, leader)
         return self._etcd_leader() == self._look().leader == leader
