@@ -59,12 +59,13 @@ def patroni_config(
 def shared_settings() -> dict[str, Any]:
     """What holds for all members: it stands in the store, and Patroni applies it everywhere.
 
-    ttl, loop_wait and retry_timeout are the least that Patroni accepts.
+    ttl and loop_wait are the least that Patroni accepts. retry_timeout is not, for no lost host is noticed by it: a
+    primary that etcd does not answer for so long stops, unless every member tells it that it is not alone.
     """
     return {
         "ttl": 20,
         "loop_wait": 1,
-        "retry_timeout": 3,
+        "retry_timeout": 6,
         "maximum_lag_on_failover": 2**62,  # nobody is asked to take over who lacks anything that was acknowledged
         "synchronous_mode": True,
         "synchronous_mode_strict": False,
