@@ -15,6 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Final, Protocol
 
+from morgand.errors import MorganError
 from morgand.state import (
     Citation,
     Conversation,
@@ -131,7 +132,9 @@ class Vectors(Protocol):
 
 
 class Extractor(Protocol):
-    async def extract(self, path: Path, name: str) -> Extracted: ...
+    async def extract(self, files: Sequence[tuple[Path, str]]) -> list[Extracted | MorganError]:
+        """Read files, each given with the name people call it by; for each what it says, or why it cannot be read."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

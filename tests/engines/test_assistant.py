@@ -8,7 +8,7 @@ import os
 import sys
 import sysconfig
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from morgand.assistant.rag.ingest import Ingestor
 from morgand.assistant.rag.retrieve import Retriever
 from morgand.clock import SystemClock
 from morgand.config import Config
+from morgand.errors import MorganError
 from morgand.ports import ChatInfo
 from morgand.roles.embedder.client import EngineEmbedder
 from morgand.roles.llm.client import LlamaChat
@@ -47,8 +48,11 @@ REQUIRED = 0.9
 class InlineExtractor:
     """The real extraction, in a thread of the test instead of a process."""
 
-    async def extract(self, path: Path, name: str) -> Extracted:
-        content = await asyncio.to_thread(extract.read, path, name)
+    async def extract(self, files: Sequence[tuple[Path, str]]) -> list[Extracted | MorganError]:
+        return [await asyncio.to_thread(self._read, path, name) for path, name in files]
+
+    def _read(self, path: Path, name: str) -> Extracted:
+        content = extract.read(path, name)
         chunks = chunk(content.blocks, lambda texts: [len(text) // 4 + 1 for text in texts])
         return Extracted(content.title, content.mime, chunks)
 

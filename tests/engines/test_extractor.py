@@ -17,7 +17,7 @@ import pytest
 from morgand.errors import MorganError, Unreadable, Unsupported
 from morgand.roles.core.extractor_client import EngineExtractor
 from morgand.roles.process import EngineClient
-from morgand.state import Level
+from morgand.state import Extracted, Level
 
 pytestmark = pytest.mark.engine
 EXAMPLES = Path(__file__).parents[2] / "examples" / "documents"
@@ -55,16 +55,26 @@ async def engine(folder: Path, **options: object) -> AsyncIterator[tuple[EngineE
         await process.wait()
 
 
+async def read(extractor: EngineExtractor, path: Path, name: str) -> Extracted:
+    found = (await extractor.extract([(path, name)]))[0]
+    if isinstance(found, MorganError):
+        raise found
+    return found
+
+
 async def test_examples_are_read(tmp_path: Path) -> None:
     """Every example document comes back as chunks of three sizes; a refusal keeps its kind."""
     picture = tmp_path / "p"
     picture.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(range(256)))
     async with engine(tmp_path) as (extractor, _):
         for file in sorted(EXAMPLES.iterdir()):
-            found = await extractor.extract(file, file.name)
+            found = await read(extractor, file, file.name)
             assert {one.level for one in found.chunks} == set(Level), file.name
+        *several, refused = await extractor.extract([(one, one.name) for one in (*EXAMPLES.iterdir(), picture)])
+        assert [isinstance(one, Extracted) for one in several] == [True] * len(list(EXAMPLES.iterdir()))
+        assert isinstance(refused, Unsupported)
         with pytest.raises(Unsupported, match="binary"):
-            await extractor.extract(picture, "p.txt")
+            await read(extractor, picture, "p.txt")
 
 
 async def test_a_crash_costs_one_file(tmp_path: Path) -> None:
@@ -73,7 +83,7 @@ async def test_a_crash_costs_one_file(tmp_path: Path) -> None:
     os.mkfifo(fifo)  # reading it blocks: the parser is at work when it is killed
     socket = tmp_path / "x.sock"
     async with engine(tmp_path) as (extractor, first):
-        reading = asyncio.create_task(extractor.extract(fifo, "bad.pdf"))
+        reading = asyncio.create_task(read(extractor, fifo, "bad.pdf"))
         await asyncio.sleep(6)
         first.send_signal(signal.SIGSEGV)
         await first.wait()
@@ -85,7 +95,7 @@ async def test_a_crash_costs_one_file(tmp_path: Path) -> None:
         await second.wait()
         third = await start(socket)
         try:
-            assert (await extractor.extract(EXAMPLES / "notes.txt", "notes.txt")).chunks
+            assert (await read(extractor, EXAMPLES / "notes.txt", "notes.txt")).chunks
         finally:
             third.kill()
             await third.wait()
@@ -97,5 +107,5 @@ async def test_a_file_that_takes_too_long_ends_the_process(tmp_path: Path) -> No
     os.mkfifo(fifo)
     async with engine(tmp_path, time_limit_s=1) as (extractor, process):
         with pytest.raises(MorganError, match="took longer than 1 s"):
-            await extractor.extract(fifo, "slow.pdf")
+            await read(extractor, fifo, "slow.pdf")
         assert await asyncio.wait_for(process.wait(), 10) == 1

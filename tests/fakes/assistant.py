@@ -148,10 +148,13 @@ class MemoryVectors:
 class LineExtractor:
     """A text file: one coarse chunk, every line a medium and a fine one. A file with 'damaged' in it is refused."""
 
-    async def extract(self, path: Path, name: str) -> Extracted:
+    async def extract(self, files: Sequence[tuple[Path, str]]) -> list[Extracted | MorganError]:
+        return [self._read(path, name) for path, name in files]
+
+    def _read(self, path: Path, name: str) -> Extracted | MorganError:
         text = path.read_text("utf-8")
         if "damaged" in text:
-            raise Unreadable(f"{name} is damaged.")
+            return Unreadable(f"{name} is damaged.")
         lines = text.splitlines()
         chunks = [Chunk(Level.COARSE, 0, None, text, 1, "")]
         for index, line in enumerate(lines):

@@ -24,12 +24,13 @@ from morgand.clock import Clock, SystemClock
 from morgand.config import Config
 from morgand.errors import MorganError, NotFound, Unavailable
 from morgand.ports import Cache, Completion, Embedder, Extractor, Library, Objects, Upload, Vectors
-from morgand.state import Document, DocumentState, StoredChunk
+from morgand.state import Document, DocumentState, Extracted, StoredChunk
 
 log = logging.getLogger("morgand.assistant")
 
 SEARCHES = "search:"  # prefix of cached search results: any change of the library makes them old
 EXTRACTED_AHEAD = 4  # documents extracted and waiting for the embedder
+READ_TOGETHER, READ_BYTES = 8, 64 * 1024  # documents in one call of the reader
 PUBLISHED_TOGETHER = 32  # documents in one write of the index
 ATTEMPTS = 10  # per document while storage or an engine fails; then it is FAILED, its original is kept
 PAUSE_S = 2.0
@@ -183,10 +184,8 @@ class Ingestor:
                 self._arrived.clear()
                 await self._arrived.wait()
             taken = [self._pending.popleft() for _ in range(min(STARTED_TOGETHER, len(self._pending)))]
-            for document in await self._start(taken):
-                work = await self._extract_one(document)
-                if work is not None:
-                    await extracted.put(work)
+            for documents in together(await self._start(taken)):
+                await self._read(documents, extracted)
 
     async def _start(self, taken: list[str]) -> list[Document]:
         """Those of the documents that are still there; when storage is away they wait."""
@@ -200,16 +199,24 @@ class Ingestor:
             self._done(gone)
         return started
 
-    async def _extract_one(self, document: Document) -> Work | None:
-        """Read one document's original. None when it is unreadable (told in its row) or has to wait."""
-        try:
-            path = await self._objects.path(document.object_key)
-            return Work(document.id, await self._extractor.extract(path, document.name))
-        except Unavailable as err:
-            await self._retry([document.id], err)
-        except MorganError as err:
-            await self._fail(document.id, err)
-        return None
+    async def _read(self, documents: Sequence[Document], extracted: asyncio.Queue[Work]) -> None:
+        """Read originals. One that is unreadable is told so in its row; for storage, or a reader, is waited."""
+        paths = await asyncio.gather(*(self._objects.path(one.object_key) for one in documents), return_exceptions=True)
+        there = [(path, one.name) for path, one in zip(paths, documents, strict=True) if isinstance(path, Path)]
+        found = iter(await self._extractor.extract(there) if there else [])
+        waiting: list[tuple[str, Unavailable]] = []
+        for path, document in zip(paths, documents, strict=True):
+            match next(found) if isinstance(path, Path) else path:
+                case Extracted() as content:
+                    await extracted.put(Work(document.id, content))
+                case Unavailable() as err:
+                    waiting.append((document.id, err))
+                case MorganError() as err:
+                    await self._fail(document.id, err)
+                case fault:
+                    raise fault
+        if waiting:
+            await self._retry([document for document, _ in waiting], waiting[0][1])
 
     async def _finish(self, finishing: asyncio.Queue[Work], publishing: asyncio.Queue[Finished]) -> None:
         """Complete documents in the order they were accepted: a newer version always replaces an older one."""
@@ -345,6 +352,19 @@ class Ingestor:
             self._known.add(document)
             self._pending.append(document)
             self._arrived.set()
+
+
+def together(documents: Sequence[Document]) -> list[list[Document]]:
+    """In their order, those that are read in one call: small ones, for which a call costs as much as reading them."""
+    calls: list[list[Document]] = []
+    room = 0
+    for one in documents:
+        if not calls or one.size_bytes > room or len(calls[-1]) == READ_TOGETHER:
+            calls.append([])
+            room = READ_BYTES
+        calls[-1].append(one)
+        room -= one.size_bytes
+    return calls
 
 
 def _completion(work: Work) -> Completion:

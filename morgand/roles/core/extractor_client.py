@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from morgand.clock import Clock, SystemClock
-from morgand.errors import EngineError, Unreadable
-from morgand.roles.core.extractor_wire import ExtractReply, ExtractRequest
+from morgand.errors import EngineError, MorganError, Unreadable
+from morgand.failure import from_wire
+from morgand.roles.core.extractor_wire import ExtractReply, ExtractRequest, File, Reading
 from morgand.roles.process import EngineClient
 from morgand.state import Extracted
 
@@ -18,7 +21,7 @@ FRESH_S = 2.0  # an engine that has read a file within this time is not asked wh
 
 
 class EngineExtractor:
-    """Extraction by the engine behind ``client``, one file at a time: its limit per file leaves no room for a queue."""
+    """Extraction by the engine behind ``client``, one call at a time: its limit per call leaves no room for a queue."""
 
     def __init__(self, client: EngineClient, clock: Clock | None = None) -> None:
         self._client = client
@@ -26,30 +29,44 @@ class EngineExtractor:
         self._lock = asyncio.Lock()
         self._fresh_until = 0.0
 
-    async def extract(self, path: Path, name: str) -> Extracted:
-        """Raises Unsupported, Unreadable or TooLarge for the file's own faults, EngineError when nobody can read it.
+    async def extract(self, files: Sequence[tuple[Path, str]]) -> list[Extracted | MorganError]:
+        """Unsupported, Unreadable or TooLarge for a file's own faults, EngineError when nobody can read it.
 
-        A file that crashes the engine twice is Unreadable: it must not keep others from being read.
+        All in one call; when that fails each for itself, so that none stands in for another. A file that crashes the
+        engine twice is Unreadable: it must not keep others from being read.
         """
+        asked = [File(str(path), name) for path, name in files]
         async with self._lock:
-            if self._clock.monotonic() >= self._fresh_until and not await self._healthy():
-                raise EngineError("The document reader is not running.", remedy="See `morganctl logs extractor`.")
-            try:
-                return await self._call(path, name)
-            except EngineError as err:
-                if isinstance(err.__cause__, TimeoutError) or not await self._healthy():
-                    raise self._lost(err, name) from err
-            try:
-                return await self._call(path, name)
-            except EngineError as err:
-                raise self._lost(err, name) from err
+            if len(asked) > 1 and await self._there():
+                with contextlib.suppress(MorganError):
+                    return await self._call(asked)
+            return [await self._alone(one) for one in asked]
 
-    async def _call(self, path: Path, name: str) -> Extracted:
+    async def _alone(self, file: File) -> Extracted | MorganError:
+        if not await self._there():
+            return EngineError("The document reader is not running.", remedy="See `morganctl logs extractor`.")
+        try:
+            return (await self._call([file]))[0]
+        except EngineError as err:
+            if isinstance(err.__cause__, TimeoutError) or not await self._healthy():
+                return self._lost(err, file.name)
+        except MorganError as err:
+            return err
+        try:
+            return (await self._call([file]))[0]
+        except EngineError as err:
+            return self._lost(err, file.name)
+        except MorganError as err:
+            return err
+
+    async def _call(self, files: Sequence[File]) -> list[Extracted | MorganError]:
         self._fresh_until = 0.0
-        request = ExtractRequest(str(path), name)
-        reply = await self._client.call("extract", request, ExtractReply, deadline_s=DEADLINE_S)
+        reply = await self._client.call("extract", ExtractRequest(tuple(files)), ExtractReply, deadline_s=DEADLINE_S)
         self._fresh_until = self._clock.monotonic() + FRESH_S
-        return reply.extracted
+        return [_read(one) for one in reply.readings]
+
+    async def _there(self) -> bool:
+        return self._clock.monotonic() < self._fresh_until or await self._healthy()
 
     async def _healthy(self) -> bool:
         until = self._clock.monotonic() + RESTART_S
@@ -62,3 +79,7 @@ class EngineExtractor:
     def _lost(self, err: EngineError, name: str) -> Unreadable:
         why = "the parser did not answer in time" if isinstance(err.__cause__, TimeoutError) else "the parser crashed"
         return Unreadable(f"'{name}' cannot be read: {why}.", remedy="Save it in another format and try again.")
+
+
+def _read(reading: Reading) -> Extracted | MorganError:
+    return reading.extracted or from_wire(reading.error, "The document reader")

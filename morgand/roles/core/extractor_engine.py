@@ -9,6 +9,7 @@ import asyncio
 import faulthandler
 import os
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,9 @@ from tokenizers import Tokenizer
 
 from morgand.assistant.rag.chunk import CountTokens, chunk
 from morgand.assistant.rag.extract import read
-from morgand.errors import EngineError, TooLarge, Unreadable
-from morgand.roles.core.extractor_wire import ExtractReply, ExtractRequest
+from morgand.errors import EngineError, MorganError, TooLarge, Unreadable
+from morgand.failure import to_wire
+from morgand.roles.core.extractor_wire import ExtractReply, ExtractRequest, File, Reading
 from morgand.roles.process import Handler, serve
 from morgand.state import Extracted
 
@@ -39,12 +41,12 @@ async def build(options: dict[str, Any]) -> dict[str, Handler]:
     async def extract(body: bytes) -> bytes:
         request = msgspec.msgpack.decode(body, type=ExtractRequest)
         loop = asyncio.get_running_loop()
-        work = loop.run_in_executor(one_at_a_time, _guarded, request, count, limit_s)
+        work = loop.run_in_executor(one_at_a_time, _read_all, request.files, count, limit_s)
         done, _ = await asyncio.wait({work}, timeout=limit_s)
         if not done:
             loop.call_later(LAST_WORDS_S, os._exit, 1)  # a thread cannot be ended, a process can
             raise Unreadable(
-                f"'{request.name}' took longer than {limit_s:g} s to read.",
+                f"'{request.files[0].name}' took longer than {limit_s:g} s to read.",
                 remedy="Split it, or save it as plain text.",
             )
         return msgspec.msgpack.encode(ExtractReply(await work))
@@ -52,17 +54,25 @@ async def build(options: dict[str, Any]) -> dict[str, Handler]:
     return {"extract": extract}
 
 
-def _guarded(request: ExtractRequest, count: CountTokens, limit_s: float) -> Extracted:
+def _read_all(files: Sequence[File], count: CountTokens, limit_s: float) -> tuple[Reading, ...]:
     faulthandler.dump_traceback_later(limit_s + GRACE_S, exit=True)
     try:
-        content = read(Path(request.path), request.name)
-        return Extracted(title=content.title, mime=content.mime, chunks=chunk(content.blocks, count))
-    except MemoryError as err:
-        raise TooLarge(f"'{request.name}' needs too much memory to read.", remedy="Split it.") from err
-    except RecursionError as err:
-        raise Unreadable(f"'{request.name}' is nested too deeply to read.", remedy="Save it as plain text.") from err
+        return tuple(_reading(one, count) for one in files)
     finally:
         faulthandler.cancel_dump_traceback_later()
+
+
+def _reading(file: File, count: CountTokens) -> Reading:
+    try:
+        content = read(Path(file.path), file.name)
+        return Reading(Extracted(title=content.title, mime=content.mime, chunks=chunk(content.blocks, count)))
+    except MorganError as err:
+        failure = err
+    except MemoryError:
+        failure = TooLarge(f"'{file.name}' needs too much memory to read.", remedy="Split it.")
+    except RecursionError:
+        failure = Unreadable(f"'{file.name}' is nested too deeply to read.", remedy="Save it as plain text.")
+    return Reading(error=to_wire(failure))
 
 
 def _counter(file: Path) -> CountTokens:

@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from morgand.assistant.rag.ingest import SEARCHES, Ingestor
+from morgand.assistant.rag.ingest import READ_BYTES, SEARCHES, Ingestor, together
 from morgand.assistant.rag.reconcile import difference
 from morgand.config import Config, LimitsConfig
 from morgand.errors import NotFound, Overloaded, TooLarge, Unreadable
@@ -76,6 +77,27 @@ async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
         while not condition():
             await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "calls"),
+    [
+        ([], []),
+        ([100] * 10, [8, 2]),
+        ([READ_BYTES, 1, 1], [1, 2]),
+        ([1, READ_BYTES, READ_BYTES + 1, 1], [1, 1, 1, 1]),
+        ([READ_BYTES // 2] * 3, [2, 1]),
+    ],
+)
+def test_small_documents_are_read_together(sizes: list[int], calls: list[int]) -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    documents = [
+        Document(str(number), "n", "s", "text/plain", size, "", "", DocumentState.PENDING, created=now, updated=now)
+        for number, size in enumerate(sizes)
+    ]
+    found = together(documents)
+    assert [len(one) for one in found] == calls
+    assert [one for call in found for one in call] == documents
 
 
 async def test_documents_are_extracted_embedded_stored_and_indexed(bench: Bench) -> None:
