@@ -6,13 +6,14 @@ import asyncio
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
 from morgand.errors import NotFound
 from morgand.ports import Completion
 from morgand.state import DocumentState
+from morgand.storage import intake
 from morgand.storage.database import Database
 from morgand.storage.history import SqlHistory
 from morgand.storage.library import SqlLibrary
@@ -99,6 +100,28 @@ class Crowd:
 
     def some(self, ids: list[str]) -> list[str]:
         return self.chance.sample(ids, len(ids) // 2)
+
+
+async def test_chunks_that_come_while_embeddings_wait_for_others_are_not_touched(
+    running: Server, database: Database
+) -> None:
+    """Nobody holds their document: two who touch them could wait for each other."""
+    library = SqlLibrary(database, HandClock())
+    added = await library.add_many([new_document("/docs/old", "1"), new_document("/docs/new", "2")])
+    old, new = (document.id for document, _ in added)
+    chunks = {one: tree(one, ["boiler"], embedding=None) for one in (old, new)}
+    await library.complete_many([Completion(old, None, "text/plain", tuple(chunks[old]))])
+    embeddings = {chunk.id: b"\0" * 8 for trees in chunks.values() for chunk in trees}
+    async with database.write() as session:
+        await intake.lock(session, [UUID(old)])
+        storing = asyncio.create_task(library.set_embeddings(embeddings))
+        async with asyncio.timeout(10):
+            while running.sql("SELECT count(*) FROM pg_locks WHERE NOT granted") == "0":
+                await asyncio.sleep(0.02)
+        await library.complete_many([Completion(new, None, "text/plain", tuple(chunks[new]))])
+    await storing
+    assert {chunk.embedding for chunk in await library.chunks(old)} == {b"\0" * 8}
+    assert {chunk.embedding for chunk in await library.chunks(new)} == {None}
 
 
 async def test_a_crowd_of_writers_never_waits_in_a_circle(running: Server, database: Database) -> None:
