@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import os
 import pwd
@@ -10,6 +11,7 @@ import ssl
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -157,29 +159,39 @@ async def of_a_newer_version(town: Trio, primary: Member, standby: Member) -> No
 async def given_up_in_time(town: Trio, primary: Member, standby: Member) -> None:
     """Else the server sends to a frozen standby, and commits wait for it, until its own timeout of three seconds.
     Awake again it gets nothing until it is welcome."""
-    held = standby.processes()
-    for process in held:
-        process.suspend()
-    frozen = time.monotonic()
-    primary.fenced = {standby.site.host: ""}  # the others have the same address here
-    while await senders(primary) > 1:
-        await asyncio.sleep(0.1)
-    assert time.monotonic() - frozen < 2.5
-    await town.standing(
-        lambda seen: any(one.sync and one.host != standby.site.host for one in seen.values()), "another is synchronous"
-    )
-    primary.fenced = {standby.site.host: standby.site.address}
-    await until(lambda: "reject" in primary.site.access.read_text(), "refused", primary.log)
-    for process in held:
-        process.resume()
+    with standing_still(standby):
+        frozen = time.monotonic()
+        primary.fenced = {standby.site.host: ""}  # the others have the same address here
+        async with asyncio.timeout(10):
+            while await senders(primary) > 1:
+                await asyncio.sleep(0.1)
+        assert time.monotonic() - frozen < 2.5
+        await town.standing(
+            lambda seen: any(one.sync and one.host != standby.site.host for one in seen.values()), "another synchronous"
+        )
+        primary.fenced = {standby.site.host: standby.site.address}
+        await until(lambda: "reject" in primary.site.access.read_text(), "told to refuse it", primary.log)
+    await until(lambda: REFUSED in primary.log(), "refused", primary.log)
     async with asyncio.timeout(10):
-        while primary.log().count(REFUSED) < 3:
+        while primary.log().count(REFUSED) < 4:
             assert await senders(primary) == 1
             await asyncio.sleep(0.02)
     primary.fenced = {}
     async with asyncio.timeout(10):
         while await senders(primary) < 2:
             await asyncio.sleep(0.1)
+
+
+@contextlib.contextmanager
+def standing_still(member: Member) -> Iterator[None]:
+    held = member.processes()
+    for process in held:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in held:
+            process.resume()
 
 
 async def senders(primary: Member) -> int:
