@@ -123,18 +123,19 @@ class SqlLibrary:
 
     async def set_embeddings(self, embeddings: dict[str, bytes]) -> None:
         """Chunks that are gone by now, or come while this waits for others, are passed over."""
+        given = {UUID(chunk): embedding for chunk, embedding in embeddings.items()}
         now = self._clock.now()
         store = update(TABLE).where(TABLE.c.id == bindparam("chunk"))
         async with self._database.write() as session:
             found: dict[UUID, UUID] = {}  # the document of each chunk: those that come later are not locked
-            for batch in batches([UUID(chunk) for chunk in embeddings]):
+            for batch in batches(list(given)):
                 rows = await session.execute(select(ChunkRow.id, ChunkRow.document_id).where(ChunkRow.id.in_(batch)))
                 found.update((row.id, row.document_id) for row in rows)
             if not found:
                 return
             documents = set(found.values())
             await intake.lock(session, documents)  # before their chunks, like everybody else
-            values = [{"chunk": chunk, "bytes": embeddings[str(chunk)]} for chunk in found]
+            values = [{"chunk": chunk, "bytes": given[chunk]} for chunk in found]
             connection = await session.connection()
             await connection.execute(store.values(embedding=bindparam("bytes"), updated_at=now), values)
             for document in documents:

@@ -17,7 +17,7 @@ from morgand.state import Extracted
 DEADLINE_S = 150.0  # above the engine's own limit per file
 RESTART_S = 15.0  # how long a crashed engine may take to come back
 POLL_S = 0.2
-FRESH_S = 2.0  # an engine that has read a file within this time is not asked whether it is there
+FRESH_S = 2.0  # an engine that has answered within this time is not asked whether it is there
 
 
 class EngineExtractor:
@@ -37,27 +37,26 @@ class EngineExtractor:
         """
         asked = [File(str(path), name) for path, name in files]
         async with self._lock:
-            if len(asked) > 1 and await self._there():
+            if not await self._there():
+                return [_away() for _ in asked]
+            if len(asked) > 1:
                 with contextlib.suppress(MorganError):
                     return await self._call(asked)
             return [await self._alone(one) for one in asked]
 
     async def _alone(self, file: File) -> Extracted | MorganError:
         if not await self._there():
-            return EngineError("The document reader is not running.", remedy="See `morganctl logs extractor`.")
-        try:
-            return (await self._call([file]))[0]
-        except EngineError as err:
-            if isinstance(err.__cause__, TimeoutError) or not await self._healthy():
-                return self._lost(err, file.name)
-        except MorganError as err:
-            return err
-        try:
-            return (await self._call([file]))[0]
-        except EngineError as err:
-            return self._lost(err, file.name)
-        except MorganError as err:
-            return err
+            return _away()
+        crashed = False
+        while True:
+            try:
+                return (await self._call([file]))[0]
+            except EngineError as err:
+                if crashed or isinstance(err.__cause__, TimeoutError) or not await self._healthy():
+                    return self._lost(err, file.name)
+                crashed = True
+            except MorganError as err:
+                return err
 
     async def _call(self, files: Sequence[File]) -> list[Extracted | MorganError]:
         self._fresh_until = 0.0
@@ -66,7 +65,9 @@ class EngineExtractor:
         return [_read(one) for one in reply.readings]
 
     async def _there(self) -> bool:
-        return self._clock.monotonic() < self._fresh_until or await self._healthy()
+        if self._clock.monotonic() >= self._fresh_until and await self._healthy():
+            self._fresh_until = self._clock.monotonic() + FRESH_S
+        return self._clock.monotonic() < self._fresh_until
 
     async def _healthy(self) -> bool:
         until = self._clock.monotonic() + RESTART_S
@@ -79,6 +80,10 @@ class EngineExtractor:
     def _lost(self, err: EngineError, name: str) -> Unreadable:
         why = "the parser did not answer in time" if isinstance(err.__cause__, TimeoutError) else "the parser crashed"
         return Unreadable(f"'{name}' cannot be read: {why}.", remedy="Save it in another format and try again.")
+
+
+def _away() -> EngineError:
+    return EngineError("The document reader is not running.", remedy="See `morganctl logs extractor`.")
 
 
 def _read(reading: Reading) -> Extracted | MorganError:

@@ -23,7 +23,7 @@ from morgand.cluster.etcd import Endpoint
 from morgand.cluster.etcd_proxy import EtcdProxy
 from morgand.cluster.store import ClusterStore
 from morgand.disk import DiskLevel
-from morgand.errors import Conflict, MorganError, StorageFull, StoreConflict, Unavailable
+from morgand.errors import Conflict, EngineError, MorganError, StorageFull, StoreConflict, Unavailable
 from morgand.fingerprint.disk import probe
 from morgand.fingerprint.health import judged
 from morgand.roles.base import Service
@@ -277,7 +277,7 @@ class PostgresService:
         refused = frozenset(filter(None, self._fenced().values()))
         if refused == self._refused or not self._holding.taken:
             return
-        with contextlib.suppress(MorganError):  # a disk that is full: at the next look, then
+        with contextlib.suppress(EngineError):  # a disk that is full, which is told elsewhere: at the next look, then
             await asyncio.to_thread(files.write_access, setup.site, setup.account, pg_hba(refused))
             if await server.read_access():
                 self._refused = refused

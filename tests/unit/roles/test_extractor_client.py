@@ -10,7 +10,7 @@ import pytest
 
 from morgand.errors import EngineError, Unsupported
 from morgand.failure import to_wire
-from morgand.roles.core.extractor_client import FRESH_S, EngineExtractor
+from morgand.roles.core.extractor_client import FRESH_S, RESTART_S, EngineExtractor
 from morgand.roles.core.extractor_wire import ExtractReply, ExtractRequest, Reading
 from morgand.roles.process import EngineClient
 from morgand.state import Extracted
@@ -79,8 +79,11 @@ async def test_without_an_engine_nothing_is_blamed(monkeypatch: pytest.MonkeyPat
         return False
 
     monkeypatch.setattr(reader, "healthy", away)
-    assert await said(EngineExtractor(reader, HandClock()), "a.txt", "b.txt") == ["EngineError"] * 2
+    clock = HandClock()
+    began = clock.monotonic()
+    assert await said(EngineExtractor(reader, clock), "a.txt", "b.txt", "c.txt") == ["EngineError"] * 3
     assert reader.calls == []
+    assert clock.monotonic() - began < 2 * RESTART_S  # it is waited for once, not for each file
 
 
 async def test_an_engine_that_has_just_read_a_file_is_not_asked_again() -> None:
