@@ -75,8 +75,8 @@ class DatabaseHome:
             return embedded.service(self._database, self._clock, self._mover.settle)
         return postgres.service(
             self.site, self.secrets, self.voters, self.epoch, self._database, copy=self._copy,
-            fenced=self.fenced, quiet=self.quiet, seen=self._seen, agreed_post=self.agreed_post, store=self._store,
-            log_dir=log_dir, clock=self._clock,
+            fenced=self.fenced, quiet=self.quiet, seen=self._seen, changed=self._mirror.next,
+            agreed_post=self.agreed_post, store=self._store, log_dir=log_dir, clock=self._clock,
         )  # fmt: skip
 
     def site(self) -> DbSite:

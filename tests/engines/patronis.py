@@ -72,8 +72,8 @@ class Member:
         service = postgres.service(
             lambda: self.site, _secrets, self.voters, lambda: self.epoch, self.database,
             copy=LocalCopy(self.copy, lambda: self.whole, SystemClock()),
-            fenced=lambda: self.fenced, quiet=lambda: frozenset(self.fenced), seen=_soon, agreed_post=lambda: 0,
-            store=self.store, log_dir=self.site.folder.parent / "logs", clock=SystemClock(),
+            fenced=lambda: self.fenced, quiet=lambda: frozenset(self.fenced), seen=_soon, changed=_soon,
+            agreed_post=lambda: 0, store=self.store, log_dir=self.site.folder.parent / "logs", clock=SystemClock(),
         )  # fmt: skip
         self.task = asyncio.create_task(service.run(self._report))
 

@@ -58,16 +58,17 @@ def service(
     site: Callable[[], DbSite], secrets: Callable[[], Awaitable[Secrets]], voters: Callable[[], Sequence[Endpoint]],
     epoch: Callable[[], int | None], database: Database, *, copy: LocalCopy,
     fenced: Callable[[], Mapping[str, str]], quiet: Callable[[], frozenset[str]], seen: Callable[[], asyncio.Event],
-    agreed_post: Callable[[], int], store: ClusterStore, log_dir: Path, clock: Clock,
+    changed: Callable[[], asyncio.Event], agreed_post: Callable[[], int], store: ClusterStore, log_dir: Path,
+    clock: Clock,
 ) -> Service:  # fmt: skip
     """``secrets`` waits until they are known. ``epoch``: that of this host's assignment as the primary, None while it
     has none; the database is admitted in that epoch. ``copy`` is offered for as long as the server answers, whatever it
     is. ``site`` may change: then the server is started anew. ``fenced``: hosts that were given up, with the IP address
     that is theirs alone, or none; ``quiet``: those that may be gone; ``seen``: set when that may have changed since the
-    call. ``agreed_post``: as in ``Holding``."""
+    call, ``changed`` when ``fenced`` or ``epoch`` may have. ``agreed_post``: as in ``Holding``."""
     return PostgresService(
         site, secrets, EtcdProxy(voters, clock), Holding(database, epoch, agreed_post, clock), copy=copy, fenced=fenced,
-        quiet=quiet, seen=seen, store=store, log_dir=log_dir, clock=clock,
+        quiet=quiet, seen=seen, changed=changed, store=store, log_dir=log_dir, clock=clock,
     )  # fmt: skip
 
 
@@ -101,12 +102,12 @@ class PostgresService:
     def __init__(
         self, site: Callable[[], DbSite], secrets: Callable[[], Awaitable[Secrets]], proxy: EtcdProxy,
         holding: Holding, *, copy: LocalCopy, fenced: Callable[[], Mapping[str, str]],
-        quiet: Callable[[], frozenset[str]], seen: Callable[[], asyncio.Event], store: ClusterStore, log_dir: Path,
-        clock: Clock,
+        quiet: Callable[[], frozenset[str]], seen: Callable[[], asyncio.Event],
+        changed: Callable[[], asyncio.Event], store: ClusterStore, log_dir: Path, clock: Clock,
     ) -> None:  # fmt: skip
         self._site, self._secrets, self._proxy, self._holding, self._copy = site, secrets, proxy, holding, copy
         self._store, self._log_dir, self._clock = store, log_dir, clock
-        self._fenced, self._quiet, self._seen = fenced, quiet, seen
+        self._fenced, self._quiet, self._seen, self._changed = fenced, quiet, seen, changed
         self._parted: frozenset[str] = frozenset()  # given up, and no longer waited for by commits
         self._refused: frozenset[str] = frozenset()  # IP addresses that get no copy from the server here
         self._said: tuple[RoleState, str | None] | None = None
@@ -183,6 +184,7 @@ class PostgresService:
         self._followed = self._clock.monotonic()
         try:
             while True:
+                known = self._known()
                 seen = await server.look()
                 now = self._clock.monotonic()
                 late = self._is_late(now)
@@ -206,9 +208,22 @@ class PostgresService:
                         self._say(report, RoleState.STARTING, "This copy of the database follows no primary now.")
                 if seen is not Seen.BEHIND or setup.site.host in self._fenced():  # it is refused while it is given up
                     self._followed = now
-                await self._clock.sleep(LOOK_SOON_S if self._holding.due else LOOK_EVERY_S)
+                await self._news(known, LOOK_SOON_S if self._holding.due else LOOK_EVERY_S)
         finally:
             await asyncio.shield(self._leave(server))
+
+    def _known(self) -> tuple[object, ...]:
+        """What is acted on at once when it changes."""
+        return self._fenced(), self._holding.due
+
+    async def _news(self, known: tuple[object, ...], within_s: float) -> None:
+        """Wait until that is not what is ``known``, ``within_s`` at most."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                changed = self._changed()
+                while self._known() == known:
+                    await changed.wait()
+                    changed = self._changed()
 
     def _is_late(self, now: float) -> bool:
         """Whether it should have been the primary for a while. Until then it is ready: who asks waits here, and has
