@@ -12,9 +12,10 @@ import os
 import pwd
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from morgand import passage
 from morgand.errors import EngineError
@@ -62,36 +63,50 @@ def engine_account(name: str = NAME) -> Account | None:
     return Account(found.pw_name, found.pw_uid, found.pw_gid, groups)
 
 
-@functools.lru_cache(maxsize=8)
 def why_not(program: str) -> str | None:
     """Why PostgreSQL (``program``: the path of ``postgres``) cannot be run here under Patroni; None when it can.
 
-    Blocking: asks a child once for each program.
+    Blocking: asks a child until it could be run once. Raises TimeoutError when the machine is too busy to say.
     """
+    return _reason(_check_program, program)
+
+
+def why_no_way(folder: Path) -> str | None:
+    """Why PostgreSQL's account cannot get to a folder that exists; None when it can. Blocking, and TimeoutError, as
+    for ``why_not``."""
+    return _reason(_check_way, folder)
+
+
+T = TypeVar("T")
+
+
+def _reason(check: Callable[[T], None], what: T) -> str | None:
     try:
-        account = engine_account()
-        if lacks := _asked(account, _IMPORT, []):
-            return f"The account {_name(account)}, which PostgreSQL would run as, cannot {lacks}. {READABLE}"
-        lacks = _asked(account, _RUN, [str(Path(program).parent / one) for one in PROGRAMS])
+        check(what)
     except EngineError as err:
         return str(err)
-    return f"The account {_name(account)}, which PostgreSQL would run as, cannot run {lacks}." if lacks else None
+    return None
+
+
+@functools.lru_cache(maxsize=8)  # what is well stays well; what is not may be mended
+def _check_program(program: str) -> None:
+    account = engine_account()
+    if lacks := _asked(account, _IMPORT, []):
+        raise EngineError(
+            f"The account {_name(account)}, which PostgreSQL would run as, cannot {lacks}.", remedy=READABLE
+        )
+    if lacks := _asked(account, _RUN, [str(Path(program).parent / one) for one in PROGRAMS]):
+        raise EngineError(f"The account {_name(account)}, which PostgreSQL would run as, cannot run {lacks}.")
 
 
 @functools.lru_cache(maxsize=8)
-def why_no_way(folder: Path) -> str | None:
-    """Why PostgreSQL's account cannot get to a folder that exists; None when it can. Blocking: asks a child once for
-    each."""
-    try:
-        lacks = _asked(engine_account(), _RUN, [str(one) for one in reversed(folder.absolute().parents)], folder)
-    except EngineError as err:
-        return str(err)
-    if not lacks:
-        return None
-    return (
-        f"PostgreSQL's account cannot pass through {lacks}: let it (chmod o+x), or set host.data_dir to a directory "
-        "elsewhere, e.g. in /var/lib."
-    )
+def _check_way(folder: Path) -> None:
+    lacks = _asked(engine_account(), _RUN, [str(one) for one in reversed(folder.absolute().parents)], folder)
+    if lacks:
+        raise EngineError(
+            f"PostgreSQL's account cannot pass through {lacks}: let it (chmod o+x), or set host.data_dir to a "
+            "directory elsewhere, e.g. in /var/lib."
+        )
 
 
 def becoming(account: Account | None, *folders: Path) -> tuple[str, ...]:
@@ -118,8 +133,10 @@ def _asked(account: Account | None, code: str, arguments: Sequence[str], *folder
             argv, cwd="/", env=inherited(), stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
             timeout=ASK_DEADLINE_S, check=False,
         )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired) as err:
+    except OSError as err:
         raise EngineError(f"{sys.executable} cannot be asked what it can run: {err}.") from err
+    except subprocess.TimeoutExpired as err:
+        raise TimeoutError(f"{sys.executable} did not say within {ASK_DEADLINE_S:g} s what it can run.") from err
     if ended.returncode != 0:
         lines = ended.stderr.strip().splitlines()  # of ``passage``, or of a Python that cannot start
         return f"run {sys.executable}" + (f" ({lines[-1]})" if lines else "")

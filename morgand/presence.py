@@ -48,6 +48,7 @@ class Presence:
         self._store, self._mirror, self._fabric, self._clock = store, mirror, fabric, clock
         self._disk = disk
         self._leaving = False
+        self._found: Profile | None = None  # the last time, before what cannot be used here was left out
         self.profile: Profile  # as it was seen last
         self.api_port = 0
 
@@ -66,13 +67,21 @@ class Presence:
         models = await asyncio.to_thread(available, self._models, self._models_dir)
         profile = await asyncio.to_thread(
             collect, self._root, duty=Duty(host.duty), witness=host.witness, address=host.address, models=models,
-            override=override, disk=self._disk(),
+            override=override, disk=self._disk(), before=self._found,
         )  # fmt: skip
+        self._found = profile
         engines = set(PROGRAMS) if host.witness else {*PERFORMED, *PROGRAMS}
-        if profile.has_engine(POSTGRESQL) and (closed := await asyncio.to_thread(why_no_way, self._root)):
+        if profile.has_engine(POSTGRESQL) and (closed := await self._closed()):
             engines.discard(POSTGRESQL)
             log.debug("no PostgreSQL here", extra={"reason": closed})
         self.profile = replace(profile, engines=tuple(one for one in profile.engines if one.name in engines))
+
+    async def _closed(self) -> str | None:
+        """Why PostgreSQL has no way to the data; until that was well once, silence counts as no."""
+        try:
+            return await asyncio.to_thread(why_no_way, self._root)
+        except TimeoutError as err:
+            return str(err)
 
     async def leave(self) -> None:
         """Say that this host goes: others take over what they can. Raises Unavailable, StorageFull, StoreConflict."""

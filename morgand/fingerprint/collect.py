@@ -26,10 +26,12 @@ def collect(
     models: Sequence[str] = (),
     override: Mapping[str, Any] | None = None,
     disk: Disk | None = None,
+    before: Profile | None = None,
 ) -> Profile:
     """What this host has. ``address`` (given by a person) replaces the detected one, ``override`` any fact.
 
-    ``disk``: as it was found already, by somebody who watches it; it is looked at once where nobody does.
+    ``disk``: as it was found already, by somebody who watches it; it is looked at once where nobody does. ``before``:
+    what was found the last time, which stays true of what a busy machine does not answer now: roles go by it.
     Raises ConfigError for a bad override.
     """
     ram_mb = memory.ram_mb()
@@ -38,7 +40,7 @@ def collect(
         ram_mb=ram_mb, cpu_model=cpu.model(), cpu_cores=cpu.cores(), os=cpu.system(), arch=cpu.arch(),
         disk=disk or judged(DiskLevel.WELL, [probe(data_dir)]),
         network=replace(reached, address=address) if address else reached,
-        gpus=gpu.gpus(ram_mb), engines=engines(), laptop=laptop(), duty=duty, models=tuple(sorted(models)),
-        witness=witness,
+        gpus=gpu.gpus(ram_mb, before.gpus if before else ()), engines=engines(before.engines if before else ()),
+        laptop=laptop(), duty=duty, models=tuple(sorted(models)), witness=witness,
     )  # fmt: skip
     return apply_override(profile, override) if override else profile

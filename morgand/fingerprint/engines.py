@@ -56,13 +56,15 @@ PACKAGES = (  # engine, distributions it needs (the first gives the version), mo
 POSTGRES_MAJOR = 15  # the oldest that is run
 
 
-def engines() -> tuple[Engine, ...]:
-    """Everything found, by name."""
+def engines(before: Sequence[Engine] = ()) -> tuple[Engine, ...]:
+    """Everything found, by name. A program that does not answer in time is what it was ``before``."""
+    was = {engine.name: engine for engine in before}
     here = str(Path(morgand.__file__).parent)
     own = [Engine(name, morgand.__version__, here) for name in ("assistant", "memory", "folder")]
     found = [*own, Engine("sqlite", sqlite3.sqlite_version, sys.executable), *_packages()]
     with ThreadPoolExecutor(max_workers=len(PROGRAMS)) as pool:
-        found += [engine for engine in pool.map(_program, PROGRAMS) if engine is not None]
+        asked = pool.map(lambda program: _program(program, was.get(program.engine)), PROGRAMS)
+        found += [engine for engine in asked if engine is not None]
     return tuple(sorted(found, key=lambda engine: engine.name))
 
 
@@ -79,16 +81,21 @@ def _packages() -> list[Engine]:
     return found
 
 
-def _program(program: Program) -> Engine | None:
+def _program(program: Program, before: Engine | None) -> Engine | None:
     path = find(program.names, program.places)
     if path is None:
         return None
-    found = Engine(program.engine, parse_version(probe.output([path, *program.version]) or ""), path)
-    return usable_postgres(found) if program.engine == "postgresql" else found
+    try:
+        found = Engine(program.engine, parse_version(probe.ask([path, *program.version]) or ""), path)
+        return usable_postgres(found) if program.engine == "postgresql" else found
+    except TimeoutError as err:
+        log.info("engine not asked", extra={"engine": program.engine, "reason": str(err)})
+        # of PostgreSQL more than the version is to be known before it is used
+        return before or (None if program.engine == "postgresql" else Engine(program.engine, parse_version(""), path))
 
 
 def usable_postgres(postgres: Engine) -> Engine | None:
-    """PostgreSQL is one engine with Patroni. If it cannot be used the log says why."""
+    """PostgreSQL is one engine with Patroni. If it cannot be used the log says why. Raises TimeoutError."""
     program = str(Path(postgres.path).resolve())  # the other programs lie beside the real one
     if _numbers(Path(postgres.version))[:1] < [POSTGRES_MAJOR]:
         reason: str | None = f"PostgreSQL {postgres.version} is older than {POSTGRES_MAJOR}."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from threading import Thread
@@ -17,16 +17,20 @@ AMD_VENDOR = "0x1002"
 APPLE_SHARE = 0.66  # of unified memory may be wired for the GPU by default
 
 
-def gpus(ram_mb: int) -> tuple[Gpu, ...]:
-    """Largest first. ``ram_mb`` is what an Apple GPU shares."""
-    found = [*within(nvidia), *within(amd)]
+def gpus(ram_mb: int, before: Sequence[Gpu] = ()) -> tuple[Gpu, ...]:
+    """Largest first. ``ram_mb`` is what an Apple GPU shares. What does not answer in time is as it was ``before``."""
+    vendors: dict[str, Callable[[], list[Gpu]]] = {"nvidia": nvidia, "amd": amd}
     if sys.platform == "darwin":
-        found += parse_apple(probe.output_json(["system_profiler", "-json", "SPDisplaysDataType"]), ram_mb)
+        vendors["apple"] = lambda: apple(ram_mb)
+    found = []
+    for vendor, ask in vendors.items():
+        answer = within(ask)
+        found += [gpu for gpu in before if gpu.vendor == vendor] if answer is None else answer
     return tuple(sorted(found, key=lambda gpu: (-gpu.vram_mb, gpu.name)))
 
 
-def within(ask: Callable[[], list[Gpu]], deadline_s: float = probe.DEADLINE_S) -> list[Gpu]:
-    """The answer of a driver, or nothing when it hangs: a broken one can block without end."""
+def within(ask: Callable[[], list[Gpu]], deadline_s: float = probe.DEADLINE_S) -> list[Gpu] | None:
+    """The answer of a driver, or None when it takes too long: a broken one can block without end."""
     answer: Future[list[Gpu]] = Future()
 
     def work() -> None:
@@ -38,7 +42,9 @@ def within(ask: Callable[[], list[Gpu]], deadline_s: float = probe.DEADLINE_S) -
     Thread(target=work, name="gpu-probe", daemon=True).start()
     try:
         return answer.result(timeout=deadline_s)
-    except (TimeoutError, OSError, ValueError):
+    except TimeoutError:
+        return None
+    except (OSError, ValueError):
         return []
 
 
@@ -101,6 +107,11 @@ def parse_rocm(data: Any) -> list[Gpu]:
         if size.isdigit():
             found.append(Gpu(str(name), int(size) // 2**20, vendor="amd"))
     return found
+
+
+def apple(ram_mb: int) -> list[Gpu]:
+    """Through the system's own report."""
+    return parse_apple(probe.output_json(["system_profiler", "-json", "SPDisplaysDataType"]), ram_mb)
 
 
 def parse_apple(data: Any, ram_mb: int) -> list[Gpu]:

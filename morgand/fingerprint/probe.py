@@ -11,8 +11,8 @@ from typing import Any
 DEADLINE_S = 3.0
 
 
-def output(argv: Sequence[str]) -> str | None:
-    """What the program prints, or None when it is missing, fails or takes too long."""
+def ask(argv: Sequence[str]) -> str | None:
+    """What the program prints, or None when it is missing or fails. Raises TimeoutError: a busy machine, as a rule."""
     program = shutil.which(argv[0])
     if program is None:
         return None
@@ -26,14 +26,24 @@ def output(argv: Sequence[str]) -> str | None:
             errors="replace",
             stdin=subprocess.DEVNULL,
         )
-    except (OSError, subprocess.TimeoutExpired):
+    except OSError:
         return None
+    except subprocess.TimeoutExpired as err:
+        raise TimeoutError(f"{program} did not answer within {DEADLINE_S:g} s.") from err
     return ended.stdout or ended.stderr if ended.returncode == 0 else None
 
 
+def output(argv: Sequence[str]) -> str | None:
+    """The same; None also when it takes too long."""
+    try:
+        return ask(argv)
+    except TimeoutError:
+        return None
+
+
 def output_json(argv: Sequence[str]) -> Any:
-    """The same as JSON, or None."""
-    text = output(argv)
+    """What it prints as JSON, or None. Raises TimeoutError."""
+    text = ask(argv)
     try:
         return json.loads(text) if text else None
     except json.JSONDecodeError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import morgand.account
 from morgand.account import Account, becoming, engine_account, why_no_way, why_not
 from morgand.errors import EngineError
 from morgand.passage import REFUSED
@@ -34,6 +36,22 @@ def test_missing_programs_are_named(tmp_path: Path) -> None:
     reason = why_not(str(tmp_path / "postgres"))
     assert reason is not None
     assert f"cannot run {tmp_path}/postgres" in reason
+
+
+def test_a_machine_too_busy_to_say_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what was lacking may be mended; without an account, that is what is lacking."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as made:
+        Path(made).chmod(0o755)
+        program = f"{made}/postgres"
+        with monkeypatch.context() as hasty:
+            hasty.setattr(morgand.account, "ASK_DEADLINE_S", 0.001)
+            with contextlib.suppress(TimeoutError):
+                assert "no account" in (why_not(program) or "")
+        before = why_not(program)
+        assert before is not None
+        for one in morgand.account.PROGRAMS:
+            (Path(made) / one).touch(mode=0o755)
+        assert why_not(program) is None or "no account" in before
 
 
 def test_there_is_a_way_to_a_folder_behind_closed_ones() -> None:

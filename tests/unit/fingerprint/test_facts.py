@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from morgand.errors import ConfigError
-from morgand.fingerprint import cpu, engines, gpu, laptop, memory, network
+from morgand.fingerprint import cpu, engines, gpu, laptop, memory, network, probe
 from morgand.fingerprint.collect import collect
 from morgand.fingerprint.network import Interface, choose
 from morgand.fingerprint.override import apply_override, read_override
@@ -103,8 +103,31 @@ def test_a_driver_that_hangs_costs_its_deadline() -> None:
         return [Gpu("late", 1)]
 
     started = time.monotonic()
-    assert gpu.within(hang, deadline_s=0.05) == []
+    assert gpu.within(hang, deadline_s=0.05) is None
     assert time.monotonic() - started < 0.5
+
+
+def test_what_does_not_answer_in_time_is_what_it_was(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A machine that is busy for a while keeps its roles; what answers that it is gone is gone."""
+    slow, gone = tmp_path / "etcd", tmp_path / "serf"
+    slow.write_text("#!/bin/sh\nexec sleep 5\n")
+    gone.write_text("#!/bin/sh\nexit 1\n")
+    for one in (slow, gone):
+        one.chmod(0o755)
+    monkeypatch.setattr(probe, "DEADLINE_S", 0.2)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    before = (Engine("etcd", "3.4.23", str(slow)), Engine("serf", "0.8.2", str(gone)))
+    found = {one.name: one.version for one in engines.engines(before)}
+    assert (found["etcd"], found["serf"]) == ("3.4.23", "unknown")
+    assert {one.name: one.version for one in engines.engines()}["etcd"] == "unknown"
+
+    def busy() -> list[Gpu]:
+        raise TimeoutError
+
+    cards = (Gpu("RTX 4090", 24564, vendor="nvidia"), Gpu("RX 7900", 24560, vendor="amd"))
+    monkeypatch.setattr(gpu, "nvidia", busy)
+    monkeypatch.setattr(gpu, "amd", list)
+    assert gpu.gpus(16384, cards) == cards[:1]
 
 
 @pytest.mark.parametrize(
