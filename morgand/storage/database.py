@@ -44,7 +44,7 @@ from morgand.storage.models import Base
 
 WRITE_DEADLINE_S = 10.0  # how long a writer waits for its turn
 BUSY_TIMEOUT_MS = 5_000  # for another process that holds the file, e.g. a backup
-COMING_S, COMING_LOOK_S = 1.0, 0.05
+COMING_S, COMING_LOOK_S = 2.0, 0.05  # a takeover on a busy machine may take longer than a second
 SETTLE_S = 5.0  # what is under way on a file may take this long when another database takes over
 
 

@@ -37,7 +37,7 @@ from morgand.roles.db.site import DbSite, Secrets
 from morgand.roles.db.succession import Patroni, needed
 from morgand.security import trust
 from morgand.state import RoleState
-from morgand.storage.database import Database
+from morgand.storage.database import COMING_S, Database
 from morgand.supervisor import Child, ChildSpec, Report
 
 log = logging.getLogger("morgand.roles.db.postgres")
@@ -49,7 +49,7 @@ UNFOLLOWED_S = 10.0  # a standby may be without a primary for so long: one is be
 STUCK_S = 25.0  # longer than Patroni's ttl: it has not followed one that is there, and not one that just died
 STIR_S = 3.0  # within which Patroni has commits wait for others than who was given up
 REFUSED_S = 6.0  # a standby that does not follow one that leads for so long asks it for what it no longer has
-BECOMING_S = 1.0  # longer than a takeover takes
+BECOMING_S = COMING_S  # so long who comes waits here
 BECOMING = (RoleState.STARTING, "This copy of the database becomes the primary.")
 GRACE_S = 4 * STOP_S  # for Patroni to hand over and stop the server
 
