@@ -78,10 +78,14 @@ class PrimaryKeeper:
         records = [codec.decode(HostRecord, item.value, key=item.key) for item in self._mirror.list(keys.HOSTS)]
         leaving = frozenset(one.id for one in records if one.draining or one.state is HostState.LEFT)
         sick = frozenset(one.id for one in self._hosts() if one.profile.disk.sick)
-        asked = succession.relieve(patroni, db, leaving | sick | self._outranked_in(patroni, records))
+        reasons = {"its host leaves": leaving, "its disk is sick": sick,
+                   "another host is better": self._outranked_in(patroni, records)}  # fmt: skip
+        asked = succession.relieve(patroni, db, frozenset[str]().union(*reasons.values()))
         if asked is not None:
             compares, order = asked
             await self._mirror.until(await self._store.txn([held.fence(), *compares], [order]))
+            why = next(reason for reason, hosts in reasons.items() if patroni.leader in hosts)
+            log.warning("primary told to hand over", extra={"host": patroni.leader, "reason": why})
         fenced = frozenset(one.id for one in records if one.state is HostState.FENCED)
         await self._clear(held, patroni, fenced)
         away = any(one.profile.has_engine(succession.ENGINE) for one in self._hosts() if one.id in fenced)
