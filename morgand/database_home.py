@@ -18,7 +18,7 @@ from morgand.cluster.mirror import Mirror
 from morgand.cluster.store import ClusterStore
 from morgand.errors import EngineError
 from morgand.moving import Mover
-from morgand.primary import holders_in, secrets_in
+from morgand.primary import holders_in, patroni_in, secrets_in
 from morgand.roles.base import Service
 from morgand.roles.db import postgres
 from morgand.roles.db import service as embedded
@@ -75,7 +75,7 @@ class DatabaseHome:
             return embedded.service(self._database, self._clock, self._mover.settle)
         return postgres.service(
             self.site, self.secrets, self.voters, self.epoch, self._database, copy=self._copy,
-            fenced=self.fenced, quiet=self.quiet, seen=self._seen, changed=self._mirror.next,
+            fenced=self.fenced, quiet=self.quiet, seen=self._seen, leads=self.leads, changed=self._mirror.next,
             agreed_post=self.agreed_post, store=self._store, log_dir=log_dir, clock=self._clock,
         )  # fmt: skip
 
@@ -124,6 +124,10 @@ class DatabaseHome:
         lost = {one.id: _address(one) for one in hosts if one.state is HostState.FENCED}
         kept = {_address(one) for one in hosts if one.id not in lost}
         return {host: "" if address in kept else address for host, address in lost.items()}
+
+    def leads(self) -> bool:
+        """Whether Patroni has chosen this host."""
+        return patroni_in(self._mirror).leader == self._me
 
     def quiet(self) -> frozenset[str]:
         """Hosts that may be gone."""

@@ -24,7 +24,9 @@ from morgand.clock import SystemClock
 from morgand.cluster import keys
 from morgand.cluster.etcd import Endpoint, EtcdClient
 from morgand.cluster.etcd_store import EtcdStore
+from morgand.cluster.mirror import Mirror
 from morgand.errors import MorganError
+from morgand.primary import patroni_in
 from morgand.roles.db import postgres
 from morgand.roles.db.copy import LocalCopy
 from morgand.roles.db.patroni import Standing, standings
@@ -59,10 +61,11 @@ class Member:
     whole: bool = True  # all of the database is in PostgreSQL
     state: RoleState | None = None
     reasons: list[str] = field(default_factory=list)
-    task: asyncio.Task[None] | None = None
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
     fenced: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.mirror = Mirror(self.store, SystemClock())
         self.database = Database(sqlite_url(self.site.folder / "none.sqlite"))
         self.copy = Database(sqlite_url(self.site.folder / "none.sqlite"), read_only=True)
         self.copy.hold()
@@ -72,16 +75,17 @@ class Member:
         service = postgres.service(
             lambda: self.site, _secrets, self.voters, lambda: self.epoch, self.database,
             copy=LocalCopy(self.copy, lambda: self.whole, SystemClock()),
-            fenced=lambda: self.fenced, quiet=lambda: frozenset(self.fenced), seen=_soon, changed=_soon,
+            fenced=lambda: self.fenced, quiet=lambda: frozenset(self.fenced), seen=_soon,
+            leads=lambda: patroni_in(self.mirror).leader == self.site.host, changed=self.mirror.next,
             agreed_post=lambda: 0, store=self.store, log_dir=self.site.folder.parent / "logs", clock=SystemClock(),
         )  # fmt: skip
-        self.task = asyncio.create_task(service.run(self._report))
+        self.tasks = [asyncio.create_task(service.run(self._report)), asyncio.create_task(self.mirror.run())]
 
     async def stop(self) -> None:
-        if self.task is not None:
-            self.task.cancel()
-            await asyncio.gather(self.task, return_exceptions=True)
-            self.task = None
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+        self.tasks = []
         await self.database.close()
 
     async def ready(self) -> None:

@@ -58,17 +58,18 @@ def service(
     site: Callable[[], DbSite], secrets: Callable[[], Awaitable[Secrets]], voters: Callable[[], Sequence[Endpoint]],
     epoch: Callable[[], int | None], database: Database, *, copy: LocalCopy,
     fenced: Callable[[], Mapping[str, str]], quiet: Callable[[], frozenset[str]], seen: Callable[[], asyncio.Event],
-    changed: Callable[[], asyncio.Event], agreed_post: Callable[[], int], store: ClusterStore, log_dir: Path,
-    clock: Clock,
+    leads: Callable[[], bool], changed: Callable[[], asyncio.Event], agreed_post: Callable[[], int],
+    store: ClusterStore, log_dir: Path, clock: Clock,
 ) -> Service:  # fmt: skip
     """``secrets`` waits until they are known. ``epoch``: that of this host's assignment as the primary, None while it
     has none; the database is admitted in that epoch. ``copy`` is offered for as long as the server answers, whatever it
     is. ``site`` may change: then the server is started anew. ``fenced``: hosts that were given up, with the IP address
     that is theirs alone, or none; ``quiet``: those that may be gone; ``seen``: set when that may have changed since the
-    call, ``changed`` when ``fenced`` or ``epoch`` may have. ``agreed_post``: as in ``Holding``."""
+    call; ``leads``: whether Patroni's leader is this host; ``changed``: as ``seen``, of everything else here.
+    ``agreed_post``: as in ``Holding``."""
     return PostgresService(
         site, secrets, EtcdProxy(voters, clock), Holding(database, epoch, agreed_post, clock), copy=copy, fenced=fenced,
-        quiet=quiet, seen=seen, changed=changed, store=store, log_dir=log_dir, clock=clock,
+        quiet=quiet, seen=seen, leads=leads, changed=changed, store=store, log_dir=log_dir, clock=clock,
     )  # fmt: skip
 
 
@@ -102,12 +103,12 @@ class PostgresService:
     def __init__(
         self, site: Callable[[], DbSite], secrets: Callable[[], Awaitable[Secrets]], proxy: EtcdProxy,
         holding: Holding, *, copy: LocalCopy, fenced: Callable[[], Mapping[str, str]],
-        quiet: Callable[[], frozenset[str]], seen: Callable[[], asyncio.Event],
+        quiet: Callable[[], frozenset[str]], seen: Callable[[], asyncio.Event], leads: Callable[[], bool],
         changed: Callable[[], asyncio.Event], store: ClusterStore, log_dir: Path, clock: Clock,
     ) -> None:  # fmt: skip
         self._site, self._secrets, self._proxy, self._holding, self._copy = site, secrets, proxy, holding, copy
         self._store, self._log_dir, self._clock = store, log_dir, clock
-        self._fenced, self._quiet, self._seen, self._changed = fenced, quiet, seen, changed
+        self._fenced, self._quiet, self._seen, self._leads, self._changed = fenced, quiet, seen, leads, changed
         self._parted: frozenset[str] = frozenset()  # given up, and no longer waited for by commits
         self._refused: frozenset[str] = frozenset()  # IP addresses that get no copy from the server here
         self._said: tuple[RoleState, str | None] | None = None
@@ -245,7 +246,7 @@ class PostgresService:
         """The server can be written: it is the primary once Patroni says so too, which is not yet while it is made."""
         try:
             if not self._holding.taken:
-                if not await setup.rest.leads():
+                if not self._leads():
                     return
                 await asyncio.to_thread(files.mark_complete, setup.site)
                 await server.ensure_application()

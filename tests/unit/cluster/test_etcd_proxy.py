@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
+import statistics
+import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
@@ -265,6 +268,21 @@ async def test_much_is_passed_on_whole() -> None:
         async with asyncio.timeout(30):
             _, heard = await asyncio.gather(say(), client.reader.read())
     assert heard == f"a {line}\n".encode() * 100 + b"end\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a client waits until its words are acknowledged")
+async def test_a_request_in_two_parts_is_not_held_up() -> None:
+    """Patroni's are, with Nagle's algorithm: the second part of each waited 40 ms for its first to be acknowledged."""
+    took = []
+    async with town(FakeVoter("a")) as here:
+        client = await here.client()
+        client.writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)
+        for _ in range(30):
+            started = time.monotonic()
+            client.writer.write(b"x")
+            assert await client.ask() == "a xx"
+            took.append(time.monotonic() - started)
+    assert statistics.median(took) < 0.02
 
 
 async def test_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
