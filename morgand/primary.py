@@ -75,7 +75,8 @@ class PrimaryKeeper:
             await self._mirror.until(await fencing.hand_on(self._store, held, passed))
             log.warning("primary", extra={"host": passed.given[0].host, "reason": passed.given[0].why})
             return
-        records = [codec.decode(HostRecord, item.value, key=item.key) for item in self._mirror.list(keys.HOSTS)]
+        items = self._mirror.list(keys.HOSTS)
+        records = [codec.decode(HostRecord, item.value, key=item.key) for item in items]
         leaving = frozenset(one.id for one in records if one.draining or one.state is HostState.LEFT)
         sick = frozenset(one.id for one in self._hosts() if one.profile.disk.sick)
         reasons = {"its host leaves": leaving, "its disk is sick": sick,
@@ -86,7 +87,14 @@ class PrimaryKeeper:
             await self._mirror.until(await self._store.txn([held.fence(), *compares], [order]))
             why = next(reason for reason, hosts in reasons.items() if patroni.leader in hosts)
             log.warning("primary told to hand over", extra={"host": patroni.leader, "reason": why})
+            return
+        revisions = {one.id: item.mod_revision for one, item in zip(records, items, strict=True)}
         fenced = frozenset(one.id for one in records if one.state is HostState.FENCED)
+        lost = {host: revisions[host] for host in fenced}
+        if (needless := succession.needless(patroni, leaving | sick, lost)) is not None:
+            await self._withdraw(held, needless)
+            log.warning("primary need not hand over", extra={"host": patroni.leader, "reason": "a host was lost"})
+            return
         await self._clear(held, patroni, fenced)
         away = any(one.profile.has_engine(succession.ENGINE) for one in self._hosts() if one.id in fenced)
         armed = succession.rearm(patroni, away=away)
@@ -124,9 +132,12 @@ class PrimaryKeeper:
         if found is None or self._withdrawal is None or self._withdrawal[0] != found:
             self._withdrawal = (found, now) if found else None
         elif now - self._withdrawal[1] >= STALE_S:
-            compares = [held.fence(), *found.compares]
-            await self._mirror.until(await self._store.txn(compares, found.puts, found.deletes))
+            await self._withdraw(held, found)
             log.warning("others may take the database over", extra={"waited_s": STALE_S})
+
+    async def _withdraw(self, held: Leadership, what: succession.Withdrawal) -> None:
+        compares = [held.fence(), *what.compares]
+        await self._mirror.until(await self._store.txn(compares, what.puts, what.deletes))
 
 
 async def ensure_secrets(store: ClusterStore, held: Leadership) -> None:

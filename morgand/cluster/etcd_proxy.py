@@ -12,7 +12,7 @@ import contextlib
 import logging
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -26,6 +26,7 @@ CONNECT_S = 0.3
 ANSWER_S = 0.8  # Patroni gives one attempt a second: it should find another voter when it tries again
 AVOID_S = 5.0
 LONG_S = 0.2  # an answer that takes longer may never come
+ELECT_S = 0.3  # the voters that are left have a leader again by then; what reaches them sooner is lost, and told late
 LOOK_EVERY_S = 0.2
 BETTER_S = 5.0
 CONNECTIONS = 64
@@ -54,6 +55,7 @@ class EtcdProxy:
         self._chosen = ""
         self._avoided: dict[str, float] = {}  # voter's URL -> until when
         self._better: tuple[str, float] | None = None  # than the chosen one, and since when
+        self._held_until = 0.0
         self._passed: set[_Passed] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -97,12 +99,13 @@ class EtcdProxy:
     async def _pass(self, passed: _Passed, asking: asyncio.StreamReader, answering: asyncio.StreamReader) -> None:
         """Until both directions have ended, or one of them broke."""
 
-        def asked() -> None:
+        async def asked() -> None:
             _acknowledge(passed.client)
+            await self._clock.sleep(self._held_until - self._clock.monotonic())
             if passed.asked is None:
                 passed.asked = self._clock.monotonic()
 
-        def answered() -> None:
+        async def answered() -> None:
             passed.asked = None
 
         ways = [
@@ -152,10 +155,12 @@ class EtcdProxy:
 
     def forsake(self, hosts: frozenset[str]) -> None:
         """Voters on these hosts may be gone, and with them what waits at others: etcd's leader may have been among
-        them, and only what is asked anew reaches the next one. What was asked a moment ago has a moment more."""
+        them, and only what is asked anew reaches the next one. What was asked a moment ago has a moment more, and what
+        is asked now is passed on in a moment."""
         now = self._clock.monotonic()
         for lost in [one for one in self._voters() if one.host_id in hosts]:
             self._give_up(lost.url, "its host is silent")
+            self._held_until = now + ELECT_S
         self._drop(now - LONG_S)
         asyncio.get_running_loop().call_later(LONG_S, self._drop, now)
 
@@ -197,10 +202,12 @@ def _acknowledge(client: asyncio.StreamWriter) -> None:
             client.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
 
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, passed: Callable[[], None]) -> None:
+async def _copy(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, passing: Callable[[], Awaitable[None]]
+) -> None:
     """Raises ConnectionError."""
     while data := await reader.read(BUFFER):
-        passed()
+        await passing()
         writer.write(data)
         await writer.drain()
     with contextlib.suppress(OSError):  # the other end may be gone for good

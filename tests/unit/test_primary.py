@@ -111,6 +111,28 @@ async def test_a_better_host_waits_until_nobody_comes_or_goes(scene: Scene) -> N
     assert scene.order() == ("b", "a")
 
 
+async def test_a_host_lost_before_the_handover_takes_the_order_back(scene: Scene) -> None:
+    """It is given again in peace, whoever stays away; for one that leaves it stands."""
+    pair = scene.hosts
+    await scene.look()
+    scene.clock.turn(OUTRANKED_S)
+    await scene.look()
+    assert scene.order() == ("b", "a")
+    scene.hosts = [*pair, host("c", 8, state=HostState.FENCED)]
+    await scene.record("c", HostState.FENCED)
+    await scene.look()
+    await scene.look()
+    assert scene.order() is None
+    scene.clock.turn(OUTRANKED_S)
+    for _ in range(3):
+        await scene.look()
+        assert scene.order() == ("b", "a")
+    await scene.record("b", HostState.LEFT)
+    await scene.record("c", HostState.FENCED)
+    await scene.look()
+    assert scene.order() == ("b", "a")
+
+
 async def test_an_equal_host_takes_nothing_over(scene: Scene) -> None:
     scene.hosts = [host("a", 36), host("b", 32)]
     await scene.look()

@@ -201,6 +201,17 @@ def relieve(
     return patroni.unchanged(keys.PATRONI_FAILOVER, keys.PATRONI_SYNC), order
 
 
+def needless(patroni: Patroni, leaving: frozenset[str], lost: Mapping[str, int]) -> Withdrawal | None:
+    """What takes an order back that would only have a better host lead, when a host is lost before it is carried out:
+    in the midst of that it costs a second outage. ``lost``: at which revision each host was given up."""
+    order, item = patroni.failover, patroni.items.get(keys.PATRONI_FAILOVER)
+    if order is None or item is None or order.leader != patroni.leader or order.leader in leaving:
+        return None
+    if all(revision < item.mod_revision for revision in lost.values()):
+        return None
+    return Withdrawal(patroni.unchanged(keys.PATRONI_FAILOVER), deletes=(keys.PATRONI_FAILOVER,))
+
+
 def moved(patroni: Patroni, db: Sequence[Assignment], request: Item) -> Passed | None:
     """Pass the primary from a file to PostgreSQL, as the host of the file asks once everything is there.
 

@@ -185,6 +185,23 @@ async def test_what_was_asked_just_before_a_host_was_lost_waits_little_longer(mo
             assert await after.reader.readline() == b"at last\n"
 
 
+async def test_what_is_asked_while_the_voters_elect_is_passed_on_when_they_have(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Sooner it would be lost, and nobody would say so."""
+    monkeypatch.setattr(etcd_proxy, "ELECT_S", 1.0)
+    a, b = FakeVoter("a"), FakeVoter("b")
+    async with town(b, a) as here:
+        client = await here.client()
+        assert await client.ask() == "b x"
+        b.silent = True
+        here.proxy.forsake(frozenset("a"))
+        asking = asyncio.create_task(client.ask("later"))
+        await asyncio.sleep(0.1)
+        b.silent = False
+        assert await asking == "b later"
+
+
 async def test_all_go_over_to_a_better_voter_in_a_quiet_moment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not while one is owed an answer, and not before it has been the better one for a while."""
     monkeypatch.setattr(etcd_proxy, "BETTER_S", 0.5)

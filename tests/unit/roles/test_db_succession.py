@@ -212,6 +212,17 @@ def test_a_file_passes_on_to_postgresql() -> None:
     assert succession.moved(patroni("b"), PAIR, request) is None
 
 
+def test_nobody_hands_over_to_a_better_host_while_another_is_lost() -> None:
+    """Who was lost before the order was given is not missed."""
+    ordered = patroni("a", SYNC, {"leader": "a", "member": "b"})
+    found = succession.needless(ordered, frozenset(), {"c": 20, "d": 3})
+    assert found == succession.Withdrawal((Unchanged(keys.PATRONI_FAILOVER, 13),), (), (keys.PATRONI_FAILOVER,))
+    assert succession.needless(ordered, frozenset(), {"d": 3}) is None
+    assert succession.needless(ordered, frozenset("a"), {"c": 20}) is None, "its host leaves"
+    assert succession.needless(patroni("b", SYNC, {"leader": "a", "member": "b"}), frozenset(), {"c": 20}) is None
+    assert succession.needless(patroni("a", SYNC), frozenset(), {"c": 20}) is None
+
+
 def test_an_order_that_nobody_can_carry_out_is_withdrawn() -> None:
     order = {"leader": "a", "member": "b"}
     found = succession.withdrawal(patroni(None, SYNC, order), frozenset("a"))
