@@ -26,6 +26,7 @@ log = logging.getLogger("morgand.primary")
 
 LOOK_EVERY_S = 0.5
 OUTRANKED_S = 15.0  # a better host takes over once it has had everything, and nobody came or went, for so long
+AWAY_S = 600.0  # and for so long while somebody is away: whoever returns meanwhile would meet the handover
 SECRET_BYTES = 24
 STALE_S = 4.0  # who has not taken over for so long will not; Patroni loses 2 s with a dead voter
 
@@ -123,7 +124,8 @@ class PrimaryKeeper:
         unwell = frozenset(one.id for one in self._hosts() if one.state is not HostState.ALIVE)
         if self._outranked is None or self._outranked[:3] != (primary.id, standby.id, unwell):
             self._outranked = (primary.id, standby.id, unwell, now)
-        return frozenset({primary.id}) if now - self._outranked[3] >= OUTRANKED_S else frozenset()
+        patience = AWAY_S if unwell else OUTRANKED_S
+        return frozenset({primary.id}) if now - self._outranked[3] >= patience else frozenset()
 
     async def _clear(self, held: Leadership, patroni: Patroni, fenced: frozenset[str]) -> None:
         """Let others try when whoever was to take over does not."""
