@@ -35,9 +35,10 @@ class EtcdLeader(Faults):
         return False
 
     def _move_etcd(self, leader: str, heir: str) -> None:
-        """The host that leads etcd hands over to another one."""
+        """The host that leads etcd hands over to another one, unless that is not well yet: then ask again."""
         member = self._members_of_etcd()[heir]["header"]["member_id"]
-        _ask(self.hosts[leader], "transfer-leadership", {"targetID": member})
+        with contextlib.suppress(OSError):
+            _ask(self.hosts[leader], "transfer-leadership", {"targetID": member})
 
     def _etcd_leader(self) -> str:
         """The host that says of itself that it leads; empty when none does."""
