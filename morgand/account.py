@@ -12,10 +12,9 @@ import os
 import pwd
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from morgand import passage
 from morgand.errors import EngineError
@@ -68,22 +67,19 @@ def why_not(program: str) -> str | None:
 
     Blocking: asks a child until it could be run once. Raises TimeoutError when the machine is too busy to say.
     """
-    return _reason(_check_program, program)
+    try:
+        _check_program(program)
+    except EngineError as err:
+        return str(err)
+    return None
 
 
 def why_no_way(folder: Path) -> str | None:
-    """Why PostgreSQL's account cannot get to a folder that exists; None when it can. Blocking, and TimeoutError, as
-    for ``why_not``."""
-    return _reason(_check_way, folder)
-
-
-T = TypeVar("T")
-
-
-def _reason(check: Callable[[T], None], what: T) -> str | None:
+    """Why PostgreSQL's account cannot get to a folder that exists; None when it can. Until it could once, a machine
+    that is too busy to say counts as one that cannot. Blocking, as ``why_not``."""
     try:
-        check(what)
-    except EngineError as err:
+        _check_way(folder)
+    except (EngineError, TimeoutError) as err:
         return str(err)
     return None
 

@@ -56,7 +56,7 @@ def examine(config: Config) -> Report:
         address=config.host.address, models=available(models, models_dir),
         override=read_override(Path(override).expanduser()) if override else None,
     )  # fmt: skip
-    closed = _closed(config.data_dir) if profile.has_engine("postgresql") else None
+    closed = why_no_way(_existing(config.data_dir)) if profile.has_engine("postgresql") else None
     if closed is not None:
         profile = replace(profile, engines=tuple(one for one in profile.engines if one.name != "postgresql"))
     host = Host("this", config.host_name, profile.network.address, profile, labels=config.host.labels)
@@ -65,14 +65,6 @@ def examine(config: Config) -> Report:
     )
     found = report(profile, make_plan(snapshot), SPECS, wanted_downloads(snapshot, host.id))
     return replace(found, lines=(*found.lines, *(("PostgreSQL cannot run here", f"  {closed}") if closed else ())))
-
-
-def _closed(data_dir: Path) -> str | None:
-    """Why PostgreSQL has no way to the data."""
-    try:
-        return why_no_way(_existing(data_dir))
-    except TimeoutError as err:
-        return f"{err} Try again when this machine is less busy."
 
 
 def _existing(directory: Path) -> Path:

@@ -71,17 +71,10 @@ class Presence:
         )  # fmt: skip
         self._found = profile
         engines = set(PROGRAMS) if host.witness else {*PERFORMED, *PROGRAMS}
-        if profile.has_engine(POSTGRESQL) and (closed := await self._closed()):
+        if profile.has_engine(POSTGRESQL) and (closed := await asyncio.to_thread(why_no_way, self._root)):
             engines.discard(POSTGRESQL)
             log.debug("no PostgreSQL here", extra={"reason": closed})
         self.profile = replace(profile, engines=tuple(one for one in profile.engines if one.name in engines))
-
-    async def _closed(self) -> str | None:
-        """Why PostgreSQL has no way to the data; until that was well once, silence counts as no."""
-        try:
-            return await asyncio.to_thread(why_no_way, self._root)
-        except TimeoutError as err:
-            return str(err)
 
     async def leave(self) -> None:
         """Say that this host goes: others take over what they can. Raises Unavailable, StorageFull, StoreConflict."""

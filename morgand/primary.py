@@ -89,15 +89,14 @@ class PrimaryKeeper:
             why = next(reason for reason, hosts in reasons.items() if patroni.leader in hosts)
             log.warning("primary told to hand over", extra={"host": patroni.leader, "reason": why})
             return
-        revisions = {one.id: item.mod_revision for one, item in zip(records, items, strict=True)}
-        fenced = frozenset(one.id for one in records if one.state is HostState.FENCED)
-        lost = {host: revisions[host] for host in fenced}
+        told = zip(records, items, strict=True)
+        lost = {one.id: item.mod_revision for one, item in told if one.state is HostState.FENCED}
         if (needless := succession.needless(patroni, leaving | sick, lost)) is not None:
             await self._withdraw(held, needless)
             log.warning("primary need not hand over", extra={"host": patroni.leader, "reason": "a host was lost"})
             return
-        await self._clear(held, patroni, fenced)
-        away = any(one.profile.has_engine(succession.ENGINE) for one in self._hosts() if one.id in fenced)
+        await self._clear(held, patroni, frozenset(lost))
+        away = any(one.profile.has_engine(succession.ENGINE) for one in self._hosts() if one.id in lost)
         armed = succession.rearm(patroni, away=away)
         if armed is not None:
             compares, settings = armed
