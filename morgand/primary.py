@@ -80,13 +80,12 @@ class PrimaryKeeper:
         records = [codec.decode(HostRecord, item.value, key=item.key) for item in items]
         leaving = frozenset(one.id for one in records if one.draining or one.state is HostState.LEFT)
         sick = frozenset(one.id for one in self._hosts() if one.profile.disk.sick)
-        reasons = {"its host leaves": leaving, "its disk is sick": sick,
-                   "another host is better": self._outranked_in(patroni, records)}  # fmt: skip
-        asked = succession.relieve(patroni, db, frozenset[str]().union(*reasons.values()))
+        asked = succession.relieve(patroni, db, leaving | sick, self._better(patroni, db, records))
         if asked is not None:
-            compares, order = asked
-            await self._mirror.until(await self._store.txn([held.fence(), *compares], [order]))
-            why = next(reason for reason, hosts in reasons.items() if patroni.leader in hosts)
+            compares, puts = asked
+            await self._mirror.until(await self._store.txn([held.fence(), *compares], puts))
+            reasons = {"its host leaves": leaving, "its disk is sick": sick}
+            why = next((one for one, hosts in reasons.items() if patroni.leader in hosts), "another host is better")
             log.warning("primary told to hand over", extra={"host": patroni.leader, "reason": why})
             return
         told = zip(records, items, strict=True)
@@ -102,29 +101,34 @@ class PrimaryKeeper:
             compares, settings = armed
             await self._mirror.until(await self._store.txn([held.fence(), *compares], [settings]))
 
-    def _outranked_in(self, patroni: Patroni, records: Sequence[HostRecord]) -> frozenset[str]:
-        """The primary's host, when a synchronous standby has been better by the scheduler's margin for long, in peace.
+    def _better(self, patroni: Patroni, db: Sequence[Assignment], records: Sequence[HostRecord]) -> str | None:
+        """The best synchronous standby, when it has been better than the primary's host by the scheduler's margin for
+        long, in peace.
 
         One with an older program, which may not be able to use the database any more, is not better.
         """
-        known = {one.id: one for one in self._hosts() if one.state is HostState.ALIVE and not one.profile.disk.sick}
+        known = {
+            one.id: one for one in self._hosts()
+            if one.state is HostState.ALIVE and not one.profile.disk.sick and not one.draining
+        }  # fmt: skip
         primary = known.get(patroni.leader or "")
-        standbys = [known[name] for name in patroni.synchronous if name in known]
+        placed = {one.host for one in db}
+        standbys = [known[name] for name in patroni.synchronous if name in known and name in placed]
         if primary is None or not standbys:
             self._outranked = None
-            return frozenset()
+            return None
         ranks = {one.id: standing(one, SPEC, self._preference()) for one in (primary, *standbys)}
         standby = max(standbys, key=lambda one: ranks[one.id])
         knows = {one.id: one.schema.post for one in records}
         if not beats(ranks[standby.id], ranks[primary.id]) or knows.get(standby.id, 0) < knows.get(primary.id, 0):
             self._outranked = None
-            return frozenset()
+            return None
         now = self._clock.monotonic()
         unwell = frozenset(one.id for one in self._hosts() if one.state is not HostState.ALIVE)
         if self._outranked is None or self._outranked[:3] != (primary.id, standby.id, unwell):
             self._outranked = (primary.id, standby.id, unwell, now)
         patience = AWAY_S if unwell else OUTRANKED_S
-        return frozenset({primary.id}) if now - self._outranked[3] >= patience else frozenset()
+        return standby.id if now - self._outranked[3] >= patience else None
 
     async def _clear(self, held: Leadership, patroni: Patroni, fenced: frozenset[str]) -> None:
         """Let others try when whoever was to take over does not."""

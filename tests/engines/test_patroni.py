@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import os
 import pwd
+import signal
 import ssl
 import subprocess
 import sys
@@ -42,6 +43,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.timeout(400), pytest.mark.skipif(R
 NETS = itertools.count(110 + os.getpid() % 100)
 REFUSED = "pg_hba.conf rejects replication connection"
 TAKEOVER_S = 3.0  # half a second on an idle machine
+HANDOVER_S = 10.0  # one second there
 
 
 class Writer:
@@ -77,18 +79,42 @@ async def synchronous(town: Trio) -> Member:
     return town.members[next(one.host for one in found.values() if one.sync)]
 
 
+async def view(town: Trio) -> Patroni:
+    items, revision = await town.store.list(keys.PATRONI)
+    return Patroni({item.key: item for item in items}, revision)
+
+
+def assigned(primary: Member, standby: Member) -> list[Assignment]:
+    parts = (("primary", primary), ("standby", standby))
+    return [Assignment("db", part, one.site.host, "postgresql", 1, "test") for part, one in parts]
+
+
 async def fence(town: Trio, dead: Member, heir: Member) -> None:
     """What the cluster's leader writes when it has given up the primary's host, and has the heir take over."""
-    items, revision = await town.store.list(keys.PATRONI)
-    db = [
-        Assignment("db", part, one.site.host, "postgresql", 1, "test")
-        for part, one in (("primary", dead), ("standby", heir))
-    ]
-    view = Patroni({item.key: item for item in items}, revision)
-    passed = succession.takeover(view, db, dead.site.host, frozenset({heir.site.host}))
+    alive = frozenset({heir.site.host})
+    passed = succession.takeover(await view(town), assigned(dead, heir), dead.site.host, alive)
     assert passed is not None
     forgotten = keys.PATRONI_MEMBERS + dead.site.host
     await town.store.txn(passed.compares, passed.puts, (*passed.deletes, forgotten))
+
+
+async def relieve(town: Trio, primary: Member, standby: Member) -> None:
+    """What it writes when the primary's host leaves; a moment before that etcd did not answer, and the primary told the
+    others that it goes on without, which they believe for 20 seconds."""
+    armed = succession.rearm(await view(town), away=False)
+    assert armed is not None, "off since the takeover"
+    await town.store.txn(armed[0], [armed[1]])
+    voter, said = town.town.voters["h1"], "continue to run as a leader because failsafe mode is enabled"
+    before = primary.log(10**6).count(said)
+    voter.signal(signal.SIGSTOP)
+    try:
+        await until(lambda: primary.log(10**6).count(said) > before, "on its own", primary.log)
+    finally:
+        voter.signal(signal.SIGCONT)
+    await synchronous(town)
+    asked = succession.relieve(await view(town), assigned(primary, standby), frozenset({primary.site.host}))
+    assert asked is not None
+    await town.store.txn(*asked)
 
 
 async def test_a_dead_primary_is_followed_with_all_that_it_acknowledged() -> None:
@@ -125,9 +151,11 @@ async def test_a_dead_primary_is_followed_with_all_that_it_acknowledged() -> Non
 
         await given_up_in_time(town, second, await synchronous(town))
         third = await synchronous(town)
-        await second.rest.switchover(second.site.host, third.site.host)
+        await relieve(town, second, third)
         second.epoch, third.epoch = None, 3
+        told = time.monotonic()
         await third.serving()
+        assert time.monotonic() - told < HANDOVER_S
         assert await synchronous(town) is not third
         writing = asyncio.create_task(writer.write(third))
         await writer.until_more(20)

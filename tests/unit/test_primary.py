@@ -105,6 +105,18 @@ async def test_a_better_host_takes_over_after_a_while(scene: Scene) -> None:
     assert scene.order() == ("b", "a")
 
 
+async def test_the_best_takes_over_at_once(scene: Scene) -> None:
+    """Not whoever is the standby by assignment, from whom it would take over later; nor one without an assignment, or
+    that leaves."""
+    scene.hosts += [host("c", 128), host("d", 256), host("e", 512, draining=True)]
+    await scene.place(("replica", "c"), ("replica", "e"))
+    await scene.put(sync={"leader": "b", "sync_standby": "a,c,d,e"})
+    await scene.look()
+    scene.clock.turn(OUTRANKED_S)
+    await scene.look()
+    assert scene.order() == ("b", "c")
+
+
 async def test_a_better_host_waits_until_nobody_comes_or_goes(scene: Scene) -> None:
     """A handover stops writes for a moment, and another fault on top of it for longer. Who stays away for long is no
     reason."""

@@ -156,14 +156,15 @@ def takeover(patroni: Patroni, db: Sequence[Assignment], dead: str, alive: froze
 
 
 def rearm(patroni: Patroni, *, away: bool) -> tuple[tuple[Compare, ...], Put] | None:
-    """Patroni's failsafe mode on again, once a primary leads and nobody is ``away`` that may believe to be it.
+    """Patroni's failsafe mode on again, once a primary leads that is to stay and nobody is ``away`` who may believe
+    to be it.
 
-    A primary that was given up while it was frozen or cut off finds the store out of its reach when it wakes, and
-    tells the others of itself before anybody can stop it. In failsafe mode they would believe it for ``ttl`` seconds,
-    and nobody would take over from its successor meanwhile: so ``takeover`` ends that mode (Patroni,
-    docs/dcs_failsafe_mode.rst).
+    A primary that does not reach the store tells the others of itself. In failsafe mode they believe it for ``ttl``
+    seconds, and nobody takes over meanwhile: not when it hands over a moment later, nor when it was given up while it
+    was frozen or cut off, and tells so as it wakes, from its successor. ``relieve`` and ``takeover`` end that mode
+    therefore (Patroni, docs/dcs_failsafe_mode.rst).
     """
-    if away or patroni.leader is None:
+    if away or patroni.leader is None or patroni.failover is not None:
         return None
     failsafe = _failsafe(patroni, on=True)
     return (patroni.unchanged(keys.PATRONI_LEADER, keys.PATRONI_CONFIG), failsafe[0]) if failsafe else None
@@ -189,16 +190,23 @@ def follow(patroni: Patroni, db: Sequence[Assignment], *, back: bool = True) -> 
 
 
 def relieve(
-    patroni: Patroni, db: Sequence[Assignment], leaving: frozenset[str]
-) -> tuple[tuple[Compare, ...], Put] | None:
-    """The order to Patroni to hand over in peace, when the host it has chosen is about to go; None when it need not."""
-    if patroni.leader is None or patroni.leader not in leaving or patroni.failover is not None:
+    patroni: Patroni, db: Sequence[Assignment], leaving: frozenset[str], better: str | None = None
+) -> tuple[tuple[Compare, ...], tuple[Put, ...]] | None:
+    """The order to Patroni to hand over in peace, when the host it has chosen is about to go, or one of the synchronous
+    is ``better``; None when it need not.
+
+    Without its failsafe mode, see ``rearm``.
+    """
+    if patroni.leader is None or patroni.failover is not None:
         return None
-    heir = _heir(patroni.synchronous, db, lambda name: name not in leaving)
+    able = patroni.synchronous if patroni.leader in leaving else (better,) if better else ()
+    heir = _heir(able, db, lambda name: name not in leaving)
     if heir is None:
         return None
     order = Put(keys.PATRONI_FAILOVER, codec.encode({"leader": patroni.leader, "member": heir}))
-    return patroni.unchanged(keys.PATRONI_FAILOVER, keys.PATRONI_SYNC), order
+    failsafe = _failsafe(patroni, on=False)
+    read = (keys.PATRONI_FAILOVER, keys.PATRONI_SYNC, *(one.key for one in failsafe))
+    return patroni.unchanged(*read), (order, *failsafe)
 
 
 def needless(patroni: Patroni, leaving: frozenset[str], lost: Mapping[str, int]) -> Withdrawal | None:

@@ -183,7 +183,7 @@ def test_a_host_that_leaves_hands_over_first() -> None:
     """To the synchronous standby, unless that leaves too; once, and only while it leads."""
     asked = succession.relieve(patroni("a", SYNC), PAIR, frozenset("a"))
     assert asked is not None
-    assert asked[1] == Put(keys.PATRONI_FAILOVER, b'{"leader":"a","member":"b"}')
+    assert asked[1] == (Put(keys.PATRONI_FAILOVER, b'{"leader":"a","member":"b"}'),)
     assert set(asked[0]) == {Unchanged(keys.PATRONI_FAILOVER, 0), Unchanged(keys.PATRONI_SYNC, 12)}
     assert succession.relieve(patroni("a", SYNC), PAIR, frozenset("ab")) is None
     assert succession.relieve(patroni("a", SYNC), PAIR, frozenset("c")) is None
@@ -193,7 +193,18 @@ def test_a_host_that_leaves_hands_over_first() -> None:
     assert again is not None, "Patroni leaves an order that was carried out there, empty"
     late = succession.relieve(patroni("b", {"leader": "b", "sync_standby": "a"}), PAIR, frozenset("b"))
     assert late is not None, "it leads though the assignment has not followed, or never will"
-    assert late[1] == Put(keys.PATRONI_FAILOVER, b'{"leader":"b","member":"a"}')
+    assert late[1] == (Put(keys.PATRONI_FAILOVER, b'{"leader":"b","member":"a"}'),)
+
+
+def test_a_handover_does_not_wait_for_what_the_primary_said_in_failsafe_mode() -> None:
+    """That mode ends with the order, and returns when the order is no more."""
+    asked = succession.relieve(patroni("a", SYNC, config={"ttl": 20, "failsafe_mode": True}), PAIR, frozenset("a"))
+    assert asked is not None
+    assert json.loads(asked[1][1].value) == {"ttl": 20, "failsafe_mode": False}
+    assert Unchanged(keys.PATRONI_CONFIG, 14) in asked[0]
+    config, order = {"failsafe_mode": False}, {"leader": "a", "member": "b"}
+    assert succession.rearm(patroni("a", SYNC, order, config=config), away=False) is None
+    assert succession.rearm(patroni("b", SYNC, {}, config=config), away=False) is not None
 
 
 def test_a_file_passes_on_to_postgresql() -> None:
