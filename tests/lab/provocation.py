@@ -38,6 +38,7 @@ class Provocation(Faults):
             else:
                 self._say(f"round {number}: {told}: nothing")
             self.times.setdefault("provocation: longest pause of writes", []).append(pause)
+            self.times.setdefault("provocation: nobody writes", []).append(self._outage(began))
         self._say(
             f"{count} provocations: {fenced} false fencings ({fenced / count:.1%}), {moved} times something moved"
         )

@@ -110,6 +110,11 @@ class Stage:
         self._say("longest without a write: " + ", ".join(f"{name} {took:.1f} s" for name, took in pauses.items()))
         return max(pauses.values(), default=0.0)
 
+    def _outage(self, since: float) -> float:
+        """For how long nobody at all who writes got anything acknowledged, seconds."""
+        acknowledged = (at for one in self._writers for at in one.acknowledgements())
+        return pause(acknowledged, since, time.monotonic())
+
     def _slowest_turn(self, since: float, without: str) -> float:
         """How long one turn took at most that was on its way since then, through another host than this; seconds."""
         told = (one for client in self._writers if client.host.name != without for one in list(client.said))
