@@ -37,7 +37,7 @@ from tests.fakes.storage import HandClock, added, completed, new_document
 DATA = Path(__file__).parents[2] / "shared" / "data" / "cranfield"
 PASSAGES = 100
 CANDIDATES = 20
-BUDGET_S = 2.0
+BUDGET_S = 30.0  # the daemon's is 2: quality shall not depend on how busy this machine is, and the times are printed
 TARGET = 0.57
 
 Judgments = Mapping[str, Mapping[str, int]]
