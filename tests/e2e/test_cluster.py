@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import ssl
@@ -75,9 +76,10 @@ def listening(pid: int) -> set[tuple[str, int]]:
     """Address and port of everything a daemon and its children listen on, loopback's own 127.0.0.1 aside."""
     found = set()
     for process in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True)):
-        for one in process.net_connections(kind="tcp"):
-            if one.status == psutil.CONN_LISTEN and one.laddr.ip != "127.0.0.1":
-                found.add((one.laddr.ip, one.laddr.port))
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended meanwhile, as those of a database do
+            for one in process.net_connections(kind="tcp"):
+                if one.status == psutil.CONN_LISTEN and one.laddr.ip != "127.0.0.1":
+                    found.add((one.laddr.ip, one.laddr.port))
     return found
 
 
