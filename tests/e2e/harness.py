@@ -18,7 +18,8 @@ from typing import Any
 
 import psutil
 
-START_S = 60.0
+START_S = 120.0
+STOPPED_S = 80.0  # handing over, saying goodbye and ending the engines have limits of their own; systemd waits for 90
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -142,7 +143,7 @@ class Daemon:
         assert self.process is not None
         if self.process.poll() is None:
             self.process.terminate()
-        return self.process.wait(timeout=30)
+        return self.process.wait(timeout=STOPPED_S)
 
 
 def events(response: http.client.HTTPResponse) -> Iterator[tuple[str, Any]]:

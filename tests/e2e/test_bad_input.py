@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
 
 def morgand(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "morgand", *arguments], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-m", "morgand", *arguments], capture_output=True, text=True, timeout=120, check=False
     )
 
 

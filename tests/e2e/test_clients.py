@@ -49,7 +49,7 @@ def door(daemon: Daemon) -> tuple[str, str]:
 @pytest.fixture(scope="module")
 def client(door: tuple[str, str]) -> Iterator[openai.OpenAI]:
     """The package over TCP."""
-    with openai.OpenAI(base_url=f"{door[0]}/v1", api_key=door[1], max_retries=0, timeout=60) as one:
+    with openai.OpenAI(base_url=f"{door[0]}/v1", api_key=door[1], max_retries=0, timeout=120) as one:
         yield one
 
 

@@ -35,7 +35,7 @@ class Home:
 
     def ctl(self, daemon: Daemon, *words: str, code: int = 0) -> Any:
         argv = [str(BIN / "morganctl"), "--json", "--data-dir", str(daemon.data_dir), *words]
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=90, check=False)
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == code, done.stdout + done.stderr
         return json.loads(done.stdout)
 
@@ -52,7 +52,7 @@ def daemon(root: Path, number: int) -> Daemon:
 def join(one: Daemon, where: str, token: str) -> subprocess.CompletedProcess[str]:
     argv = [sys.executable, "-m", "morgand", "join", where, "-", "--set", f"host.data_dir={one.data_dir}"]
     argv += [word for setting in one.settings for word in ("--set", setting)]
-    return subprocess.run(argv, input=token + "\n", capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(argv, input=token + "\n", capture_output=True, text=True, timeout=120, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -225,7 +225,7 @@ def test_z_a_removed_host_is_out_for_good(home: Home) -> None:
     home.ctl(home.first, "hosts", "remove", "host2")
     assert home.host("host2") is None
     assert home.second.process is not None
-    assert home.second.process.wait(timeout=60) == 1
+    assert home.second.process.wait(timeout=120) == 1
     assert "was removed from its cluster" in home.second.log.read_text()
     context = trust.client_context(home.second.data_dir / "cluster")
     context.check_hostname = False

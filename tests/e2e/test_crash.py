@@ -37,7 +37,7 @@ def test_kill_in_the_middle_of_an_ingest_of_200_files(daemon: Daemon) -> None:
     done_before = sum(one["state"] == "completed" for one in daemon.documents())
     assert done_before < FILES, "the ingest ended before it could be interrupted"
     engines = daemon.kill()
-    _, alive = psutil.wait_procs(engines, timeout=10)
+    _, alive = psutil.wait_procs(engines, timeout=60)
     assert alive == []
 
     daemon.start()
@@ -73,7 +73,7 @@ def test_kill_in_the_middle_of_an_answer(daemon: Daemon) -> None:
     assert name == "accepted"
     engines = daemon.kill()
     connection.close()
-    _, alive = psutil.wait_procs(engines, timeout=10)
+    _, alive = psutil.wait_procs(engines, timeout=60)
     assert alive == []
 
     daemon.start()
@@ -93,6 +93,6 @@ def test_stop_in_good_order(daemon: Daemon) -> None:
     engines = daemon.engines()
     assert engines
     assert daemon.stop() == 0
-    _, alive = psutil.wait_procs(engines, timeout=10)
+    _, alive = psutil.wait_procs(engines, timeout=60)
     assert alive == []
     assert not (daemon.data_dir / "morgand.sock").exists()

@@ -25,7 +25,7 @@ SECRET = "The PIN of the alarm is 4711."
 
 def ctl(daemon: Daemon, *words: str) -> Any:
     argv = [str(BIN / "morganctl"), "--json", "--data-dir", str(daemon.data_dir), *words]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=90, check=True)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=True)
     return json.loads(done.stdout)
 
 
@@ -41,7 +41,7 @@ def hosts(tmp_path: Path) -> Iterator[tuple[Daemon, Daemon]]:
         argv = [sys.executable, "-m", "morgand", "join", invitation["address"], "-"]
         for setting in (f"host.data_dir={second.data_dir}", *second.settings):
             argv += ["--set", setting]
-        subprocess.run(argv, input=invitation["token"], capture_output=True, text=True, timeout=60, check=True)
+        subprocess.run(argv, input=invitation["token"], capture_output=True, text=True, timeout=120, check=True)
         second.start(ready=("db", "core", "llm"))
         yield first, second
     finally:
@@ -64,13 +64,13 @@ def test_nothing_kept_is_lost_doubled_or_disordered(hosts: tuple[Daemon, Daemon]
         status, body = second.turn(text, turn_id=turn, conversation=conversation, answer=False)
         assert (status, body["queued"]) == (202, True), body
         assert "kept on host2" in body["message"]
-        assert time.monotonic() - began_s < 15
+        assert time.monotonic() - began_s < 30
         said.append((turn, text))
     asked, question = str(uuid.uuid4()), "Hello, how are you?"
     assert [name for name, _ in streamed(second, asked, question, conversation)] == ["queued"]
 
     engines = second.kill()
-    psutil.wait_procs(engines, timeout=10)
+    psutil.wait_procs(engines, timeout=60)
     for file in (second.data_dir / "outbox").iterdir():
         assert b"4711" not in file.read_bytes()
     second.start(ready=())

@@ -24,7 +24,7 @@ def daemon(root: Path, number: int) -> Daemon:
 
 def ctl(one: Daemon, *words: str) -> Any:
     argv = [str(BIN / "morganctl"), "--json", "--data-dir", str(one.data_dir), *words]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=90, check=False)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(done.stdout)
 
@@ -33,7 +33,7 @@ def morgand(one: Daemon, *words: str, said: str = "", code: int = 0) -> str:
     """What a command of the daemon's own program prints, errors included."""
     argv = [sys.executable, "-m", "morgand", *words, "--set", f"host.data_dir={one.data_dir}"]
     argv += [word for setting in one.settings for word in ("--set", setting)]
-    done = subprocess.run(argv, input=said, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(argv, input=said, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -59,7 +59,7 @@ def hosts(tmp_path: Path) -> Iterator[tuple[Daemon, Daemon]]:
         first.start()
         join(second, first)
         second.start(ready=("db",))
-        second.until((second.data_dir / "cluster" / "copy").exists, 20, "a copy of the cluster's truth")
+        second.until((second.data_dir / "cluster" / "copy").exists, 60, "a copy of the cluster's truth")
         second.until(lambda: redundant(second), 90, "the database on both hosts")
         yield first, second
     finally:
@@ -98,7 +98,7 @@ def test_the_last_host_goes_on(hosts: tuple[Daemon, Daemon]) -> None:
         first.start(ready=("llm",))
     join(first, second)
     first.start(ready=("db",))
-    second.until(lambda: _states(second) == {"host1": "alive", "host2": "alive"}, 30, "both are alive")
+    second.until(lambda: _states(second) == {"host1": "alive", "host2": "alive"}, 60, "both are alive")
     assert ctl(first, "status")["cluster"]["id"] == status["cluster"]["id"]
     second.stop()
     assert "this host can decide, with 1 of 1 voters" in morgand(second, "recover", "--yes", code=1)

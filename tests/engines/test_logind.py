@@ -35,7 +35,8 @@ if sys.platform == "linux":
 
 RETRY_S = 0.1
 SEEN_S = 10.0
-DELAY_MAX_S = 1.0  # logind's InhibitDelayMaxSec here
+DELAY_MAX_S = 4.0  # logind's InhibitDelayMaxSec here
+AT_ONCE_S = 2.0  # a lock that is not closed holds the machine for DELAY_MAX_S
 POLICY = """<busconfig><listen>{address}</listen><auth>EXTERNAL</auth><policy context="default">
 <allow send_destination="*"/><allow receive_sender="*"/><allow own="*"/></policy></busconfig>"""
 
@@ -266,7 +267,7 @@ async def test_the_machine_waits_until_handed_over(bus: Bus, logind: FakeLogind,
         assert news.kind == what
         assert news.within_s == pytest.approx(0.8 * DELAY_MAX_S)
         assert host.done == [what]
-        assert 0.3 <= waited_s < 0.6
+        assert 0.3 <= waited_s < AT_ONCE_S
         assert logind.held() == set()
 
 
@@ -291,10 +292,10 @@ async def test_a_handler_that_fails_keeps_nothing(bus: Bus, logind: FakeLogind) 
 
     async with listening(bus.address, fails) as task:
         await until(locked(logind), "both are locked")
-        assert await logind.prepare("sleep") < 0.5
+        assert await logind.prepare("sleep") < AT_ONCE_S
         await logind.resume("sleep")
         await until(locked(logind), "both are locked again")
-        assert await logind.prepare("sleep") < 0.5
+        assert await logind.prepare("sleep") < AT_ONCE_S
         assert len(told) == 3
         assert not task.done()
 
@@ -307,7 +308,7 @@ async def test_a_handler_with_a_defect_ends_the_watch_without_a_lock(bus: Bus, l
 
     async with listening(bus.address, defect) as task:
         await until(locked(logind), "both are locked")
-        assert await logind.prepare("sleep") < 0.5
+        assert await logind.prepare("sleep") < AT_ONCE_S
         with pytest.raises(ExceptionGroup):
             await task
 
@@ -344,7 +345,7 @@ async def test_a_sleep_that_comes_while_coming_back_is_not_kept_waiting(bus: Bus
         await logind.resume("sleep")
         await until(locked(logind), "both are locked again")
         await asyncio.sleep(0.05)
-        assert await logind.prepare("sleep") < 0.5
+        assert await logind.prepare("sleep") < AT_ONCE_S
         assert order == ["leaving", "gave up", "leaving"]
 
 
@@ -498,7 +499,7 @@ async def test_programs_that_are_started_do_not_hold_the_lock(bus: Bus, logind: 
         await until(locked(logind), "both are locked")
         child = subprocess.Popen(["sleep", "60"], close_fds=False)
         try:
-            assert await logind.prepare("sleep") < 0.5
+            assert await logind.prepare("sleep") < AT_ONCE_S
         finally:
             child.kill()
             child.wait()

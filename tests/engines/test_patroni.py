@@ -33,7 +33,7 @@ from morgand.roles.db.rest import Rest
 from morgand.roles.db.succession import Patroni
 from morgand.security import ca, trust
 from morgand.state import Assignment, RoleState
-from tests.engines.patronis import SECRETS, Member, Trio, processes_of, trio, until
+from tests.engines.patronis import PATIENCE_S, SECRETS, Member, Trio, processes_of, trio, until
 from tests.fakes.postgres import binaries
 
 FOUND = binaries()
@@ -42,8 +42,8 @@ REASON = MISSING if FOUND is None else why_not(str(FOUND / "postgres"))
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(400), pytest.mark.skipif(REASON is not None, reason=str(REASON))]
 NETS = itertools.count(110 + os.getpid() % 100)
 REFUSED = "pg_hba.conf rejects replication connection"
-TAKEOVER_S = 3.0  # half a second on an idle machine
-HANDOVER_S = 10.0  # what was said in failsafe mode is believed for 20
+TAKEOVER_S = 10.0  # half a second on an idle machine; Patroni alone waits for 20
+HANDOVER_S = 15.0  # what was said in failsafe mode is believed for 20
 
 
 class Writer:
@@ -188,24 +188,23 @@ async def given_up_in_time(town: Trio, primary: Member, standby: Member) -> None
     """Else the server sends to a frozen standby, and commits wait for it, until its own timeout of three seconds.
     Awake again it gets nothing until it is welcome."""
     with standing_still(standby):
-        frozen = time.monotonic()
         primary.fenced = {standby.site.host: ""}  # the others have the same address here
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while await senders(primary) > 1:
                 await asyncio.sleep(0.1)
-        assert time.monotonic() - frozen < 2.5
+        assert "replication timeout" not in primary.log(10**6)
         await town.standing(
             lambda seen: any(one.sync and one.host != standby.site.host for one in seen.values()), "another synchronous"
         )
         primary.fenced = {standby.site.host: standby.site.address}
         await until(lambda: "reject" in primary.site.access.read_text(), "told to refuse it", primary.log)
     await until(lambda: REFUSED in primary.log(), "refused", primary.log)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while primary.log().count(REFUSED) < 4:
             assert await senders(primary) == 1
             await asyncio.sleep(0.02)
     primary.fenced = {}
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while await senders(primary) < 2:
             await asyncio.sleep(0.1)
 
@@ -330,7 +329,7 @@ async def renewed(town: Trio, member: Member) -> None:
     )  # fmt: skip
     files.write_private(folder / trust.CERT, made)
     serial = ca.facts(made).serial
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while await entered(member, trust.client_context(folder)) != serial:
             await asyncio.sleep(0.2)
         while await shown_by_rest(member) != serial:

@@ -133,7 +133,7 @@ async def test_hold_ends_what_waits_for_a_standby_a_query_or_a_connection(
         queries = [asyncio.create_task(query()) for _ in range(30)]  # more than there are connections
         await asyncio.sleep(0.3)
         database.hold()
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(LIMIT_S):
             outcomes = await asyncio.gather(*committing, *queries, return_exceptions=True)
         assert {type(outcome) for outcome in outcomes} == {Unavailable}
         assert len(waiting(running)) == 3
@@ -154,7 +154,7 @@ async def test_reading_goes_on_while_writers_wait_for_a_standby(
     async with no_standby(running):
         writing = [asyncio.create_task(say(history, str(uuid4()), str(uuid4()))) for _ in range(30)]
         await until(lambda: len(waiting(running)) == WRITERS)
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(LIMIT_S):
             assert await history.turn(turn) is not None
             await database.health()
     await asyncio.gather(*writing)

@@ -19,7 +19,7 @@ from tests.fakes.postgres import Server, needed, server
 from tests.fakes.storage import HandClock
 
 pytestmark = [pytest.mark.engine, needed]
-SOON_S = 1.0
+SOON_S = 5.0
 
 
 async def say(database: Database, turn: str) -> None:

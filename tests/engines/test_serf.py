@@ -33,7 +33,7 @@ pytestmark = [
 ]
 NETS = itertools.count(os.getpid() % 200 + 10)
 PORT = 7472
-SEEN_S = 20.0  # the agent reports a dead member after 4.4 to 7.6 s
+SEEN_S = 60.0  # the agent reports a dead member after 4.4 to 7.6 s
 
 
 def new_key() -> str:
@@ -194,10 +194,10 @@ async def test_leave(town: Town) -> None:
     async with town.of(2) as (first, second):
         await second.membership.leave()
         await until(lambda: first.says(second) is MemberStatus.LEFT, "it has left")
+        await until(lambda: not second.runs_as(0), "its agent has ended")
         await asyncio.sleep(2.0)
         assert first.says(second) is MemberStatus.LEFT
-        with pytest.raises(ProcessLookupError):
-            second.pid()
+        assert not second.runs_as(0)
 
 
 async def test_forget(town: Town) -> None:
@@ -285,7 +285,7 @@ async def test_no_agent_outlives_its_daemon(town: Town, tmp_path: Path) -> None:
     await until(lambda: Path(f"/proc/{pid}/exe").resolve().name == "serf", "the program runs")
     parent.kill()
     await parent.communicate()
-    await until(lambda: not Path(f"/proc/{pid}").exists() or _is_zombie(pid), "it ends, too", 5.0)
+    await until(lambda: not Path(f"/proc/{pid}").exists() or _is_zombie(pid), "it ends, too")
 
 
 def _is_zombie(pid: int) -> bool:

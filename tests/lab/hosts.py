@@ -99,7 +99,7 @@ class LabHost(Daemon):
         self.net.unplug(self.name)
         self._signal(signal.SIGKILL)
         assert self.process is not None
-        self.process.wait(timeout=30)
+        self.process.wait(timeout=80)
 
     def power_on(self) -> None:
         self.net.renew(self.name)

@@ -56,7 +56,7 @@ class Stage:
                 helper.stop()
         self.net.__exit__(kind, err, trace)  # ends what runs inside
         for process in (*self._hogs, *(host.process for host in self.hosts.values() if host.process is not None)):
-            process.wait(timeout=30)
+            process.wait(timeout=80)
 
     def _watchers(self) -> list[Timeline]:
         assert self._timeline is not None

@@ -106,10 +106,7 @@ def test_a_renewed_host_forgets_its_connections(net: Net) -> None:
 def test_packets_can_be_late(net: Net) -> None:
     """Each way takes the delay, for as long as it lasts; much data arrives whole, though not in order."""
     net.delay("one", 100, 10)
-    began = time.monotonic()
-    with pytest.raises(ConnectionRefusedError):
-        connect(net.namespace("two"), net.addresses["one"], 9)
-    assert time.monotonic() - began > 0.15
+    assert refused_s(net) > 0.15
     server = inside(net.namespace("one"), lambda: socket.create_server(("", 700)))
     with server, connect(net.namespace("two"), net.addresses["one"], 700) as client:
         accepted, _ = server.accept()
@@ -117,10 +114,15 @@ def test_packets_can_be_late(net: Net) -> None:
             client.sendall(b"x" * 65536)
             assert accepted.recv(65536, socket.MSG_WAITALL) == b"x" * 65536
     net.heal()
+    assert min(refused_s(net) for _ in range(5)) < 0.15
+
+
+def refused_s(net: Net) -> float:
+    """How long a connection to a closed port takes."""
     began = time.monotonic()
     with pytest.raises(ConnectionRefusedError):
         connect(net.namespace("two"), net.addresses["one"], 9)
-    assert time.monotonic() - began < 0.15
+    return time.monotonic() - began
 
 
 @pytest.mark.lab

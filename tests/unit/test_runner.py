@@ -105,7 +105,7 @@ class Toy:
 
 
 async def until(runner: Runner, state: RoleState) -> RoleStatus:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while True:
             for status in runner.statuses():
                 if status.state is state:
@@ -165,7 +165,7 @@ async def test_what_is_kept_hears_of_its_epoch_before_the_wait_for_what_stops() 
 
     runner = Runner(lambda one: (Toy if one.role == "db" else Leaving)([]), SystemClock(), lambda _: None)
     await runner.apply([LLM, DB])
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while [one.state for one in runner.statuses()] != [RoleState.READY] * 2:
             await asyncio.sleep(0.01)
     await runner.apply([replace(DB, epoch=DB.epoch + 1)])

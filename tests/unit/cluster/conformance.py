@@ -58,13 +58,13 @@ async def a_watch_tells_what_happened_under_its_prefix(store: ClusterStore, at: 
     heard = asyncio.ensure_future(anext(watch))
     await store.txn([], [Put(f"{at}b", b"1")])
     revision = await store.txn([], [Put(f"{at}a1", b"1"), Put(f"{at}a2", b"1")])
-    changes = await asyncio.wait_for(heard, 5)
+    changes = await asyncio.wait_for(heard, 30)
     assert (changes.revision, changes.resync) == (revision, False)
     assert sorted((one.key, one.item.value if one.item else None) for one in changes.changes) == [
         (f"{at}a1", b"1"), (f"{at}a2", b"1"),
     ]  # fmt: skip
     revision = await store.txn([], [], [f"{at}a1"])
-    changes = await asyncio.wait_for(anext(watch), 5)
+    changes = await asyncio.wait_for(anext(watch), 30)
     assert (changes.revision, [(one.key, one.item) for one in changes.changes]) == (revision, [(f"{at}a1", None)])
 
 
@@ -75,7 +75,7 @@ async def a_watch_replays_what_came_after_its_revision(store: ClusterStore, at: 
     values: list[bytes] = []
     watch = store.watch(at, first)
     while len(values) < 3:
-        changes: Changes = await asyncio.wait_for(anext(watch), 5)
+        changes: Changes = await asyncio.wait_for(anext(watch), 30)
         values += [one.item.value for one in changes.changes if one.item]
     assert values == [b"1", b"2", b"3"]
 
@@ -101,7 +101,7 @@ async def a_closed_store_ends_its_watches(store: ClusterStore, at: str) -> None:
     heard = asyncio.ensure_future(anext(store.watch(at, revision), None))
     await asyncio.sleep(0.05)
     await store.close()
-    assert await asyncio.wait_for(heard, 5) is None
+    assert await asyncio.wait_for(heard, 30) is None
 
 
 CASES: tuple[Case, ...] = (

@@ -35,7 +35,7 @@ class FewTurns(HandClock):
 
 async def kept(mirror: Mirror, folder: Path, *between: object) -> dict[str, bytes]:
     with contextlib.suppress(Ended):
-        await asyncio.wait_for(Copy(mirror, folder, FewTurns(*between)).run(), 5)
+        await asyncio.wait_for(Copy(mirror, folder, FewTurns(*between)).run(), 30)
     return {row[0]: row[1] for row in copy_file(folder).read().rows}
 
 

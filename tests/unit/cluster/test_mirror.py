@@ -29,7 +29,7 @@ async def test_it_follows_writes_and_deletions(tmp_path: Path) -> None:
     """Who takes ``next`` before reading misses no change."""
     store = await LocalStore.open(tmp_path)
     await store.txn([], [Put("/a/1", b"1"), Put("/b/1", b"2")])
-    async with following(store) as mirror, asyncio.timeout(5):
+    async with following(store) as mirror, asyncio.timeout(30):
         while not mirror.list("/a/"):
             await mirror.next().wait()
         changed = mirror.next()
@@ -61,7 +61,7 @@ class Counted(LocalStore):
 async def test_not_everything_is_read_for_what_a_watch_brings_in_a_moment(tmp_path: Path) -> None:
     store = await Counted.open(tmp_path)
     assert isinstance(store, Counted)
-    async with following(store) as mirror, asyncio.timeout(5):
+    async with following(store) as mirror, asyncio.timeout(30):
         while not mirror.current:
             await mirror.next().wait()
         before = store.read
@@ -87,7 +87,7 @@ class Slow(LocalStore):
 async def test_a_reading_that_arrives_late_takes_nothing_back(tmp_path: Path) -> None:
     """The watch was faster: what it told stays, and nothing after it is missed."""
     store = cast("Slow", await Slow.open(tmp_path))
-    async with following(store) as mirror, asyncio.timeout(5):
+    async with following(store) as mirror, asyncio.timeout(30):
         while not mirror.current:
             await mirror.next().wait()
         store.go = asyncio.Event()

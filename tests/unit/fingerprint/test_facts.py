@@ -99,12 +99,12 @@ def test_an_apple_gpu_shares_the_ram() -> None:
 
 def test_a_driver_that_hangs_costs_its_deadline() -> None:
     def hang() -> list[Gpu]:
-        time.sleep(1)
+        time.sleep(5)
         return [Gpu("late", 1)]
 
     started = time.monotonic()
     assert gpu.within(hang, deadline_s=0.05) is None
-    assert time.monotonic() - started < 0.5
+    assert time.monotonic() - started < 3
 
 
 def test_what_does_not_answer_in_time_is_what_it_was(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

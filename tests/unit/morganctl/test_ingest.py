@@ -169,4 +169,4 @@ def test_ingest_without_a_daemon_fails_at_once(run: Run, tmp_path: Path) -> None
     """Nobody waits a minute for a daemon that was never there."""
     started = time.monotonic()
     assert run("ingest", str(tmp_path)).code == 2
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30

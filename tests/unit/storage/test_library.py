@@ -80,7 +80,7 @@ async def test_an_update_replaces_in_one_step(library: SqlLibrary) -> None:
     watcher = asyncio.create_task(watch())
     await asyncio.sleep(0.02)
     assert await completed(library, new.id, extracted(), tree(new.id, ["new boiler"] * 200)) == [old.id]
-    await asyncio.wait_for(watcher, 5)
+    await asyncio.wait_for(watcher, 30)
     assert seen == {frozenset([old.id]), frozenset([new.id])}
     with pytest.raises(NotFound):
         await library.chunks(old.id)
