@@ -15,7 +15,7 @@ from morgand.state import Duty, Host, HostState, Snapshot
 from tests.fakes.clusters import CARRIED, EMBEDDED, MODELS, applied, host, snapshot
 
 # 10,000 clusters and more in one run, all properties together
-clusters = settings(max_examples=1200, deadline=None, suppress_health_check=list(HealthCheck))
+clusters = settings(max_examples=950, deadline=None, suppress_health_check=list(HealthCheck))
 ENGINES = (*EMBEDDED, "sentence-transformers", "ollama", "postgresql", "redis", "prometheus", "qdrant", "seaweedfs")
 BOUND = ("sqlite", "folder")  # what they store is on one host
 FATES: list[dict[str, Any]] = [{"state": HostState.FENCED}, {"state": HostState.LEFT}, {"draining": True}]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
@@ -33,10 +34,16 @@ def play_seed(seed: int) -> Outcome | str:
         return str(err)
 
 
+def _calm() -> None:
+    """What is imported is no garbage, and little else is: looking for it takes a seventh of the time."""
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 20)
+
+
 def play_all(seeds: Iterable[int], workers: int | None = None) -> Counts:
     wanted = list(seeds)
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers or multiprocessing.cpu_count(), mp_context=context) as pool:
+    with ProcessPoolExecutor(workers or multiprocessing.cpu_count(), mp_context=context, initializer=_calm) as pool:
         found = dict(zip(wanted, pool.map(play_seed, wanted, chunksize=CHUNK), strict=True))
     well = [one for one in found.values() if isinstance(one, Outcome)]
     return Counts(
