@@ -81,7 +81,7 @@ class Daemon:
             time.sleep(0.1)
 
     def request(
-        self, method: str, path: str, body: Any = None, *, timeout_s: float = 60.0, raw: bytes | None = None,
+        self, method: str, path: str, body: Any = None, *, timeout_s: float = 120.0, raw: bytes | None = None,
         headers: dict[str, str] | None = None,
     ) -> tuple[int, Any]:  # fmt: skip
         """Status and decoded JSON of one request."""

@@ -13,10 +13,10 @@ import pytest
 from tests.e2e.harness import Daemon
 from tests.e2e.test_user import ctl
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.engine
 
 GOOD, EMPTY, UNSUPPORTED = 400, 1_600, 8_000
-INGEST_S = 120.0  # on a busy machine; a fifth of it on an idle one
+INGEST_S = 400.0  # on a busy machine; a fifteenth of it on an idle one
 
 
 def test_a_folder_with_ten_thousand_files(running: Daemon, tmp_path: Path) -> None:

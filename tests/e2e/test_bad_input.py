@@ -18,7 +18,7 @@ from reportlab.pdfgen.canvas import Canvas
 
 from tests.e2e.harness import Daemon
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.engine
 
 
 def morgand(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -76,7 +76,7 @@ def test_document_over_the_limit_refuses_only_itself(daemon: Daemon) -> None:
     assert "1 MiB" in huge["error"]["message"]
     assert "limits.document_mb" in huge["error"]["remedy"]
     assert small["result"] != "refused"
-    daemon.until(daemon.settled, 60, "document settled")
+    daemon.until(daemon.settled, 120, "document settled")
     assert [one["name"] for one in daemon.documents()] == ["small.txt"]
     assert not list((daemon.data_dir / "spool").iterdir())
 
@@ -185,7 +185,7 @@ def test_missing_model_file_fails_its_role_with_the_remedy(tmp_path: Path) -> No
             {"gate.txt": b"The gate code of the allotment is 4711.\n\nThe shed key hangs in the cellar."}
         )
         assert status == 202, body
-        one.until(one.settled, 60, "document settled")
+        one.until(one.settled, 120, "document settled")
         status, body = one.request("POST", "/v1/search", {"text": "gate code", "limit": 3})
         assert status == 200
         assert any("4711" in found["text"] for found in body["passages"]), (one.documents(), body)

@@ -30,7 +30,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
         one.start()
         status, body = one.upload({"boiler.md": FACT})
         assert status in (200, 202), body
-        one.until(one.settled, 60, "the document is read")
+        one.until(one.settled, 120, "the document is read")
         yield one
     finally:
         if one.process is not None:

@@ -87,7 +87,7 @@ def test_hosts_listen_on_their_own_address_only(home: Home) -> None:
     """The ports of a member, two more where PostgreSQL runs, and none of them on every interface."""
     engines = str((home.host("host1") or {})["profile"]["engines"])
     wanted = {("127.0.5.1", PORT + number) for number in range(6 if "postgresql" in engines else 4)}
-    home.first.until(lambda: listening(home.first.pid) == wanted, 60, "all ports listened on, and no others")
+    home.first.until(lambda: listening(home.first.pid) == wanted, 120, "all ports listened on, and no others")
     assert {address for address, _ in listening(home.second.pid)} == {"127.0.5.2"}
 
 
@@ -197,9 +197,9 @@ def _under_private(file: Path, root: Path) -> bool:
 def test_a_drained_host_holds_nothing_and_takes_part_again(home: Home) -> None:
     view = home.ctl(home.second, "hosts", "drain", "host2")
     assert view["draining"] is True
-    home.first.until(lambda: not (home.host("host2") or {"roles": []})["roles"], 60, "host2 holds nothing")
+    home.first.until(lambda: not (home.host("host2") or {"roles": []})["roles"], 120, "host2 holds nothing")
     assert home.ctl(home.second, "hosts", "resume", "host2")["draining"] is False
-    home.first.until(lambda: bool((home.host("host2") or {"roles": []})["roles"]), 60, "host2 has roles again")
+    home.first.until(lambda: bool((home.host("host2") or {"roles": []})["roles"]), 120, "host2 has roles again")
 
 
 def test_any_host_answers_and_has_the_same_history(home: Home) -> None:
@@ -221,7 +221,7 @@ def test_unknown_hosts_and_hasty_removals_are_refused_in_words(home: Home) -> No
 def test_z_a_removed_host_is_out_for_good(home: Home) -> None:
     """Its daemon ends and says why; its certificate opens nothing any more; it can be invited again."""
     home.ctl(home.first, "hosts", "drain", "host2")
-    home.first.until(lambda: not (home.host("host2") or {"roles": []})["roles"], 60, "host2 holds nothing")
+    home.first.until(lambda: not (home.host("host2") or {"roles": []})["roles"], 120, "host2 holds nothing")
     home.ctl(home.first, "hosts", "remove", "host2")
     assert home.host("host2") is None
     assert home.second.process is not None

@@ -14,7 +14,6 @@ from tests.lab.disks import Disk
 
 pytestmark = [
     pytest.mark.engine,
-    pytest.mark.timeout(180),
     pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="to mount a disk needs root"),
 ]
 SAID = "The boiler was serviced in May."
@@ -43,7 +42,7 @@ def test_a_full_disk_is_told_nothing_is_half_written_and_all_is_well_with_space_
         status, first = daemon.turn(SAID, answer=False)
         assert status == 200, first
         disk.fill()
-        daemon.until(lambda: warned(daemon), 60, "a warning")
+        daemon.until(lambda: warned(daemon), 120, "a warning")
         refused = str(uuid.uuid4())
         status, body = daemon.turn("x" * 30_000, turn_id=refused, answer=False, conversation=first["conversation"])
         assert (status, body["error"]["code"]) == (507, "storage_full"), body
@@ -53,7 +52,7 @@ def test_a_full_disk_is_told_nothing_is_half_written_and_all_is_well_with_space_
         assert daemon.process.poll() is None
 
         disk.empty()
-        daemon.until(lambda: not warned(daemon), 60, "no warning any more")
+        daemon.until(lambda: not warned(daemon), 120, "no warning any more")
         status, body = daemon.turn("y" * 30_000, turn_id=refused, answer=False, conversation=first["conversation"])
         assert status == 200, body
         status, body = daemon.request("GET", f"/v1/conversations/{first['conversation']}/messages")

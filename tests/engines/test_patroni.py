@@ -39,7 +39,7 @@ from tests.fakes.postgres import binaries
 FOUND = binaries()
 MISSING = "no PostgreSQL server is installed (initdb is not found)"
 REASON = MISSING if FOUND is None else why_not(str(FOUND / "postgres"))
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(400), pytest.mark.skipif(REASON is not None, reason=str(REASON))]
+pytestmark = [pytest.mark.engine, pytest.mark.skipif(REASON is not None, reason=str(REASON))]
 NETS = itertools.count(110 + os.getpid() % 100)
 REFUSED = "pg_hba.conf rejects replication connection"
 TAKEOVER_S = 10.0  # half a second on an idle machine; Patroni alone waits for 20

@@ -24,7 +24,7 @@ from tests.fakes.storage import HandClock
 FOUND = binaries()
 MISSING = "no PostgreSQL server is installed (initdb is not found)"
 REASON = MISSING if FOUND is None else why_not(str(FOUND / "postgres"))
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(120), pytest.mark.skipif(REASON is not None, reason=str(REASON))]
+pytestmark = [pytest.mark.engine, pytest.mark.skipif(REASON is not None, reason=str(REASON))]
 RENEWED = "copy of the database fetched anew"
 NETS = itertools.count(40 + os.getpid() % 60)
 

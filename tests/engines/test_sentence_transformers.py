@@ -19,7 +19,7 @@ async def test_fitting_passage_is_nearer() -> None:
     options = {"engine": "sentence-transformers", "model": "minilm", "model_dir": str(MINILM)}
     async with engine("morgand.roles.embedder.engine", options) as spawned:
         client = EngineClient(spawned.socket, "embedder")
-        async with asyncio.timeout(90):
+        async with asyncio.timeout(300):
             while not await client.healthy():
                 await asyncio.sleep(0.2)
         embedder = EngineEmbedder(client)

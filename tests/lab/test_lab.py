@@ -19,7 +19,6 @@ IN_CI = ("interfaces", "wrong_clock", "losses", "rolling_three")
 
 
 @pytest.mark.lab
-@pytest.mark.timeout(420)
 @pytest.mark.parametrize("name", IN_CI)
 def test_scenario(name: str) -> None:
     """The story holds, line by line. Where it does not the hosts' folders are kept, for the logs in them."""

@@ -19,7 +19,6 @@ from tests.lab.inside import connect, hears, inside
 from tests.lab.net import Net, usable
 
 GROUP = "224.0.0.251"
-pytestmark = pytest.mark.timeout(120)
 
 
 @pytest.fixture
