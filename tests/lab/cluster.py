@@ -33,7 +33,7 @@ class Lab(Membership, Writing, Provocation, Together, Disks, Halves, Upgrade):
             found = look(host)
             return found and (found.leader, sorted(found.hosts.items()), sorted(found.roles))
 
-        self._until(lambda: len({str(view(host)) for host in self._alive()}) == 1, 10.0, "one status everywhere")
+        self._until(lambda: len({str(view(host)) for host in self._alive()}) == 1, 60.0, "one status everywhere")
 
     def do_places(self, step: Step) -> None:
         role, _, part = step.words[0].partition("/")
@@ -44,7 +44,7 @@ class Lab(Membership, Writing, Provocation, Together, Disks, Halves, Upgrade):
                 host for one, this, host, _, _ in found.roles if one == role and part in ("", this)
             ]
 
-        self._until(holds, float(step.words[2] or 1), f"{step.words[0]} on {step.words[1]}")
+        self._until(holds, float(step.words[2] or 10), f"{step.words[0]} on {step.words[1]}")
 
     def do_explains(self, _: Step) -> None:
         host = self._alive()[0]

@@ -74,7 +74,7 @@ class Faults(Stage):
         if kind != "false alarm":  # it may have its roles again before others are ready
             self.do_elsewhere(replace(step, words=("60",)))
         away = time.monotonic()
-        self._until(lambda: self._writes_since(away, name), 60.0, "writes through every other host")
+        self._until(lambda: self._writes_since(away, name), 120.0, "writes through every other host")
         time.sleep(max(0.0, struck_at + AWAY_S - time.monotonic()))
         self.do_back(step)
         if kind in CUT:
@@ -83,7 +83,7 @@ class Faults(Stage):
         self._until(self._redundant, 120.0, WHOLE)
         self._note(f"{kind}: redundant again", time.monotonic() - self._struck_at)
         since = time.monotonic()
-        self._until(lambda: self._writes_since(since), 60.0, "writes through every host")
+        self._until(lambda: self._writes_since(since), 120.0, "writes through every host")
         self._note(f"{kind}: status outage", self._longest_silence(struck_at, name))
         if self._writers or self._chatter:
             what = f"{kind} of the primary" if self._wrote(name) else kind
@@ -198,7 +198,7 @@ class Faults(Stage):
         for host in self.hosts.values():
             self._say(f"restart {host.name}")
             host.restart()
-            self._until(self._settled, 60.0, f"everything ready after the restart of {host.name}")
+            self._until(self._settled, 120.0, f"everything ready after the restart of {host.name}")
 
     def _chosen(self, whom: str, role: str) -> str:
         """The host that is meant. The one that is chatted through stays out of it."""

@@ -10,8 +10,8 @@ from tests.lab.hosts import LabHost
 from tests.lab.scenario import Step
 from tests.lab.stage import Stage
 
-MOVE_S = 30.0  # until a host that is drained holds nothing, until one that is removed has ended
-TELL_S = 15.0  # until status shows what is so
+MOVE_S = 60.0  # until a host that is drained holds nothing, until one that is removed has ended
+TELL_S = 60.0  # until status shows what is so
 
 
 class Membership(Stage):

@@ -32,7 +32,7 @@ class Upgrade(Stage):
             assert before != NEXT
             host.use_release(folder)
             host.restart()
-            self._until(self._settled, 60.0, f"everything ready after the upgrade of {host.name}")
+            self._until(self._settled, 120.0, f"everything ready after the upgrade of {host.name}")
             assert host.release() == NEXT
 
     def do_contracted(self, step: Step) -> None:
