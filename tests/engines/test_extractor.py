@@ -15,12 +15,14 @@ from pathlib import Path
 import pytest
 
 from morgand.errors import MorganError, Unreadable, Unsupported
+from morgand.roles.core import extractor_client
 from morgand.roles.core.extractor_client import EngineExtractor
 from morgand.roles.process import EngineClient
 from morgand.state import Extracted, Level
 
 pytestmark = pytest.mark.engine
 EXAMPLES = Path(__file__).parents[2] / "examples" / "documents"
+LOAD_S = 120.0
 
 
 def tokenizer() -> str:
@@ -47,6 +49,9 @@ async def engine(folder: Path, **options: object) -> AsyncIterator[tuple[EngineE
     process = await start(socket, **options)
     client = EngineClient(socket, "extractor")
     try:
+        async with asyncio.timeout(LOAD_S):
+            while not (socket.exists() and await client.healthy()):
+                await asyncio.sleep(0.1)
         yield EngineExtractor(client), process
     finally:
         await client.close()
@@ -77,22 +82,34 @@ async def test_examples_are_read(tmp_path: Path) -> None:
             await read(extractor, picture, "p.txt")
 
 
-async def test_a_crash_costs_one_file(tmp_path: Path) -> None:
+async def opened(fifo: Path) -> int:
+    """Once somebody reads it: a descriptor that keeps it waiting for what never comes."""
+    async with asyncio.timeout(LOAD_S):
+        while True:
+            with suppress(OSError):
+                return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+            await asyncio.sleep(0.05)
+
+
+async def crash(process: asyncio.subprocess.Process, fifo: Path) -> None:
+    """In the middle of a file."""
+    written = await opened(fifo)
+    process.send_signal(signal.SIGSEGV)
+    await process.wait()
+    os.close(written)
+
+
+async def test_a_crash_costs_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that kills the process twice is unreadable; with the engine back, the next one is read."""
-    fifo = tmp_path / "never"
-    os.mkfifo(fifo)  # reading it blocks: the parser is at work when it is killed
-    socket = tmp_path / "x.sock"
+    monkeypatch.setattr(extractor_client, "RESTART_S", LOAD_S)
+    fifo, socket = tmp_path / "never", tmp_path / "x.sock"
+    os.mkfifo(fifo)
     async with engine(tmp_path) as (extractor, first):
         reading = asyncio.create_task(read(extractor, fifo, "bad.pdf"))
-        await asyncio.sleep(6)
-        first.send_signal(signal.SIGSEGV)
-        await first.wait()
-        second = await start(socket)
-        await asyncio.sleep(5)
-        second.send_signal(signal.SIGSEGV)
+        await crash(first, fifo)
+        await crash(await start(socket), fifo)
         with pytest.raises(Unreadable, match="the parser crashed"):
             await reading
-        await second.wait()
         third = await start(socket)
         try:
             assert (await read(extractor, EXAMPLES / "notes.txt", "notes.txt")).chunks

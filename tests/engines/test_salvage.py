@@ -34,7 +34,7 @@ async def filled(town: Town, count: int) -> None:
         await asyncio.sleep(6)  # etcd takes nobody before
         await client.add_learner(learner.place.peer_url)
         await store.txn([], [Put("/last", b"1")])
-        await asyncio.sleep(0.5)  # that a write is settled, the voters that follow hear with the next heartbeat
+        await asyncio.sleep(2)  # that a write is settled, the voters that follow hear with the next heartbeat
     await town.close()
 
 
