@@ -40,7 +40,7 @@ from tests.engines.voters import Town, answering, running
 from tests.fakes.postgres import binaries
 
 SECRETS = Secrets("super-secret-1", "super-secret-2", "super-secret-3", "super'secret-4")
-PATIENCE_S = 40.0
+PATIENCE_S = 120.0
 
 
 def _soon() -> asyncio.Event:

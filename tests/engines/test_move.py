@@ -42,7 +42,7 @@ async def test_everything_arrives_while_everything_goes_on(source: Database, url
     """Turns, summaries, replacements, deletions and purges meanwhile; reading goes on during the proof."""
     writer = Writer(source)
     working = [asyncio.create_task(work()) for work in (writer.write, writer.write, writer.read)]
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while not writer.gone:
             await asyncio.sleep(0.01)
     with blockbuster_ctx("morgand.storage"):  # a call that blocks the event loop fails the test

@@ -115,7 +115,7 @@ async def test_chunks_that_come_while_embeddings_wait_for_others_are_not_touched
     async with database.write() as session:
         await intake.lock(session, [UUID(old)])
         storing = asyncio.create_task(library.set_embeddings(embeddings))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while running.sql("SELECT count(*) FROM pg_locks WHERE NOT granted") == "0":
                 await asyncio.sleep(0.02)
         await library.complete_many([Completion(new, None, "text/plain", tuple(chunks[new]))])

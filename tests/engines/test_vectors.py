@@ -38,7 +38,7 @@ async def running(folder: Path, size: int = SIZE) -> AsyncIterator[tuple[EngineV
         process.stdin.flush()
         client = EngineClient(socket, "vectors")
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(120):
                 while not await client.healthy():
                     assert process.poll() is None
                     await asyncio.sleep(0.05)

@@ -24,7 +24,7 @@ from morgand.state import RoleState
 from morgand.supervisor import Child, ChildSpec
 
 CLUSTER = "test-cluster"
-STARTED_S = 30.0
+STARTED_S = 120.0
 
 
 async def keep(name: str, argv: tuple[str, ...], probe: Probe, report: Report) -> None:
