@@ -1,9 +1,9 @@
 """A client of etcd's JSON gateway: every voter, a short deadline each, the first answer wins.
 
 A voter that has lost its leader holds a request for 7 s before it says so; hence 400 ms for each, and the next voter is
-asked when one has not answered in 100 ms: more where answers take longer (``Pace``). So requests must bear being sent
-more than once (``call``); those that do not are sent to one voter after another (``once``), and their caller looks
-again when it got no answer.
+asked when one has not answered in 100 ms: more where answers take longer (``Pace``), or the request is long. So
+requests must bear being sent more than once (``call``); those that do not are sent to one voter after another
+(``once``), and their caller looks again when it got no answer.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ from morgand.cluster.pace import Pace
 from morgand.errors import Conflict, Unavailable
 
 T = TypeVar("T")
+Body = Mapping[str, Any] | msgspec.Raw  # Raw: encoded already
 
 PATIENCE_S = 3.0  # for a whole call
+BYTES_A_SECOND = 500_000  # a long request is given time for its length, too
 ELECTED_S = 1.5  # an election among the voters takes 1.3 s: whoever does not answer by then is slow
 ROUND_PAUSE_S = 0.05
 AT_ONCE = 2  # copies of one request at one voter
@@ -72,17 +74,20 @@ class EtcdClient:
         and only a new one gets through. Raises Unavailable after PATIENCE_S, and at once what no voter would answer
         differently.
         """
+        content = msgspec.json.encode(body)
+        long_s = len(content) / BYTES_A_SECOND
         running = dict[asyncio.Task[T], Endpoint]()
         reason = ""
-        slow = asyncio.get_running_loop().call_later(ELECTED_S, self._pace.missed)
+        slow = asyncio.get_running_loop().call_later(ELECTED_S + long_s, self._pace.missed)
         try:
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(PATIENCE_S + long_s):
                 while True:
                     for endpoint in self.ordered():
                         if list(running.values()).count(endpoint) < AT_ONCE:
-                            running[asyncio.create_task(self.ask(endpoint, path, body, kind))] = endpoint
+                            asking = self.ask(endpoint, path, msgspec.Raw(content), kind, long_s=long_s)
+                            running[asyncio.create_task(asking)] = endpoint
                         done, _ = await asyncio.wait(
-                            running, timeout=self._pace.stagger_s, return_when=asyncio.FIRST_COMPLETED
+                            running, timeout=self._pace.stagger_s + long_s, return_when=asyncio.FIRST_COMPLETED
                         )
                         for task in done:
                             answered = running.pop(task)
@@ -113,22 +118,24 @@ class EtcdClient:
         raise self._unavailable(reason)
 
     async def ask(
-        self, endpoint: Endpoint, path: str, body: Mapping[str, Any], kind: type[T], *, deadline_s: float | None = None
-    ) -> T:
-        """Ask one voter. Raises Unreached when another may do better, also when it takes longer than answers do."""
+        self, endpoint: Endpoint, path: str, body: Body, kind: type[T], *, deadline_s: float | None = None,
+        long_s: float = 0.0,
+    ) -> T:  # fmt: skip
+        """Ask one voter. Raises Unreached when another may do better, also when it takes longer than answers do.
+
+        ``long_s``: what its length may take beside that.
+        """
         clock = asyncio.get_running_loop().time
-        asked = clock()
+        asked, within_s = clock(), deadline_s or self._pace.deadline_s + long_s
         try:
-            async with (
-                asyncio.timeout(deadline_s or self._pace.deadline_s), self._post(endpoint, path, body) as response
-            ):  # fmt: skip
+            async with asyncio.timeout(within_s), self._post(endpoint, path, body) as response:
                 content = await _all_of(response)
         except (TimeoutError, aiohttp.ClientError, OSError) as err:
             raise _unreached(endpoint, err) from err
         if response.status != 200:
             raise wire.fault(response.status, content)
         if deadline_s is None:
-            self._pace.took(clock() - asked)
+            self._pace.took(max(clock() - asked - long_s, 0.0))
         return wire.decode(kind, content)
 
     @contextlib.asynccontextmanager
@@ -182,7 +189,7 @@ class EtcdClient:
             await self._session.close()
 
     def _post(
-        self, endpoint: Endpoint, path: str, body: Mapping[str, Any]
+        self, endpoint: Endpoint, path: str, body: Body
     ) -> contextlib.AbstractAsyncContextManager[aiohttp.ClientResponse]:
         if self._closed:
             raise Unavailable("The cluster store is closed.")

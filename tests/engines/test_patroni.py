@@ -43,6 +43,8 @@ pytestmark = [pytest.mark.engine, pytest.mark.skipif(REASON is not None, reason=
 NETS = itertools.count(110 + os.getpid() % 100)
 REFUSED = "pg_hba.conf rejects replication connection"
 TAKEOVER_S = 10.0  # half a second on an idle machine; Patroni alone waits for 20
+GOES_ON = "continue to run as a leader because failsafe mode is enabled"
+STEPS_DOWN = "demoting self because DCS is not accessible"
 HANDOVER_S = 15.0  # what was said in failsafe mode is believed for 20
 
 
@@ -98,19 +100,30 @@ async def fence(town: Trio, dead: Member, heir: Member) -> None:
     await town.store.txn(passed.compares, passed.puts, (*passed.deletes, forgotten))
 
 
+async def goes_on_alone(town: Trio, primary: Member) -> bool:
+    """Whether the others told the primary to, while etcd did not answer: where they are too slow it steps down."""
+
+    def told() -> list[int]:
+        log = primary.log(10**6)
+        return [log.count(words) for words in (GOES_ON, STEPS_DOWN)]
+
+    before, voter = told(), town.town.voters["h1"]
+    voter.signal(signal.SIGSTOP)
+    try:
+        await until(lambda: told() != before, "on its own", primary.log)
+    finally:
+        voter.signal(signal.SIGCONT)
+    return told()[0] > before[0]
+
+
 async def relieve(town: Trio, primary: Member, standby: Member) -> None:
     """What it writes when the primary's host leaves; a moment before that etcd did not answer, and the primary told the
     others that it goes on without, which they believe for 20 seconds."""
     armed = succession.rearm(await view(town), away=False)
     assert armed is not None, "off since the takeover"
     await town.store.txn(armed[0], [armed[1]])
-    voter, said = town.town.voters["h1"], "continue to run as a leader because failsafe mode is enabled"
-    before = primary.log(10**6).count(said)
-    voter.signal(signal.SIGSTOP)
-    try:
-        await until(lambda: primary.log(10**6).count(said) > before, "on its own", primary.log)
-    finally:
-        voter.signal(signal.SIGCONT)
+    while not await goes_on_alone(town, primary):
+        await primary.serving()
     await synchronous(town)
     asked = succession.relieve(await view(town), assigned(primary, standby), frozenset({primary.site.host}))
     assert asked is not None

@@ -13,11 +13,11 @@ from morgand.cluster import etcd_wire as wire
 from morgand.cluster.etcd import Endpoint, EtcdClient
 from morgand.errors import Unavailable
 
-COST_S = 0.2
+COST_S, BYTES_A_SECOND = 0.2, 700_000
 
 
 class BusyVoter:
-    """Does one thing after the other, each in COST_S, also what nobody waits for any more."""
+    """Does one thing after the other, each in COST_S and what its length takes, also what nobody waits for any more."""
 
     def __init__(self, name: str) -> None:
         self.name, self.asked = name, 0
@@ -25,7 +25,7 @@ class BusyVoter:
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> Endpoint:
-        app = web.Application()
+        app = web.Application(client_max_size=2**24)
         app.router.add_post("/v3/kv/range", self._answer)
         self._runner = web.AppRunner(app, access_log=None, handler_cancellation=False)
         await self._runner.setup()
@@ -39,9 +39,9 @@ class BusyVoter:
 
     async def _answer(self, request: web.Request) -> web.Response:
         self.asked += 1
-        await request.read()
+        content = await request.read()
         async with self._working:
-            await asyncio.sleep(COST_S)
+            await asyncio.sleep(COST_S + len(content) / BYTES_A_SECOND)
         return web.json_response({"header": {"revision": "7"}})
 
 
@@ -77,3 +77,10 @@ async def test_voters_that_are_slow_are_not_asked_ever_more() -> None:
         asked = sum(one.asked for one in made)
     assert answered > 15  # one voter alone could have answered 30 times
     assert asked < 5 * answered
+
+
+async def test_a_long_request_is_given_time_for_its_length() -> None:
+    """Else it would be given up and sent again until the caller gives up, by each of whom the voter reads it."""
+    async with voters(1) as (client, [voter]):
+        assert (await client.call("kv/range", {"long": "x" * 2_000_000}, wire.Ranged)).header.revision == 7
+        assert voter.asked == 1
