@@ -35,6 +35,7 @@ HEALTH_EVERY_S = 2.0
 HEALTH_MISSES = 3
 BACK_TRIES, BACK_AGAIN_S = 20, 0.15
 STOP_GRACE_S = 5.0
+GONE_EVERY_S = 1.0
 LOG_BYTES = 5 * 1024 * 1024
 LOG_FILES = 3
 
@@ -121,7 +122,7 @@ class Child:
             watching = group.create_task(self._watch(report, loaded))
             placing = group.create_task(self._place(process.pid, loaded))
             try:
-                ending = group.create_task(process.wait())
+                ending = group.create_task(_gone(process))
                 await asyncio.wait((ending, watching), return_when=asyncio.FIRST_COMPLETED)
                 silent = watching.done() and not ending.done()
             finally:
@@ -226,8 +227,18 @@ async def _end(process: asyncio.subprocess.Process, grace_s: float) -> None:
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
         try:
-            await asyncio.wait_for(process.wait(), grace_s)
+            await asyncio.wait_for(_gone(process), grace_s)
         except TimeoutError:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
+            await _gone(process)
+
+
+async def _gone(process: asyncio.subprocess.Process) -> None:
+    """``Process.wait`` waits for whoever has inherited its output, too, and so for ever for one that hangs."""
+    waiting = asyncio.ensure_future(process.wait())
+    try:
+        while process.returncode is None:
+            await asyncio.wait((waiting,), timeout=GONE_EVERY_S)
+    finally:
+        waiting.cancel()

@@ -232,6 +232,28 @@ async def test_a_child_whose_log_meets_a_full_disk_goes_on(
     assert capsys.readouterr().err == ""
 
 
+async def test_a_child_is_gone_whoever_has_inherited_its_output(tmp_path: Path) -> None:
+    """A server that it has started in a session of its own, say, and that stands still."""
+    leaves = (
+        "import subprocess\n"
+        "print(subprocess.Popen(['sleep', '60'], start_new_session=True).pid, flush=True)\n"
+        "raise SystemExit(3)"
+    )
+    log = tmp_path / "leaves.log"
+    spec = ChildSpec("leaves", (sys.executable, "-c", leaves), {}, log)
+    reports = Reports()
+    task = asyncio.create_task(Child(spec, asyncio.Event().wait, SystemClock()).run(reports))
+    try:
+        await reports.until(RoleState.STARTING, times=3)
+        assert (reports.seen[1][1] or "").startswith("leaves ended with exit code 3")
+        task.cancel()
+        async with asyncio.timeout(30):
+            await asyncio.gather(task, return_exceptions=True)
+    finally:
+        for said in filter(str.isdigit, log.read_text().split()):
+            os.kill(int(said), signal.SIGKILL)
+
+
 async def test_a_child_has_the_grace_it_needs_to_stop(tmp_path: Path) -> None:
     """A stop that takes longer than an engine's is waited for."""
     slow = (
