@@ -45,6 +45,7 @@ REFUSED = "pg_hba.conf rejects replication connection"
 TAKEOVER_S = 10.0  # half a second on an idle machine; Patroni alone waits for 20
 GOES_ON = "continue to run as a leader because failsafe mode is enabled"
 STEPS_DOWN = "demoting self because DCS is not accessible"
+STEPS_UP = "promoted self to leader"
 HANDOVER_S = 15.0  # what was said in failsafe mode is believed for 20
 
 
@@ -105,7 +106,7 @@ async def goes_on_alone(town: Trio, primary: Member) -> bool:
 
     def told() -> list[int]:
         log = primary.log(10**6)
-        return [log.count(words) for words in (GOES_ON, STEPS_DOWN)]
+        return [log.count(words) for words in (GOES_ON, STEPS_DOWN, STEPS_UP)]
 
     before, voter = told(), town.town.voters["h1"]
     voter.signal(signal.SIGSTOP)
@@ -113,7 +114,11 @@ async def goes_on_alone(town: Trio, primary: Member) -> bool:
         await until(lambda: told() != before, "on its own", primary.log)
     finally:
         voter.signal(signal.SIGCONT)
-    return told()[0] > before[0]
+    if told()[0] > before[0]:
+        return True
+    await until(lambda: told()[2] > before[2], "the primary again", primary.log)
+    await primary.serving()
+    return False
 
 
 async def relieve(town: Trio, primary: Member, standby: Member) -> None:
@@ -123,7 +128,7 @@ async def relieve(town: Trio, primary: Member, standby: Member) -> None:
     assert armed is not None, "off since the takeover"
     await town.store.txn(armed[0], [armed[1]])
     while not await goes_on_alone(town, primary):
-        await primary.serving()
+        pass
     await synchronous(town)
     asked = succession.relieve(await view(town), assigned(primary, standby), frozenset({primary.site.host}))
     assert asked is not None
