@@ -1,15 +1,28 @@
-"""What tests of a real PostgreSQL share: a server for each file of tests, and databases on it."""
+"""What tests of real engines share: patience with etcd, a PostgreSQL for each file of tests, and databases on it."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from morgand.cluster import etcd, etcd_store, etcd_watch
 from morgand.storage.database import Database
 from tests.engines.moves import empty_database, filled
 from tests.fakes.postgres import Server, opened, server
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Clients of etcd give up late: no test is to fail by a machine that stands still. Sets another patience."""
+
+    def become(seconds: float) -> None:
+        for module in (etcd, etcd_store, etcd_watch):
+            monkeypatch.setattr(module, "PATIENCE_S", seconds)
+
+    become(30.0)
+    return become
 
 
 @pytest.fixture(scope="module")

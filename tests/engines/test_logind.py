@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Self
 
@@ -419,8 +420,10 @@ async def test_a_refused_lock_is_asked_for_again(
         await logind.resume("sleep")
         logind.refuses = None
         await until(locked(logind), "both are locked")
-    waits = [record.getMessage() for record in caplog.records if "wait" in record.getMessage()]
-    assert waits == ["the machine does not wait for goodbyes", "the machine waits for goodbyes"]
+    waits = [(one.getMessage(), vars(one).get("reason")) for one in caplog.records if "wait" in one.getMessage()]
+    assert waits[0][0] == "the machine does not wait for goodbyes"
+    assert waits[-1][0] == "the machine waits for goodbyes"
+    assert all(one != other for one, other in pairwise(waits))
 
 
 async def test_only_logind_is_believed(bus: Bus, logind: FakeLogind) -> None:
