@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,9 @@ from morgand.datadir import holder
 from morgand.errors import ConfigError, MorganError
 
 EXIT_ERROR, EXIT_USAGE, EXIT_CONFIG = 1, 64, 78
-START_DEADLINE_S = 60.0
-STOP_DEADLINE_S = 30.0
+START_DEADLINE_S = 180.0  # on a slow machine that has much else to do; some seconds on others
+STOP_DEADLINE_S = 80.0  # handing over, saying goodbye and ending the database have 48 s; systemd waits for 90
+TELL_AFTER_S = 4.0
 
 _config = click.option(
     "--config", "file", type=click.Path(path_type=Path), help="Configuration file (TOML) in place of the default ones."
@@ -76,13 +78,14 @@ def start(file: Path | None, settings: tuple[str, ...]) -> None:
         child = subprocess.Popen(  # noqa: S603 - our own program with the arguments we were given
             argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
         )
-    deadline = time.monotonic() + START_DEADLINE_S
-    while holder(config.data_dir) != child.pid or not _ready(config.data_dir / "morgand.sock"):
+
+    def up() -> bool:
         if child.poll() is not None:
             raise MorganError(f"morgand ended at once: {_last_line(log)}", remedy=f"The whole log is {log}.")
-        if time.monotonic() > deadline:
-            raise MorganError("morgand did not answer in time.", remedy=f"Its log is {log}.")
-        time.sleep(0.1)
+        return holder(config.data_dir) == child.pid and _ready(config.data_dir / "morgand.sock")
+
+    if not _awaited(up, START_DEADLINE_S, "Starting the engines ..."):
+        raise MorganError("morgand did not answer in time.", remedy=f"Its log is {log}.")
     click.echo(f"morgand runs (process {child.pid}); its log is {log}.")
 
 
@@ -97,12 +100,25 @@ def stop(file: Path | None, settings: tuple[str, ...]) -> None:
         click.echo(f"No morgand runs on {data_dir}.")
         return
     os.kill(pid, signal.SIGTERM)
-    deadline = time.monotonic() + STOP_DEADLINE_S
-    while holder(data_dir) == pid:
-        if time.monotonic() > deadline:
-            raise MorganError(f"morgand (process {pid}) does not stop.", remedy="Look at its log; end it by hand.")
-        time.sleep(0.1)
+    if not _awaited(
+        lambda: holder(data_dir) != pid, STOP_DEADLINE_S, "Handing over what runs here; up to a minute ..."
+    ):
+        raise MorganError(f"morgand (process {pid}) does not stop.", remedy="Look at its log; end it by hand.")
     click.echo("morgand stopped.")
+
+
+def _awaited(holds: Callable[[], bool], within_s: float, told: str) -> bool:
+    """Whether it came to hold in time. Whoever waits for long is told what for."""
+    began, silent = time.monotonic(), True
+    while not holds():
+        waited_s = time.monotonic() - began
+        if waited_s > within_s:
+            return False
+        if silent and waited_s > TELL_AFTER_S:
+            click.echo(told, err=True)
+            silent = False
+        time.sleep(0.1)
+    return True
 
 
 @cli.command()
