@@ -446,7 +446,7 @@ async def until(store: ClusterStore, *hosts: str) -> None:
 
 
 async def test_etcd_is_not_led_by_the_wrong_host(tmp_path: Path) -> None:
-    """Neither by the one that leads the cluster nor by one that says goodbye; writes hardly notice."""
+    """Neither by the one that leads the cluster nor by one that says goodbye; every write gets through."""
     async with three(tmp_path) as town:
         candidates = {name: candidate(town, voter) for name, voter in town.voters.items()}
         wrong = (await leader_of(town)).place.host_id

@@ -91,7 +91,8 @@ class LlamaChat:
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
-            connector = aiohttp.UnixConnector(str(self._socket), limit=MAX_CONNECTIONS)
+            # llama.cpp closes a connection after a streamed answer: whoever asks again at once must not meet that one
+            connector = aiohttp.UnixConnector(str(self._socket), limit=MAX_CONNECTIONS, force_close=True)
             self._session = aiohttp.ClientSession(connector=connector)
         return self._session
 
