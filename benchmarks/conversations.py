@@ -21,7 +21,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import insert
 
-from morgand.clock import SystemClock
+from morgand.base.clock import SystemClock
 from morgand.storage.database import Database, sqlite_url
 from morgand.storage.history import SqlHistory
 from morgand.storage.migrate import upgrade

@@ -27,8 +27,8 @@ from morgand.assistant.rag.chunk import chunk
 from morgand.assistant.rag.extract.types import Block
 from morgand.assistant.rag.points import index_points, stored_chunks, texts_to_embed
 from morgand.assistant.rag.retrieve import Retriever
-from morgand.ports import VectorPoint
-from morgand.state import Extracted, Level
+from morgand.state.assistant import Extracted, Level
+from morgand.state.ports import VectorPoint
 from morgand.storage.database import Database, sqlite_url
 from morgand.storage.library import SqlLibrary
 from morgand.storage.migrate import upgrade

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from morgand.assistant.rag.extract import read
 from morgand.assistant.rag.extract.types import plain_text
-from morgand.errors import MorganError
+from morgand.base.errors import MorganError
 
 WORD = re.compile(r"\w+")
 MARKUP = re.compile(r"<!--.*?-->|&\w+;|\]\([^)]*\)|<[^>]*>", re.DOTALL)

@@ -21,13 +21,13 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import Table, func, insert, select
 
-from morgand.clock import SystemClock
-from morgand.errors import Unavailable
+from morgand.base.clock import SystemClock
+from morgand.base.errors import Unavailable
 from morgand.storage.database import Database, sqlite_url
 from morgand.storage.history import SqlHistory
 from morgand.storage.migrate import upgrade
 from morgand.storage.models import Base
-from morgand.storage.move import Move, Progress
+from morgand.storage.move.mover import Move, Progress
 from tests.fakes.postgres import server
 
 DOCUMENTS = 5_000

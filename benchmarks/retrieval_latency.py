@@ -23,8 +23,8 @@ import psutil
 from benchmarks.running import DIMENSION, Engines
 from morgand.assistant.rag.fuse import rank_passages
 from morgand.assistant.rag.retrieve import LEG_LIMIT
-from morgand.ports import VectorPoint
-from morgand.state import Level
+from morgand.state.assistant import Level
+from morgand.state.ports import VectorPoint
 
 CHUNKS = 100_000
 QUERIES = 300

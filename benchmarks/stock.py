@@ -23,7 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from morgand import account
+from morgand.process import account
 from tests.fakes.postgres import binaries
 from tests.lab.guardian import strike
 from tests.lab.inside import inside

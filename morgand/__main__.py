@@ -21,9 +21,9 @@ from typing import Any
 import click
 
 from morgand import __version__
+from morgand.base.datadir import holder
+from morgand.base.errors import ConfigError, MorganError
 from morgand.config import Config, default_config_paths, load
-from morgand.datadir import holder
-from morgand.errors import ConfigError, MorganError
 
 EXIT_ERROR, EXIT_USAGE, EXIT_CONFIG = 1, 64, 78
 START_DEADLINE_S = 180.0  # on a slow machine that has much else to do; some seconds on others
@@ -135,7 +135,7 @@ def join(words: tuple[str, ...], file: Path | None, settings: tuple[str, ...]) -
       morgand join 192.168.1.10 MRGN1-...
       morgand join 7-coral-walnut
     """
-    from morgand.joining import join as become_member
+    from morgand.membership.join import join as become_member
 
     if len(words) > 2:
         raise click.UsageError("Write: morgand join [ADDRESS] TOKEN")
@@ -154,7 +154,7 @@ def recover(file: Path | None, settings: tuple[str, ...], *, yes: bool) -> None:
 
     Says what is given up before it asks. Refused while the lost voters could still decide.
     """
-    from morgand.recovery import recover as go_on
+    from morgand.membership.recover import recover as go_on
 
     def confirmed() -> bool:
         return yes or click.confirm("Go on with this host alone?", default=False)
@@ -169,7 +169,7 @@ def recover(file: Path | None, settings: tuple[str, ...], *, yes: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def check(file: Path | None, settings: tuple[str, ...], *, as_json: bool) -> None:
     """Say what this host could run, why, and what is missing. Changes nothing."""
-    from morgand.check import examine
+    from morgand.host.preflight import examine
 
     report: Any = examine(read_config(file, settings))
     click.echo(json.dumps(report.data, indent=2) if as_json else "\n".join(report.lines))

@@ -18,8 +18,8 @@ from typing import Any, get_origin, get_type_hints
 
 import platformdirs
 
-from morgand.errors import ConfigError
-from morgand.state import RolePreference
+from morgand.base.errors import ConfigError
+from morgand.state.roles import RolePreference
 
 Values = dict[str, dict[str, Any]]
 

@@ -14,53 +14,54 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from morgand import log as logs
+from morgand.admin.api_keys import StoredKeys
+from morgand.admin.hosts import Members
+from morgand.admin.settings import Settings
+from morgand.admin.status import EngineLogs, Observer
+from morgand.admin.views import outbox_warnings
 from morgand.api.backend import Backend
+from morgand.api.server import Sites
 from morgand.api.service import Service
-from morgand.assembly import Neighbours, build, build_local, context_for, services
-from morgand.assignments import Assignments
 from morgand.assistant.delivery import Delivery
-from morgand.clock import Clock, SystemClock
-from morgand.cluster import election, membership
+from morgand.assistant.replay import Replay, patience_s
+from morgand.base import log as logs
+from morgand.base.clock import Clock, SystemClock
+from morgand.base.datadir import DataDir
+from morgand.base.errors import MorganError, first_of
+from morgand.cluster import election, member_file
 from morgand.cluster.etcd import Endpoint
 from morgand.cluster.local import LocalStore
 from morgand.cluster.mirror import Mirror
 from morgand.cluster.switch import SwitchStore
 from morgand.cluster.voters import Candidate
 from morgand.config import Config
-from morgand.database_home import DatabaseHome
-from morgand.datadir import DataDir
-from morgand.directory import ClusterDirectory
-from morgand.diskwatch import DiskWatch
-from morgand.errors import MorganError, first_of
-from morgand.fabric import Fabric
 from morgand.fingerprint.disk import probe
 from morgand.fingerprint.host_id import HostIdentity, load_or_create
-from morgand.goodbye.events import Back, Leaving
-from morgand.goodbye.machine import power_events
-from morgand.handover import Handover
-from morgand.home import Home
-from morgand.keystore import StoredKeys
-from morgand.leader import Leader
-from morgand.members import Members
-from morgand.observer import EngineLogs, Observer
-from morgand.overview import outbox_warnings
+from morgand.host.agent import Performer
+from morgand.host.assignments import Assignments
+from morgand.host.disk_monitor import DiskWatch
+from morgand.host.drain import Handover
+from morgand.host.power.events import Back, Leaving
+from morgand.host.power.machine import power_events
+from morgand.host.registration import Presence
+from morgand.host.runner import Runner
+from morgand.host.status_reporter import Reporter
+from morgand.leader.db_primary import patroni_in
+from morgand.leader.leadership import Leader
+from morgand.leader.planner import Inputs, read_snapshot, wanted_downloads
+from morgand.membership.connection import Fabric
+from morgand.membership.context import Home
 from morgand.peers.client import PeerClient
-from morgand.performer import Performer
-from morgand.planner import Inputs, read_snapshot, wanted_downloads
-from morgand.presence import Presence
-from morgand.primary import patroni_in
-from morgand.replay import Replay, patience_s
-from morgand.reporter import Reporter
+from morgand.peers.directory import ClusterDirectory
 from morgand.roles.catalog import SPECS
+from morgand.roles.db.factory import DatabaseHome
 from morgand.roles.downloads import Fetcher
 from morgand.roles.models import load_models
-from morgand.runner import Runner
 from morgand.security.keys import Keys
-from morgand.settings import Settings
-from morgand.sites import Sites
-from morgand.state import RoleState, RoleStatus, Sight
+from morgand.state.hosts import Sight
+from morgand.state.roles import RoleState, RoleStatus
 from morgand.storage.outbox import Outbox
+from morgand.wiring import Neighbours, build, build_local, context_for, services
 
 log = logging.getLogger("morgand.daemon")
 
@@ -80,7 +81,7 @@ def run(config: Config) -> None:
 async def _main(config: Config, data: DataDir) -> None:
     identity = await asyncio.to_thread(load_or_create, data.root)
     folder = data.root / "cluster"
-    member = membership.read(folder) is not None
+    member = member_file.read(folder) is not None
     store = SwitchStore(await LocalStore.open(folder), paused=member)
     try:
         daemon = Daemon(config, data, identity, store, SystemClock())

@@ -23,10 +23,10 @@ from morgand.api.schema import (
     StatusReply,
 )
 from morgand.assistant.events import QueryEvent, TurnEvent
-from morgand.errors import MorganError
-from morgand.ports import Chat, ChatMessage, ChatOptions, Embedder, History, Library, Reranker, Upload
+from morgand.base.errors import MorganError
 from morgand.security.keys import Keys
-from morgand.state import Document, Passage
+from morgand.state.assistant import Document, Passage
+from morgand.state.ports import Chat, ChatMessage, ChatOptions, Embedder, History, Library, Reranker, Upload
 from morgand.storage.outbox import Entry, KeptMessage
 
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 import msgspec
 from aiohttp import http_exceptions, web
 
-from morgand.errors import InvalidInput, TooLarge
+from morgand.base.errors import InvalidInput, TooLarge
 
 T = TypeVar("T", bound=msgspec.Struct)
 

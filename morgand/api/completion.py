@@ -12,8 +12,8 @@ from msgspec import UNSET, UnsetType
 from morgand.api import dialect, views
 from morgand.api.schema import CitationView
 from morgand.assistant.events import Delta, QueryDone, QueryEvent, Replace
-from morgand.errors import MorganError, Unavailable
-from morgand.ports import Chat, ChatDelta, ChatMessage
+from morgand.base.errors import MorganError, Unavailable
+from morgand.state.ports import Chat, ChatDelta, ChatMessage
 
 Finish = Literal["stop", "length"]
 

@@ -9,9 +9,9 @@ from morgand.api.body import read_query
 from morgand.api.limits import Rate
 from morgand.api.routes import Route, json
 from morgand.api.service import Service, path_id
-from morgand.errors import InvalidInput, MorganError, Unavailable
-from morgand.ports import Upload
-from morgand.state import Document, DocumentState
+from morgand.base.errors import InvalidInput, MorganError, Unavailable
+from morgand.state.assistant import Document, DocumentState
+from morgand.state.ports import Upload
 
 GROUP_FILES = 32  # handed over together: their originals and rows are made durable at once
 GROUP_BYTES = 8 * 1024 * 1024

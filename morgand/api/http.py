@@ -16,7 +16,6 @@ import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from morgand import freshness
 from morgand.api import openai, openapi, schema
 from morgand.api.admin import Admin
 from morgand.api.documents import Documents
@@ -26,7 +25,8 @@ from morgand.api.routes import STALE, Route, json
 from morgand.api.search import Search
 from morgand.api.service import Service
 from morgand.api.turns import Turns
-from morgand.errors import MorganError, NotFound, RateLimited, Unauthorized, Unavailable
+from morgand.base import staleness
+from morgand.base.errors import MorganError, NotFound, RateLimited, Unauthorized, Unavailable
 
 log = logging.getLogger("morgand.api")
 
@@ -164,7 +164,7 @@ async def _handled(request: web.Request, handler: Handler, *, may_be_stale: bool
     """The answer, which says whether it may be stale; where it could not say so, nothing stale is read for it."""
     if not may_be_stale:
         return await handler(request)
-    with freshness.reading() as reading:
+    with staleness.reading() as reading:
         response = await handler(request)
         if reading.stale and not response.prepared:
             response.headers[STALE] = "true"

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 
-from morgand.clock import Clock
+from morgand.base.clock import Clock
+from morgand.base.errors import Overloaded, RateLimited
 from morgand.config import LimitsConfig
-from morgand.errors import Overloaded, RateLimited
 
 BUCKETS_MAX = 10_000
 FIRST_GUESS_S = 5.0  # how long an answer takes before one was measured

@@ -21,8 +21,8 @@ from morgand.api.completion import Completion, Piece, assistant_pieces, direct_p
 from morgand.api.limits import Rate
 from morgand.api.routes import Route, json
 from morgand.api.service import Service
-from morgand.errors import InvalidInput, MorganError, NotFound, Unavailable
-from morgand.ports import ChatMessage, ChatOptions
+from morgand.base.errors import InvalidInput, MorganError, NotFound, Unavailable
+from morgand.state.ports import ChatMessage, ChatOptions
 
 ASSISTANT = "morgan"
 RERANK_BUDGET_S = 30.0

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from morgand import freshness
 from morgand.api import schema, views
 from morgand.api.body import read_struct
 from morgand.api.limits import Rate
 from morgand.api.routes import Route, json
 from morgand.api.service import Service
 from morgand.assistant import degrade
+from morgand.base import staleness
 
 
 class Search:
@@ -26,5 +26,5 @@ class Search:
     async def search(self, request: web.Request) -> web.Response:
         asked = await read_struct(request, schema.SearchRequest, body_mb=self._service.limits().body_mb)
         found = await self._service.backend.assistant.search(asked.text, limit=asked.limit, rerank=asked.rerank)
-        notices = [*found.notices, *([degrade.NOTICE_STALE] if freshness.stale() else [])]
+        notices = [*found.notices, *([degrade.NOTICE_STALE] if staleness.stale() else [])]
         return json(schema.SearchReply([views.passage(one) for one in found.passages], notices))

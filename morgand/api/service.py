@@ -10,9 +10,9 @@ from aiohttp import web
 from morgand.api.backend import Backend
 from morgand.api.limits import Queue, Rates
 from morgand.api.metrics import Metrics
-from morgand.clock import Clock, SystemClock
+from morgand.base.clock import Clock, SystemClock
+from morgand.base.errors import NotFound
 from morgand.config import LimitsConfig
-from morgand.errors import NotFound
 
 
 class Service:

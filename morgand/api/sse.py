@@ -10,9 +10,9 @@ from typing import TypeVar, cast
 import msgspec
 from aiohttp import web
 
-from morgand import freshness
 from morgand.api.routes import STALE
-from morgand.errors import MorganError
+from morgand.base import staleness
+from morgand.base.errors import MorganError
 
 E = TypeVar("E")
 
@@ -55,7 +55,7 @@ async def respond(
         try:
             async for item in items:
                 if not response.prepared:
-                    response.headers.update({STALE: "true"} if freshness.stale() else {})
+                    response.headers.update({STALE: "true"} if staleness.stale() else {})
                     await response.prepare(request)
                 await response.write(KEEPALIVE if item is None else frame(item))
         except MorganError as err:

@@ -10,7 +10,6 @@ from uuid import uuid4
 import msgspec
 from aiohttp import web
 
-from morgand import freshness
 from morgand.api import schema, sse, views
 from morgand.api.body import read_query, read_struct
 from morgand.api.limits import Rate
@@ -18,7 +17,8 @@ from morgand.api.routes import Route, json
 from morgand.api.service import Service, path_id
 from morgand.assistant import degrade
 from morgand.assistant.events import Accepted, Delta, QueryDone, QueryEvent, Queued, Replace, TurnDone, TurnEvent
-from morgand.errors import InvalidInput, MorganError, NotFound
+from morgand.base import staleness
+from morgand.base.errors import InvalidInput, MorganError, NotFound
 
 S = TypeVar("S", bound=msgspec.Struct)
 D = TypeVar("D", bound=TurnDone | Queued | QueryDone)
@@ -164,7 +164,7 @@ def failure(err: MorganError) -> bytes:
 
 
 def _answered(done: QueryDone) -> schema.QueryReply:
-    notices = [*done.notices, *([degrade.NOTICE_STALE] if freshness.stale() else [])]
+    notices = [*done.notices, *([degrade.NOTICE_STALE] if staleness.stale() else [])]
     return schema.QueryReply(done.answer, [views.citation(one) for one in done.citations], notices)
 
 

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from aiohttp import BodyPartReader, MultipartReader, http_exceptions, web
 
-from morgand.errors import InvalidInput, MorganError, StorageFull, TooLarge
+from morgand.base.errors import InvalidInput, MorganError, StorageFull, TooLarge
 
 PIECE_BYTES = 1024 * 1024
 FIELD_BYTES = 16 * 1024

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from morgand.api import schema
-from morgand.state import Citation, Conversation, Document, Message, Passage, Turn
+from morgand.state.assistant import Citation, Conversation, Document, Message, Passage, Turn
 
 
 def citation(found: Citation) -> schema.CitationView:

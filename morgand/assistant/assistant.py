@@ -21,11 +21,11 @@ from morgand.assistant.history import Window
 from morgand.assistant.prompt import estimate_tokens
 from morgand.assistant.rag.retrieve import Retrieved
 from morgand.assistant.turn import Answer, Answerer, Request, Search, is_long
-from morgand.clock import Clock, SystemClock
+from morgand.base.clock import Clock, SystemClock
+from morgand.base.errors import InvalidInput, MorganError, NotFound
 from morgand.config import Config
-from morgand.errors import InvalidInput, MorganError, NotFound
-from morgand.ports import Chat, ChatMessage, ChatOptions, History, Reranker
-from morgand.state import Message, Speaker, Turn
+from morgand.state.assistant import Message, Speaker, Turn
+from morgand.state.ports import Chat, ChatMessage, ChatOptions, History, Reranker
 from morgand.storage.outbox import KeptMessage
 
 log = logging.getLogger("morgand.assistant")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from morgand.assistant.text import bare
-from morgand.state import Passage
+from morgand.state.assistant import Passage
 
 NOTHING_FOUND = "I found nothing about that in your documents."
 SMALL_TALK_FAILED = "I am here. Ask me something about your documents."

@@ -12,8 +12,8 @@ from typing import TypeVar
 
 from morgand.assistant import degrade
 from morgand.assistant.events import Queued
-from morgand.clock import Clock
-from morgand.errors import Fenced, Overloaded, StorageFull, Unavailable
+from morgand.base.clock import Clock
+from morgand.base.errors import Fenced, Overloaded, StorageFull, Unavailable
 from morgand.storage.outbox import Entry, KeptMessage, Outbox, check_same
 
 log = logging.getLogger("morgand.outbox")

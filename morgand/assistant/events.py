@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from morgand.state import Citation, Turn
+from morgand.state.assistant import Citation, Turn
 
 
 @dataclass(frozen=True, slots=True)

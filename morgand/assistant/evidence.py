@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 
 from morgand.assistant.ground import Fact
 from morgand.assistant.text import bare, content_words, is_finished, sentences
-from morgand.errors import Unavailable
-from morgand.ports import Reranker
-from morgand.state import Passage
+from morgand.base.errors import Unavailable
+from morgand.state.assistant import Passage
+from morgand.state.ports import Reranker
 
 # Cross-encoder scores are logits. An ms-marco model gives about -11 to unrelated pairs and above 0 to answers; short
 # statements that do answer can lie a little below 0. So: clearly related by score, or nearly so and by words too.

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from morgand.assistant.prompt import MESSAGE_OVERHEAD, Sized, estimate_tokens
 from morgand.assistant.rag.cite import without_markers
 from morgand.assistant.text import sentences
-from morgand.ports import ChatMessage, History
-from morgand.state import Message, Speaker
+from morgand.state.assistant import Message, Speaker
+from morgand.state.ports import ChatMessage, History
 
 HISTORY_SHARE = 0.5  # of the context: what history may take before its older half is summarised
 SUMMARY_SHARE = 0.1  # of the context: the longest summary

@@ -10,9 +10,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from morgand.errors import InvalidInput
-from morgand.ports import ChatMessage
-from morgand.state import Passage
+from morgand.base.errors import InvalidInput
+from morgand.state.assistant import Passage
+from morgand.state.ports import ChatMessage
 
 SYSTEM = (
     "You are Morgan, an assistant that runs on the person's own machines. Be accurate and brief. "

@@ -22,11 +22,11 @@ from morgand.assistant.prompt import Sized, estimate_tokens
 from morgand.assistant.rag.cite import citation, cite, without_markers
 from morgand.assistant.rag.retrieve import Retrieved
 from morgand.assistant.text import bare
-from morgand.clock import Clock
+from morgand.base.clock import Clock
+from morgand.base.errors import NotFound, Overloaded, Unavailable
 from morgand.config import Config
-from morgand.errors import NotFound, Overloaded, Unavailable
-from morgand.ports import Chat, ChatDelta, ChatInfo, ChatOptions, Reranker
-from morgand.state import Citation, Passage, Speaker
+from morgand.state.assistant import Citation, Passage, Speaker
+from morgand.state.ports import Chat, ChatDelta, ChatInfo, ChatOptions, Reranker
 
 log = logging.getLogger("morgand.assistant")
 

@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from morgand.errors import MorganError
-from morgand.state import HostState, RoleStatus, Usage
-from morgand.versions import OLDEST, Schema
+from morgand.base.errors import MorganError
+from morgand.state.hosts import HostState, Usage
+from morgand.state.roles import RoleStatus
+from morgand.state.schema_version import OLDEST, Schema
 
 T = TypeVar("T")
 

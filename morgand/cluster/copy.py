@@ -9,11 +9,11 @@ import asyncio
 import logging
 from pathlib import Path
 
-from morgand.clock import Clock
+from morgand.base.clock import Clock
+from morgand.base.errors import MorganError
 from morgand.cluster import keys
 from morgand.cluster.mirror import Mirror
 from morgand.cluster.storefile import Content, Row, StoreFile
-from morgand.errors import MorganError
 
 log = logging.getLogger("morgand.copy")
 

@@ -13,9 +13,9 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from morgand.base.errors import StoreConflict
 from morgand.cluster import codec, keys
 from morgand.cluster.store import ClusterStore, Item, Put, Unchanged
-from morgand.errors import StoreConflict
 
 log = logging.getLogger("morgand.election")
 

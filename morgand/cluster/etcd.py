@@ -19,10 +19,10 @@ from typing import Any, TypeVar
 import aiohttp
 import msgspec
 
+from morgand.base.errors import Conflict, Unavailable
 from morgand.cluster import etcd_wire as wire
 from morgand.cluster.etcd_wire import EtcdMember, EtcdStatus, Unreached
 from morgand.cluster.pace import Pace
-from morgand.errors import Conflict, Unavailable
 
 T = TypeVar("T")
 Body = Mapping[str, Any] | msgspec.Raw  # Raw: encoded already

@@ -13,12 +13,12 @@ import uuid
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
+from morgand.base.errors import StoreConflict, Unavailable
 from morgand.cluster import etcd_wire as wire
 from morgand.cluster.etcd import PATIENCE_S, EtcdClient
 from morgand.cluster.etcd_watch import PAUSE_S, follow
 from morgand.cluster.etcd_wire import Decided, Gap, Ranged
 from morgand.cluster.store import Change, Changes, Compare, Item, Put, QuietSince
-from morgand.errors import StoreConflict, Unavailable
 
 Items = list[Item]  # the class has a method of that name
 

@@ -17,15 +17,15 @@ import logging
 from collections.abc import Callable, Collection, Mapping
 from enum import StrEnum
 
-from morgand.clock import Clock
+from morgand.base.clock import Clock
+from morgand.base.errors import MorganError
 from morgand.cluster import codec, keys
-from morgand.cluster.bootstrap import EtcdProcess
 from morgand.cluster.etcd import Endpoint, EtcdClient
+from morgand.cluster.etcd_process import EtcdProcess
 from morgand.cluster.etcd_wire import EtcdStatus
 from morgand.cluster.mirror import Mirror
 from morgand.cluster.voters import VoterRecord, VoterState
-from morgand.errors import MorganError
-from morgand.state import Sight
+from morgand.state.hosts import Sight
 
 log = logging.getLogger("morgand.succession")
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 
+from morgand.base.errors import Unavailable
 from morgand.cluster import etcd_wire as wire
 from morgand.cluster.etcd import PATIENCE_S, Endpoint, EtcdClient, Lines
 from morgand.cluster.etcd_wire import Gap, Line, Ranged, Unreached, Watched
 from morgand.cluster.store import Changes
-from morgand.errors import Unavailable
 
 Stream = AsyncGenerator[Changes, None]
 

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from morgand.base.errors import Conflict, InvalidInput, MorganError, NotFound, StorageFull, Unavailable
 from morgand.cluster.store import Change, Changes, Compare, Item, Put, QuietSince, Unchanged
-from morgand.errors import Conflict, InvalidInput, MorganError, NotFound, StorageFull, Unavailable
 
 T = TypeVar("T")
 

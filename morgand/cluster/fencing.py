@@ -8,11 +8,11 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
+from morgand.base.errors import Fenced, StoreConflict
 from morgand.cluster import codec, election, keys
 from morgand.cluster.election import Leadership
 from morgand.cluster.store import NOTHING, ClusterStore, Compare, Item, Passed, Put, QuietSince, Unchanged
-from morgand.errors import Fenced, StoreConflict
-from morgand.state import Plan
+from morgand.state.plans import Plan
 
 # what a snapshot is read from
 INPUTS = (keys.HOSTS, keys.PROFILES, keys.ASSIGNMENTS, keys.CONFIG, keys.EPOCH, keys.PATRONI_LEADER, keys.PATRONI_SYNC)

@@ -7,9 +7,9 @@ from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
+from morgand.base.errors import StoreConflict, Unavailable
 from morgand.cluster.store import Change, Changes, Compare, Item, Put, QuietSince, Unchanged
 from morgand.cluster.storefile import Content, StoreFile
-from morgand.errors import StoreConflict, Unavailable
 
 Items = list[Item]  # the class has a method of that name
 

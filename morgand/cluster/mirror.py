@@ -11,9 +11,9 @@ import contextlib
 import logging
 from collections.abc import Sequence
 
-from morgand.clock import Clock
+from morgand.base.clock import Clock
+from morgand.base.errors import Unavailable
 from morgand.cluster.store import Changes, ClusterStore, Item
-from morgand.errors import Unavailable
 
 log = logging.getLogger("morgand.mirror")
 

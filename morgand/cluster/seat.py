@@ -7,15 +7,15 @@ import contextlib
 import logging
 from enum import StrEnum
 
-from morgand.clock import Clock
+from morgand.base.clock import Clock
+from morgand.base.errors import MorganError, Unavailable
 from morgand.cluster import codec, keys
-from morgand.cluster.bootstrap import EtcdProcess, Report
 from morgand.cluster.etcd import EtcdClient
+from morgand.cluster.etcd_process import EtcdProcess, Report
 from morgand.cluster.etcd_wire import EtcdMember
 from morgand.cluster.store import ClusterStore
 from morgand.cluster.voters import VoterRecord, VoterState
-from morgand.errors import MorganError, Unavailable
-from morgand.state import RoleState
+from morgand.state.roles import RoleState
 
 log = logging.getLogger("morgand.seat")
 

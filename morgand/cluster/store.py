@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from morgand.state import Assignment
+from morgand.state.roles import Assignment
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import msgspec
 
-from morgand import files
-from morgand.errors import MorganError, StorageFull, Unavailable
+from morgand.base import files
+from morgand.base.errors import MorganError, StorageFull, Unavailable
 
 log = logging.getLogger("morgand.cluster")
 

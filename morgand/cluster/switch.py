@@ -14,9 +14,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from morgand.base.errors import StoreConflict, Unavailable
 from morgand.cluster import codec
 from morgand.cluster.store import Change, Changes, ClusterStore, Compare, Item, Put, QuietSince, Unchanged
-from morgand.errors import StoreConflict, Unavailable
 
 Items = list[Item]  # the classes have a method of that name
 

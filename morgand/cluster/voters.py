@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from morgand.state import Duty, Host
+from morgand.state.hosts import Duty, Host
 
 CLIENT_PORT, PEER_PORT = 2, 3  # after a host's first port
 STEADY_S = 10.0  # a learner is well for so long before it votes

@@ -13,10 +13,11 @@ from typing import Any
 
 import msgspec
 
-from morgand.clock import Clock
+from morgand.base.clock import Clock
 from morgand.detector.detector import View
 from morgand.detector.lease import LeaseReader, now_s
-from morgand.state import RoleState, Sight
+from morgand.state.hosts import Sight
+from morgand.state.roles import RoleState
 
 log = logging.getLogger("morgand.detector")
 
@@ -86,7 +87,7 @@ class Heartbeats:
     async def run(self) -> None:
         await self._ordered.wait()
         argv = (
-            sys.executable, "-m", "morgand.launch", sys.executable, "-m", "morgand.detector.process",
+            sys.executable, "-m", "morgand.process.die_with_parent", sys.executable, "-m", "morgand.detector.process",
             str(self._socket), str(self._lease_file),
         )  # fmt: skip
         async with asyncio.TaskGroup() as group:

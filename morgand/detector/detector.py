@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from morgand.detector.beat import Beat, Stamp
 from morgand.detector.link import Link, Peer
 from morgand.detector.suspicion import BEAT_S, VOTE_S, agreed, lease_until, majority
-from morgand.state import Sight
+from morgand.state.hosts import Sight
 
 STALL_S = 0.3  # whoever stood still so long forgives the others as much
 ASLEEP_S = 2.0  # and after this long begins anew: the others have given it up

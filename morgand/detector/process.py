@@ -23,7 +23,7 @@ from morgand.detector.beat import decode, encode
 from morgand.detector.detector import Detector
 from morgand.detector.lease import LeaseWriter, now_s
 from morgand.detector.link import Peer
-from morgand.priority import BEATS, set_priority
+from morgand.process.nice import BEATS, set_priority
 
 STUCK_S = 4.0
 TELL_EVERY_S = 0.5

@@ -7,14 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from morgand.disk import Disk, DiskLevel
+from morgand.base.disk import Disk, DiskLevel
 from morgand.fingerprint import cpu, gpu, memory, network
 from morgand.fingerprint.disk import probe
 from morgand.fingerprint.engines import engines
 from morgand.fingerprint.health import judged
 from morgand.fingerprint.laptop import laptop
 from morgand.fingerprint.override import apply_override
-from morgand.state import Duty, Profile
+from morgand.state.hosts import Duty, Profile
 
 
 def collect(

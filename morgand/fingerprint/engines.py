@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import morgand
-from morgand import account
 from morgand.fingerprint import probe
-from morgand.state import Engine
+from morgand.process import account
+from morgand.state.hosts import Engine
 
 log = logging.getLogger("morgand.fingerprint")
 

@@ -11,7 +11,7 @@ from threading import Thread
 from typing import Any
 
 from morgand.fingerprint import probe
-from morgand.state import Gpu
+from morgand.state.hosts import Gpu
 
 AMD_VENDOR = "0x1002"
 APPLE_SHARE = 0.66  # of unified memory may be wired for the GPU by default

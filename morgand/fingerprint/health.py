@@ -10,7 +10,7 @@ import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from morgand.disk import Disk, DiskLevel
+from morgand.base.disk import Disk, DiskLevel
 
 LOOKS = 3  # in a row that a disk has to be slow
 LOW_MB = 1024  # on a large disk; 2 % of a smaller one, but never less than LEAST_LOW_MB

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from morgand.errors import ConfigError, Conflict, StorageFull
+from morgand.base.errors import ConfigError, Conflict, StorageFull
 from morgand.fingerprint.machine import machine_digest
 
 

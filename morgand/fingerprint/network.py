@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 
 from morgand.fingerprint import probe
-from morgand.state import Network
+from morgand.state.hosts import Network
 
 VIRTUAL = re.compile(
     r"^(docker|br-|virbr|veth|vnet|vmnet|vboxnet|lxc|lxd|cni|flannel|cali|podman|tun|tap|wg|ppp|utun|ipsec|tailscale"

@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
-from morgand.errors import ConfigError
-from morgand.state import Profile
+from morgand.base.errors import ConfigError
+from morgand.state.hosts import Profile
 
 KEYS = (
     "arch", "cpu_cores", "cpu_model", "disk", "duty", "engines", "gpus", "laptop", "models", "network", "os", "ram_mb",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from morgand.errors import EngineError
+from morgand.base.errors import EngineError
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,4 +63,12 @@ def argv(place: Place) -> tuple[str, ...]:
     program = shutil.which("serf")
     if program is None:
         raise EngineError("serf is not installed.", remedy="Install it: apt-get install serf.")
-    return (sys.executable, "-m", "morgand.launch", program, "agent", "-config-file", str(place.config))
+    return (
+        sys.executable,
+        "-m",
+        "morgand.process.die_with_parent",
+        program,
+        "agent",
+        "-config-file",
+        str(place.config),
+    )

@@ -15,12 +15,13 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
-from morgand.clock import Clock
-from morgand.errors import MorganError, Unavailable
+from morgand.base.clock import Clock
+from morgand.base.errors import MorganError, Unavailable
 from morgand.gossip import agent
 from morgand.gossip.agent import Place
 from morgand.gossip.serf import KEYS_S, LEAVE_S, Record, SerfClient
-from morgand.state import Member, MemberStatus, RoleState
+from morgand.state.hosts import Member, MemberStatus
+from morgand.state.roles import RoleState
 
 log = logging.getLogger("morgand.gossip")
 

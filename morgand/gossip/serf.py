@@ -13,7 +13,7 @@ from typing import Any
 
 import msgpack
 
-from morgand.errors import Unavailable
+from morgand.base.errors import Unavailable
 
 DEADLINE_S = 3.0
 KEYS_S, LEAVE_S = 15.0, 8.0  # the agent itself waits for all members, and for its word to spread

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from morgand.state import Profile
+from morgand.state.hosts import Profile
 
 MAX_BYTES = 400
 NAME_CHARS, VERSION_CHARS, PEER_CHARS = 40, 24, 64  # of at most 4 bytes each

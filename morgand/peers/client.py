@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 
 import aiohttp
 
-from morgand.clock import Clock
-from morgand.errors import EngineError, MorganError, Overloaded, StorageFull, TooLarge, Unavailable
-from morgand.failure import from_wire
+from morgand.base.clock import Clock
+from morgand.base.error_wire import from_wire
+from morgand.base.errors import EngineError, MorganError, Overloaded, StorageFull, TooLarge, Unavailable
 from morgand.peers import wire
 from morgand.peers.watch import ALIVE_S, Watch
 from morgand.peers.wire import Signature

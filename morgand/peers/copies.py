@@ -12,13 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 
-from morgand import freshness
-from morgand.errors import Fenced, InvalidInput, MorganError, Overloaded, StorageFull, Unavailable
-from morgand.freshness import Reading
+from morgand.base import staleness
+from morgand.base.errors import Fenced, InvalidInput, MorganError, Overloaded, StorageFull, Unavailable
+from morgand.base.staleness import Reading
 from morgand.peers import wire
 from morgand.peers.route import Directory, Route, client_of, routed
 from morgand.peers.wire import Signature
-from morgand.ports import History, Library
+from morgand.state.ports import History, Library
 
 T = TypeVar("T")
 
@@ -66,7 +66,7 @@ class _WithCopies:
             return patient
 
         async def do(*args: Any, **kwargs: Any) -> Any:
-            allowed = freshness.current()
+            allowed = staleness.current()
             if allowed is None or self._copies.directory.alone:
                 return await patient(*args, **kwargs)
             return await self._read(allowed, method, args, kwargs)

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TypeVar
 from uuid import uuid4
 
-from morgand.errors import Fenced, Unavailable
+from morgand.base.errors import Fenced, Unavailable
 from morgand.peers.route import Holder, Rounds, Route, acting, client_of, routed
-from morgand.ports import Objects
+from morgand.state.ports import Objects
 
 T = TypeVar("T")
 

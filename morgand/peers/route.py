@@ -12,9 +12,9 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, cast
 
-from morgand import freshness
-from morgand.clock import Clock
-from morgand.errors import Fenced, InvalidInput, MorganError, Overloaded, Unavailable
+from morgand.base import staleness
+from morgand.base.clock import Clock
+from morgand.base.errors import Fenced, InvalidInput, MorganError, Overloaded, Unavailable
 from morgand.peers import wire
 from morgand.peers.client import NotReached, PeerClient
 from morgand.peers.wire import Signature
@@ -255,7 +255,7 @@ class Rounds:
 
     async def _wait(self, changed: asyncio.Event) -> None:
         left_s = self._deadline - self._route.clock.monotonic()
-        in_vain = freshness.current() is not None and self._route.directory.cut_off  # what may be stale is had sooner
+        in_vain = staleness.current() is not None and self._route.directory.cut_off  # what may be stale is had sooner
         if left_s <= 0 or in_vain:
             raise self._reason or Unavailable(
                 f"No host performs {self._route.role} right now.", remedy="See `morganctl roles explain`."

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
-from morgand.clock import Clock
+from morgand.base.clock import Clock
 
 ALIVE_S = 0.5
 PING_EVERY_S = 0.5

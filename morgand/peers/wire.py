@@ -17,8 +17,8 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from morgand.errors import EngineError, InvalidInput
-from morgand.ports import LATER
+from morgand.base.errors import EngineError, InvalidInput
+from morgand.state.ports import LATER
 
 HEAD_BYTES = 5
 ITEM, ERROR, END = b"i", b"e", b"z"

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from morgand.clock import Clock
+from morgand.base.clock import Clock
+from morgand.base.errors import EngineError, MorganError
 from morgand.config import Config
-from morgand.errors import EngineError, MorganError
+from morgand.process.supervisor import Child, ChildSpec, Report
 from morgand.roles.process import EngineClient
-from morgand.state import Assignment, Model, RoleState
-from morgand.supervisor import Child, ChildSpec, Report
+from morgand.state.roles import Assignment, Model, RoleState
 
 
 class Service(Protocol):

@@ -16,9 +16,9 @@ from typing import IO
 
 import aiohttp
 
-from morgand.errors import EngineError, MorganError, StorageFull, Unavailable
+from morgand.base.errors import EngineError, MorganError, StorageFull, Unavailable
 from morgand.roles.models import target
-from morgand.state import Model
+from morgand.state.roles import Model
 
 log = logging.getLogger("morgand.models")
 

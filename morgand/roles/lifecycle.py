@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from morgand.state import RoleState
+from morgand.state.roles import RoleState
 
 
 class Phase(StrEnum):

@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
-from morgand.errors import ConfigError
-from morgand.state import Model
+from morgand.base.errors import ConfigError
+from morgand.state.roles import Model
 
 SHIPPED = Path(__file__).with_name("models.toml")
 OLLAMA_STORES = (Path.home() / ".ollama/models", Path("/usr/share/ollama/.ollama/models"))

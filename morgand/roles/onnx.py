@@ -14,7 +14,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
-from morgand.errors import EngineError
+from morgand.base.errors import EngineError
 
 MAX_TOKENS = 512
 BATCH_TOKENS = 1024  # padded tokens of a mini-batch: more gains nothing on a CPU, and costs memory and waiting

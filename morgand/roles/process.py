@@ -23,8 +23,8 @@ import aiohttp
 import msgspec
 from aiohttp import web
 
-from morgand.errors import EngineError, MorganError, Unavailable
-from morgand.failure import from_wire, to_wire
+from morgand.base.error_wire import from_wire, to_wire
+from morgand.base.errors import EngineError, MorganError, Unavailable
 
 Handler = Callable[[bytes], Awaitable[bytes]]
 Build = Callable[[dict[str, Any]], Awaitable[dict[str, Handler]]]

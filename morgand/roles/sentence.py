@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from morgand.errors import EngineError
+from morgand.base.errors import EngineError
 
 BATCH_TEXTS = 64
 

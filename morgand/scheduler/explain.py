@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from morgand.scheduler.plan import passed_over, plan
-from morgand.state import Assignment, Refusal, Snapshot
+from morgand.state.plans import Refusal, Snapshot
+from morgand.state.roles import Assignment
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,17 +6,8 @@ import difflib
 from dataclasses import dataclass, field
 
 from morgand.scheduler.rank import gigabytes, names
-from morgand.state import (
-    Assignment,
-    EngineOption,
-    GpuUse,
-    Host,
-    HostState,
-    Model,
-    Part,
-    RolePreference,
-    RoleSpec,
-)
+from morgand.state.hosts import Host, HostState
+from morgand.state.roles import Assignment, EngineOption, GpuUse, Model, Part, RolePreference, RoleSpec
 
 SPARE = 1.10  # a model is chosen only if it fits with 10 % to spare
 UPGRADE = 1.25  # a running model is replaced only by one at least 25 % larger

@@ -17,19 +17,9 @@ from dataclasses import dataclass, replace
 from morgand.scheduler.feasible import Demand, Fit, Room, barred, fit, unknown_model
 from morgand.scheduler.rank import MARGIN, Standing, beats, merit, standing
 from morgand.scheduler.reconcile import difference
-from morgand.state import (
-    Assignment,
-    Distance,
-    Host,
-    HostState,
-    Model,
-    Part,
-    Plan,
-    Refusal,
-    RolePreference,
-    RoleSpec,
-    Snapshot,
-)
+from morgand.state.hosts import Host, HostState
+from morgand.state.plans import Plan, Refusal, Snapshot
+from morgand.state.roles import Assignment, Distance, Model, Part, RolePreference, RoleSpec
 
 NAMED_HOSTS = 3  # a refusal names this many hosts and counts the rest
 

@@ -6,7 +6,8 @@ moves for a better class, or for a measure better by ``MARGIN``; tie-breaks only
 
 from __future__ import annotations
 
-from morgand.state import Duty, Host, Rank, RolePreference, RoleSpec
+from morgand.state.hosts import Duty, Host
+from morgand.state.roles import Rank, RolePreference, RoleSpec
 
 MARGIN = 1.25  # a running role moves only to a host with at least 25 % more of what counts
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from morgand.state import Assignment
+from morgand.state.roles import Assignment
 
 
 @dataclass(frozen=True, slots=True)

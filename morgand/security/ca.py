@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from morgand.errors import InvalidInput, MorganError
+from morgand.base.errors import InvalidInput, MorganError
 
 AUTHORITY_LIFE = timedelta(days=20 * 365)
 HOST_LIFE = timedelta(days=30)

@@ -17,8 +17,8 @@ from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import uuid4
 
-from morgand.clock import Clock
-from morgand.errors import NotFound
+from morgand.base.clock import Clock
+from morgand.base.errors import NotFound
 
 PREFIX = "mrgn_"
 KEY_BYTES = 32

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from spake2 import SPAKE2_A, SPAKE2_B, SPAKEError
 from spake2.ed25519_basic import NotOnCurve
 
-from morgand.errors import InvalidInput, Unauthorized
+from morgand.base.errors import InvalidInput, Unauthorized
 
 HOST, JOINER = b"morgan host", b"morgan joiner"
 NONCE_BYTES = 12

@@ -15,7 +15,7 @@ import hashlib
 import re
 from dataclasses import dataclass, field
 
-from morgand.errors import InvalidInput
+from morgand.base.errors import InvalidInput
 from morgand.security.words import WORDS
 
 VERSION = "MRGN1"

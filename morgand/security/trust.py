@@ -8,8 +8,8 @@ from __future__ import annotations
 import ssl
 from pathlib import Path
 
-from morgand import files
-from morgand.errors import ConfigError
+from morgand.base import files
+from morgand.base.errors import ConfigError
 from morgand.security.ca import CertFacts, facts
 
 CA, CERT, KEY, CRL = "ca.pem", "cert.pem", "key.pem", "crl.pem"

@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
-from morgand.errors import Unavailable
+from morgand.base.errors import Unavailable
 
 COMMIT_DEADLINE_S = 10.0  # below the deadline of commands, which would cancel the commit
 

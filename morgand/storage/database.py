@@ -24,7 +24,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from sqlalchemy.pool import QueuePool
 
-from morgand.errors import Fenced, Unavailable
+from morgand.base.errors import Fenced, Unavailable
 from morgand.storage import term
 from morgand.storage.commit import COMMIT_DEADLINE_S, Wire, commit
 from morgand.storage.engine import (

@@ -9,7 +9,7 @@ import asyncpg
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from morgand.errors import Conflict, MorganError, StorageFull, Unavailable
+from morgand.base.errors import Conflict, MorganError, StorageFull, Unavailable
 
 # primary result codes, https://sqlite.org/rescode.html (the low byte of the extended ones)
 SQLITE_PERM, SQLITE_BUSY, SQLITE_LOCKED, SQLITE_READONLY, SQLITE_IOERR = 3, 5, 6, 8, 10

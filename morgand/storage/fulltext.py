@@ -17,7 +17,7 @@ from uuid import UUID
 from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from morgand.state import Level
+from morgand.state.assistant import Level
 from morgand.storage.models import ChunkRow
 
 MAX_TERMS = 64

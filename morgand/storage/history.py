@@ -16,9 +16,9 @@ import msgspec
 from sqlalchemy import case, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from morgand.clock import Clock
-from morgand.errors import Conflict, InvalidInput, NotFound
-from morgand.state import Citation, Conversation, Message, Speaker, Turn
+from morgand.base.clock import Clock
+from morgand.base.errors import Conflict, InvalidInput, NotFound
+from morgand.state.assistant import Citation, Conversation, Message, Speaker, Turn
 from morgand.storage.database import Database
 from morgand.storage.models import ConversationRow, FeedbackRow, MessageRow, UtcTime, clean
 from morgand.storage.rows import conversation_of, known_id, message_of, new_id

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from morgand.errors import Unavailable
+from morgand.base.errors import Unavailable
 
 
 class InFlight:

@@ -14,8 +14,8 @@ from uuid import UUID
 from sqlalchemy import bindparam, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from morgand.ports import Completion
-from morgand.state import Document, DocumentState
+from morgand.state.assistant import Document, DocumentState
+from morgand.state.ports import Completion
 from morgand.storage import fulltext
 from morgand.storage.models import Base, ChunkRow, DocumentRow, clean
 from morgand.storage.rows import batches, chunk_values, document_of, new_id, valid_ids

@@ -9,10 +9,10 @@ from uuid import UUID
 from sqlalchemy import Select, bindparam, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from morgand.clock import Clock
-from morgand.errors import NotFound
-from morgand.ports import Completion
-from morgand.state import Document, DocumentState, Level, StoredChunk
+from morgand.base.clock import Clock
+from morgand.base.errors import NotFound
+from morgand.state.assistant import Document, DocumentState, Level, StoredChunk
+from morgand.state.ports import Completion
 from morgand.storage import fulltext, intake
 from morgand.storage.database import Database
 from morgand.storage.models import Base, ChunkRow, DocumentRow

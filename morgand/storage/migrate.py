@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection, inspect, make_url, text
 from sqlalchemy.exc import DBAPIError
 
-from morgand.errors import Conflict, MorganError
+from morgand.base.errors import Conflict, MorganError
+from morgand.state.schema_version import Schema
 from morgand.storage.database import Database
 from morgand.storage.engine import migration_engine
 from morgand.storage.faults import translated
-from morgand.versions import Schema
 
 if TYPE_CHECKING:
     from alembic.config import Config

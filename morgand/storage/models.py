@@ -30,7 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from morgand.state import DocumentState
+from morgand.state.assistant import DocumentState
 
 
 def clean(value: str) -> str:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from morgand.errors import Conflict, MorganError, NotFound, Overloaded, Unavailable
+from morgand.base.errors import Conflict, MorganError, NotFound, Overloaded, Unavailable
 from morgand.storage.history import opened_id
 from morgand.storage.models import clean
 from morgand.storage.rows import new_id

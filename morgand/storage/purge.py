@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from sqlalchemy import delete, select, text
 
-from morgand.clock import Clock
+from morgand.base.clock import Clock
 from morgand.storage import fulltext
 from morgand.storage.database import Database
 from morgand.storage.models import (

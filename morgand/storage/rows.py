@@ -9,8 +9,8 @@ from uuid import UUID
 
 import msgspec
 
-from morgand.errors import InvalidInput, NotFound
-from morgand.state import (
+from morgand.base.errors import InvalidInput, NotFound
+from morgand.state.assistant import (
     Chunk,
     Citation,
     Conversation,

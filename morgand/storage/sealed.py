@@ -18,8 +18,8 @@ from pathlib import Path
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from morgand import files
-from morgand.errors import MorganError, StorageFull, Unavailable
+from morgand.base import files
+from morgand.base.errors import MorganError, StorageFull, Unavailable
 
 MAGIC = b"MORGAN-SEALED-1\n"
 KEY_BYTES = 32

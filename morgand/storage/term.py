@@ -9,7 +9,7 @@ from __future__ import annotations
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from morgand.errors import Fenced
+from morgand.base.errors import Fenced
 from morgand.storage.models import Base
 
 ONLY = 1  # the row's id

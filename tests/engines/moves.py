@@ -13,15 +13,15 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import insert, select
 
-from morgand.clock import SystemClock
-from morgand.errors import Unavailable
+from morgand.base.clock import SystemClock
+from morgand.base.errors import Unavailable
 from morgand.storage.database import Database, sqlite_url
 from morgand.storage.history import SqlHistory
 from morgand.storage.library import SqlLibrary
 from morgand.storage.migrate import upgrade
 from morgand.storage.models import Base
-from morgand.storage.move import Move, Progress
-from morgand.storage.move_rows import TABLES
+from morgand.storage.move.mover import Move, Progress
+from morgand.storage.move.rows import TABLES
 from morgand.storage.purge import purge
 from tests.fakes.postgres import Server, binaries
 from tests.fakes.storage import HandClock, added, completed, extracted, new_document, tree

@@ -20,13 +20,13 @@ import msgspec
 import psutil
 from sqlalchemy import text
 
-from morgand.clock import SystemClock
+from morgand.base.clock import SystemClock
+from morgand.base.errors import MorganError
 from morgand.cluster import keys
 from morgand.cluster.etcd import Endpoint, EtcdClient
 from morgand.cluster.etcd_store import EtcdStore
 from morgand.cluster.mirror import Mirror
-from morgand.errors import MorganError
-from morgand.primary import patroni_in
+from morgand.leader.db_primary import patroni_in
 from morgand.roles.db import postgres
 from morgand.roles.db.copy import LocalCopy
 from morgand.roles.db.patroni import Standing, standings
@@ -34,7 +34,7 @@ from morgand.roles.db.rest import Rest
 from morgand.roles.db.site import DbSite, Secrets
 from morgand.roles.db.succession import Patroni
 from morgand.security import trust
-from morgand.state import RoleState
+from morgand.state.roles import RoleState
 from morgand.storage.database import Database, sqlite_url
 from tests.engines.voters import Town, answering, running
 from tests.fakes.postgres import binaries

@@ -23,17 +23,17 @@ from morgand.assistant.rag import extract
 from morgand.assistant.rag.chunk import chunk
 from morgand.assistant.rag.ingest import Ingestor
 from morgand.assistant.rag.retrieve import Retriever
-from morgand.clock import SystemClock
+from morgand.base.clock import SystemClock
+from morgand.base.errors import MorganError
 from morgand.config import Config
-from morgand.errors import MorganError
-from morgand.ports import ChatInfo
 from morgand.roles.embedder.client import EngineEmbedder
 from morgand.roles.llm.client import LlamaChat
 from morgand.roles.objects.store import FolderObjects
 from morgand.roles.process import EngineClient
 from morgand.roles.reranker.client import EngineReranker
 from morgand.roles.vectors.client import EngineVectors
-from morgand.state import Extracted
+from morgand.state.assistant import Extracted
+from morgand.state.ports import ChatInfo
 from morgand.storage.database import Database, sqlite_url
 from morgand.storage.history import SqlHistory
 from morgand.storage.library import SqlLibrary

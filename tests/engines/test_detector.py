@@ -15,10 +15,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from morgand.clock import SystemClock
+from morgand.base.clock import SystemClock
 from morgand.detector.client import Heartbeats, Orders, Probe, Report
 from morgand.detector.lease import LeaseReader
-from morgand.state import RoleState
+from morgand.state.roles import RoleState
 
 pytestmark = pytest.mark.engine
 
@@ -144,7 +144,7 @@ DAEMON = """
 import asyncio, sys
 from pathlib import Path
 import msgspec
-from morgand.clock import SystemClock
+from morgand.base.clock import SystemClock
 from morgand.detector.client import Heartbeats, Orders
 
 async def keep(name, argv, probe, report):

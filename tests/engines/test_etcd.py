@@ -16,10 +16,11 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from morgand.clock import SystemClock
+from morgand.base.clock import SystemClock
+from morgand.base.errors import MorganError, StoreConflict, Unavailable
 from morgand.cluster import codec, election, keys
-from morgand.cluster.bootstrap import EtcdProcess
 from morgand.cluster.etcd import EtcdClient
+from morgand.cluster.etcd_process import EtcdProcess
 from morgand.cluster.etcd_store import EtcdStore
 from morgand.cluster.etcd_succession import Succession
 from morgand.cluster.local import LocalStore
@@ -28,11 +29,10 @@ from morgand.cluster.pace import SHORTEST_S
 from morgand.cluster.seat import OwnSeat
 from morgand.cluster.store import ClusterStore, Compare, Put, QuietSince, Unchanged
 from morgand.cluster.switch import MOVED, SwitchStore
-from morgand.cluster.voter_keeper import VoterKeeper
 from morgand.cluster.voters import Candidate, VoterRecord, VoterState
-from morgand.errors import MorganError, StoreConflict, Unavailable
+from morgand.leader.voters import VoterKeeper
 from morgand.security import ca
-from morgand.state import Host, HostState, Network
+from morgand.state.hosts import Host, HostState, Network
 from tests.engines.voters import Town, Voter, answering, keep, running
 from tests.fakes.clusters import EMBEDDED, profile
 from tests.fakes.sights import Eyes

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from morgand.errors import MorganError, Unreadable, Unsupported
+from morgand.base.errors import MorganError, Unreadable, Unsupported
 from morgand.roles.core import extractor_client
 from morgand.roles.core.extractor_client import EngineExtractor
 from morgand.roles.process import EngineClient
-from morgand.state import Extracted, Level
+from morgand.state.assistant import Extracted, Level
 
 pytestmark = pytest.mark.engine
 EXAMPLES = Path(__file__).parents[2] / "examples" / "documents"

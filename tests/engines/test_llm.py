@@ -12,9 +12,9 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from morgand.errors import EngineError, InvalidInput, MorganError
-from morgand.ports import ChatInfo, ChatMessage, ChatOptions
+from morgand.base.errors import EngineError, InvalidInput, MorganError
 from morgand.roles.llm.client import LlamaChat, _events, harmless
+from morgand.state.ports import ChatInfo, ChatMessage, ChatOptions
 from tests.engines.spawn import SMOLLM, Spawned, engine, refused
 
 MODULE = "morgand.roles.llm.engine"

@@ -18,10 +18,10 @@ from typing import Self
 
 import pytest
 
-from morgand.errors import Unavailable
-from morgand.goodbye.bus import LOGIND, LOGIND_PATH, MANAGER
-from morgand.goodbye.events import Back, Leaving, Tell
-from morgand.goodbye.logind import LOCKS, Logind
+from morgand.base.errors import Unavailable
+from morgand.host.power.bus import LOGIND, LOGIND_PATH, MANAGER
+from morgand.host.power.events import Back, Leaving, Tell
+from morgand.host.power.logind import LOCKS, Logind
 
 pytestmark = [
     pytest.mark.engine,
@@ -487,7 +487,7 @@ async def test_a_bus_without_logind(bus: Bus, caplog: pytest.LogCaptureFixture) 
 
 async def test_a_lock_that_comes_too_late_is_not_kept(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody would release it: the connection is closed, which gives it back, and made anew."""
-    monkeypatch.setattr("morgand.goodbye.bus.CALL_S", 1.0)
+    monkeypatch.setattr("morgand.host.power.bus.CALL_S", 1.0)
     async with FakeLogind(bus.address, late_s=1.5) as fake, listening(bus.address, Host().tell) as task:
         await until(lambda: len(fake.asked) > 1, "it was given, and asked for again")
         fake.late_s = 0.0
@@ -513,7 +513,7 @@ async def test_programs_that_are_started_do_not_hold_the_lock(bus: Bus, logind: 
 def test_the_library_is_not_loaded_without_a_bus(tmp_path: Path) -> None:
     """Where nothing is announced the daemon stays as small as it was."""
     program = (
-        "import asyncio, sys; from morgand.goodbye.logind import Logind;"
+        "import asyncio, sys; from morgand.host.power.logind import Logind;"
         "asyncio.run(Logind(sys.argv[1]).run(None)); sys.exit('dbus_fast' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program, f"unix:path={tmp_path}/none"], check=False).returncode == 0

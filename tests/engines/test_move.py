@@ -12,15 +12,15 @@ import psutil
 import pytest
 from blockbuster import blockbuster_ctx
 
-from morgand.errors import Conflict, NotFound, Unavailable
-from morgand.state import Level
+from morgand.base.errors import Conflict, NotFound, Unavailable
+from morgand.state.assistant import Level
 from morgand.storage.database import Database
 from morgand.storage.history import SqlHistory
 from morgand.storage.library import SqlLibrary
 from morgand.storage.migrate import upgrade
-from morgand.storage.move import Move, Moved, Progress
-from morgand.storage.move_file import already_moved
-from morgand.storage.move_rows import TABLES
+from morgand.storage.move.mover import Move, Moved, Progress
+from morgand.storage.move.old_file import already_moved
+from morgand.storage.move.rows import TABLES
 from tests.engines.moves import (
     CLOCK,
     MARKER,
@@ -215,7 +215,7 @@ async def test_a_copier_that_fails_during_the_proof_keeps_nobody_waiting(
         moving = asyncio.create_task(Move(source, url, MARKER, CLOCK, lambda _: None, hold_s=2.0).run(nothing))
         while not source._turn._waiters:  # the copier is ready, and the move waits for this writer
             await asyncio.sleep(0.01)
-        [copier] = [one for one in psutil.Process().children() if "morgand.storage.move_child" in one.cmdline()]
+        [copier] = [one for one in psutil.Process().children() if "morgand.storage.move.child" in one.cmdline()]
         copier.send_signal(by)
     with pytest.raises(Unavailable, match=why):
         await moving

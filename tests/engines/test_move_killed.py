@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.move import fill
 from morgand.storage.database import Database
-from morgand.storage.move_file import note_of
+from morgand.storage.move.old_file import note_of
 from tests.engines.moves import (
     MARKER,
     Writer,
@@ -24,10 +24,10 @@ pytestmark = [pytest.mark.engine, needed]
 HOST = f"""
 import asyncio, os, signal, sys
 from pathlib import Path
-from morgand.clock import SystemClock
+from morgand.base.clock import SystemClock
 from morgand.storage.database import Database, sqlite_url
-from morgand.storage.move import Move
-from morgand.storage.move_file import already_moved, set_aside
+from morgand.storage.move.mover import Move
+from morgand.storage.move.old_file import already_moved, set_aside
 
 file, url, truth, point = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), sys.argv[4]
 

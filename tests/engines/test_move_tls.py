@@ -11,10 +11,10 @@ from uuid import uuid4
 
 import pytest
 
-from morgand.errors import MorganError
+from morgand.base.errors import MorganError
 from morgand.security import ca
 from morgand.storage.database import Database
-from morgand.storage.move_target import with_certificates
+from morgand.storage.move.target import with_certificates
 from tests.engines.moves import (
     CLOCK,
     arrived,

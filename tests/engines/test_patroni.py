@@ -24,15 +24,16 @@ import psutil
 import pytest
 from sqlalchemy import text
 
-from morgand import files, supervisor
-from morgand.account import why_not
+from morgand.base import files
+from morgand.base.errors import Conflict, MorganError, Unavailable
 from morgand.cluster import keys
-from morgand.errors import Conflict, MorganError, Unavailable
+from morgand.process import supervisor
+from morgand.process.account import why_not
 from morgand.roles.db import succession
 from morgand.roles.db.rest import Rest
 from morgand.roles.db.succession import Patroni
 from morgand.security import ca, trust
-from morgand.state import Assignment, RoleState
+from morgand.state.roles import Assignment, RoleState
 from tests.engines.patronis import PATIENCE_S, SECRETS, Member, Trio, processes_of, trio, until
 from tests.fakes.postgres import binaries
 
@@ -382,7 +383,7 @@ async def test_no_postgresql_outlives_the_daemon() -> None:
             assert daemon.stdout is not None
             assert await asyncio.to_thread(daemon.stdout.readline) == "ready\n"
             before = postmaster(town.members["h1"])
-            guardian = next(one for one in processes_of(site.folder) if "morgand.guardian" in one.cmdline())
+            guardian = next(one for one in processes_of(site.folder) if "morgand.process.reaper" in one.cmdline())
             os.killpg(guardian.pid, 9)
             await until(lambda: not before.is_running(), "the server ended")
             await until(lambda: started_anew(town.members["h1"], before), "started again over the old one's files")

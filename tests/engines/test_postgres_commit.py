@@ -10,9 +10,9 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import text
 
-from morgand.errors import Unavailable
-from morgand.ports import Completion
-from morgand.state import DocumentState
+from morgand.base.errors import Unavailable
+from morgand.state.assistant import DocumentState
+from morgand.state.ports import Completion
 from morgand.storage.database import Database
 from morgand.storage.engine import WRITERS
 from morgand.storage.history import SqlHistory

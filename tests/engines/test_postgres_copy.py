@@ -10,8 +10,8 @@ import asyncpg
 import pytest
 from sqlalchemy import text
 
-from morgand.account import why_not
-from morgand.errors import Fenced, Unavailable
+from morgand.base.errors import Fenced, Unavailable
+from morgand.process.account import why_not
 from morgand.roles.db import files
 from morgand.roles.db.postgres import STUCK_S
 from morgand.roles.db.server import LocalServer, Seen

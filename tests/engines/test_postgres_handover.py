@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import text
 
-from morgand.errors import Fenced, Unavailable
+from morgand.base.errors import Fenced, Unavailable
 from morgand.storage.database import Database, sqlite_url
 from morgand.storage.history import SqlHistory
 from morgand.storage.migrate import upgrade

@@ -10,9 +10,9 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from morgand.errors import NotFound
-from morgand.ports import Completion
-from morgand.state import DocumentState
+from morgand.base.errors import NotFound
+from morgand.state.assistant import DocumentState
+from morgand.state.ports import Completion
 from morgand.storage import intake
 from morgand.storage.database import Database
 from morgand.storage.history import SqlHistory

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from morgand.cluster.salvage import salvage
 from morgand.cluster.store import Put
 from morgand.cluster.switch import MOVED
+from morgand.membership.salvage import salvage
 from tests.engines.voters import Town, answering, running
 
 pytestmark = pytest.mark.engine

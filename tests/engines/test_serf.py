@@ -19,13 +19,13 @@ from typing import Self
 
 import pytest
 
-from morgand.clock import SystemClock
-from morgand.errors import Unavailable
+from morgand.base.clock import SystemClock
+from morgand.base.errors import Unavailable
 from morgand.gossip.agent import Place
 from morgand.gossip.membership import Membership, Probe, Report
 from morgand.gossip.serf import SerfClient
-from morgand.state import Member, MemberStatus
-from morgand.supervisor import Child, ChildSpec
+from morgand.process.supervisor import Child, ChildSpec
+from morgand.state.hosts import Member, MemberStatus
 
 pytestmark = [
     pytest.mark.engine,
@@ -275,8 +275,8 @@ async def test_no_agent_outlives_its_daemon(town: Town, tmp_path: Path) -> None:
     file.write_text(config)
     script = (
         "import subprocess, sys, time\n"
-        "child = subprocess.Popen([sys.executable, '-m', 'morgand.launch', 'serf', 'agent', '-config-file', "
-        "sys.argv[1]], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)\n"
+        "child = subprocess.Popen([sys.executable, '-m', 'morgand.process.die_with_parent', "
+        "'serf', 'agent', '-config-file', sys.argv[1]], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)\n"
         "print(child.pid, flush=True); time.sleep(60)"
     )
     parent = await asyncio.create_subprocess_exec(sys.executable, "-c", script, str(file), stdout=-1)

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from morgand import __version__
-from morgand.errors import Conflict
+from morgand.base.errors import Conflict
+from morgand.state.schema_version import Schema
 from morgand.storage.database import Database
 from morgand.storage.migrate import known, upgrade, upgrade_aside
-from morgand.versions import Schema
 from tests.fakes.postgres import Server, binaries, server
 from tests.fakes.releases import CHECKOUT, NEXT, environment, next_release
 

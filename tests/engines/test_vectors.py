@@ -17,11 +17,11 @@ from uuid import uuid4
 import numpy as np
 import pytest
 
-from morgand.errors import EngineError, InvalidInput
-from morgand.ports import VectorPoint
+from morgand.base.errors import EngineError, InvalidInput
 from morgand.roles.process import EngineClient
 from morgand.roles.vectors.client import EngineVectors
-from morgand.state import Level
+from morgand.state.assistant import Level
+from morgand.state.ports import VectorPoint
 
 pytestmark = pytest.mark.engine
 SIZE = 8

@@ -12,7 +12,7 @@ import sys
 from uuid import uuid4
 
 import morgand
-from morgand.clock import SystemClock
+from morgand.base.clock import SystemClock
 from morgand.storage.database import Database
 from morgand.storage.history import SqlHistory
 

@@ -14,21 +14,23 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from morgand.clock import SystemClock
-from morgand.cluster.bootstrap import EtcdProcess, Probe, Report, VoterPlace
+from morgand.base.clock import SystemClock
+from morgand.base.errors import MorganError
 from morgand.cluster.etcd import Endpoint, EtcdClient
+from morgand.cluster.etcd_process import EtcdProcess, Probe, Report, VoterPlace
 from morgand.cluster.etcd_store import EtcdStore
-from morgand.errors import MorganError
+from morgand.process.supervisor import Child, ChildSpec
 from morgand.security import ca
-from morgand.state import RoleState
-from morgand.supervisor import Child, ChildSpec
+from morgand.state.roles import RoleState
 
 CLUSTER = "test-cluster"
 STARTED_S = 120.0
 
 
 async def keep(name: str, argv: tuple[str, ...], probe: Probe, report: Report) -> None:
-    spec = ChildSpec(name, (sys.executable, "-m", "morgand.launch", *argv), {}, Path(argv[-1]).parent / "etcd.log")
+    spec = ChildSpec(
+        name, (sys.executable, "-m", "morgand.process.die_with_parent", *argv), {}, Path(argv[-1]).parent / "etcd.log"
+    )
     await Child(spec, probe, SystemClock()).run(report)
 
 

@@ -12,10 +12,10 @@ from morgand.assistant.delivery import Delivery
 from morgand.assistant.rag.ingest import Ingestor
 from morgand.assistant.rag.retrieve import Retrieved
 from morgand.assistant.text import content_words, sentences
-from morgand.clock import SystemClock
-from morgand.errors import MorganError, NotFound, Unavailable, Unreadable
-from morgand.ports import ChatDelta, ChatInfo, ChatMessage, ChatOptions, SearchLegs, Upload, VectorPoint
-from morgand.state import Chunk, Document, Extracted, Level, Passage
+from morgand.base.clock import SystemClock
+from morgand.base.errors import MorganError, NotFound, Unavailable, Unreadable
+from morgand.state.assistant import Chunk, Document, Extracted, Level, Passage
+from morgand.state.ports import ChatDelta, ChatInfo, ChatMessage, ChatOptions, SearchLegs, Upload, VectorPoint
 from morgand.storage.outbox import Outbox
 
 SMALL = ChatInfo("tiny", context_tokens=2048, prompt_tokens=512, small=True)

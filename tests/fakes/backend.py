@@ -14,12 +14,12 @@ from uuid import uuid4
 from morgand.api import schema as s
 from morgand.api.backend import Backend
 from morgand.assistant.events import Accepted, Delta, QueryDone, QueryEvent, Queued, TurnDone, TurnEvent
-from morgand.clock import SystemClock
+from morgand.base.clock import SystemClock
+from morgand.base.errors import ConfigError, Conflict, InvalidInput, MorganError, NotFound
 from morgand.config import check_value, setting_fields
-from morgand.errors import ConfigError, Conflict, InvalidInput, MorganError, NotFound
-from morgand.ports import ChatMessage, ChatOptions, History, Library, Upload
 from morgand.security.keys import KeyRecord, Keys
-from morgand.state import Citation, Document, DocumentState, Passage
+from morgand.state.assistant import Citation, Document, DocumentState, Passage
+from morgand.state.ports import ChatMessage, ChatOptions, History, Library, Upload
 from morgand.storage.outbox import KeptMessage, Outbox
 from tests.fakes.assistant import HashEmbedder, ScriptedChat, WordReranker
 

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from morgand.disk import Disk, DiskLevel
+from morgand.base.disk import Disk, DiskLevel
 from morgand.roles.catalog import SPECS
 from morgand.roles.models import load_models
-from morgand.state import Duty, Engine, Gpu, Host, Model, Network, Plan, Profile, Snapshot
+from morgand.state.hosts import Duty, Engine, Gpu, Host, Network, Profile
+from morgand.state.plans import Plan, Snapshot
+from morgand.state.roles import Model
 
 EMBEDDED = ("assistant", "folder", "llama.cpp", "memory", "onnx", "qdrant-edge", "sqlite")
 MODELS = load_models()

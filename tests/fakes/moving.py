@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
-from morgand.errors import MorganError, Unavailable
-from morgand.ports import History
+from morgand.base.errors import MorganError, Unavailable
+from morgand.state.ports import History
 
 
 class Moving:

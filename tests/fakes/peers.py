@@ -12,17 +12,17 @@ from typing import Any
 
 from aiohttp import web
 
-from morgand import files
-from morgand.api.peer import PeerApi
-from morgand.clock import SystemClock
-from morgand.errors import MorganError
+from morgand.base import files
+from morgand.base.clock import SystemClock
+from morgand.base.errors import MorganError
 from morgand.peers import wire
 from morgand.peers.client import PeerClient
+from morgand.peers.server import PeerApi
 from morgand.peers.wire import Export
-from morgand.ports import Chat, ChatDelta, ChatInfo, ChatMessage, ChatOptions, Embedder, Objects
 from morgand.roles.objects.store import FolderObjects
 from morgand.security import ca, trust
-from morgand.state import Assignment
+from morgand.state.ports import Chat, ChatDelta, ChatInfo, ChatMessage, ChatOptions, Embedder, Objects
+from morgand.state.roles import Assignment
 
 AUTHORITY = ca.make_authority("home", datetime.now(UTC))
 STRANGER = ca.make_authority("other", datetime.now(UTC))

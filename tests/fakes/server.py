@@ -13,9 +13,9 @@ from aiohttp import web
 from morgand.api.backend import Backend
 from morgand.api.http import make_app, make_runner
 from morgand.api.service import Service
-from morgand.clock import SystemClock
+from morgand.base.clock import SystemClock
 from morgand.config import LimitsConfig
-from morgand.ports import History, Library
+from morgand.state.ports import History, Library
 from morgand.storage.database import Database, sqlite_url
 from morgand.storage.history import SqlHistory
 from morgand.storage.library import SqlLibrary

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from morgand.state import Sight
+from morgand.state.hosts import Sight
 
 
 class Eyes:

@@ -11,13 +11,13 @@ from uuid import uuid4
 
 from aiohttp import web
 
-from morgand import files
-from morgand.api.invitations import Invitations
-from morgand.api.join import Join
-from morgand.clock import SystemClock
-from morgand.cluster import roster
+from morgand.base import files
+from morgand.base.clock import SystemClock
 from morgand.cluster.local import LocalStore
-from morgand.cluster.roster import Issued, Member
+from morgand.membership import registry
+from morgand.membership.invitations import Invitations
+from morgand.membership.join_server import Join
+from morgand.membership.registry import Issued, Member
 from morgand.security import ca, tokens, trust
 from morgand.security.ca import Authority
 
@@ -101,7 +101,7 @@ async def member(folder: Path, address: str = "127.0.60.1", name: str = "first")
     files.write_private(folder / trust.CRL, ca.revocation_list(authority, [], clock.now()))
     facts = ca.facts(certificate)
     issued = (Issued(facts.serial, facts.not_after),)
-    await roster.enrol(store, Member(host, name, "machine of the founder", clock.now(), issued))
+    await registry.enrol(store, Member(host, name, "machine of the founder", clock.now(), issued))
     served = ServedMember(
         FakeSponsor(authority, cluster), store, clock, Invitations(store, clock), host, folder, address
     )  # fmt: skip

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
-from morgand.ports import Completion, Library
-from morgand.state import Chunk, Document, DocumentState, Extracted, Level, StoredChunk
+from morgand.state.assistant import Chunk, Document, DocumentState, Extracted, Level, StoredChunk
+from morgand.state.ports import Completion, Library
 
 
 class HandClock:

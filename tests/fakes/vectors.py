@@ -7,9 +7,9 @@ import struct
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from morgand.errors import EngineError
-from morgand.ports import SearchLegs, VectorHit, VectorPoint
-from morgand.state import Level
+from morgand.base.errors import EngineError
+from morgand.state.assistant import Level
+from morgand.state.ports import SearchLegs, VectorHit, VectorPoint
 
 
 class WordVectors:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from morgand.assistant.rag.chunk import COARSE_TOKENS, FINE_TOKENS, MEDIUM_TOKENS, chunk
 from morgand.assistant.rag.extract.types import Block
-from morgand.state import Chunk, Level
+from morgand.state.assistant import Chunk, Level
 
 LIMITS = {Level.COARSE: COARSE_TOKENS, Level.MEDIUM: MEDIUM_TOKENS, Level.FINE: FINE_TOKENS}
 words = st.text(alphabet="abcäZ0漢.!?-|", min_size=1, max_size=30)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from morgand.assistant.ground import Fact, supported_sentences, tidy
 from morgand.assistant.rag.cite import cite
 from morgand.assistant.text import numbers, sentences, without_loops
-from morgand.state import Passage
+from morgand.state.assistant import Passage
 
 WORDS = st.sampled_from([
     "boiler", "pressure", "rent", "940", "euros", "1.5", "bar", "deposit", "1,880", "due", "the", "is", "not", "[1]",

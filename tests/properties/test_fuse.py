@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from morgand.assistant.rag.fuse import fuse_rerank, rank_passages
-from morgand.ports import SearchLegs, VectorHit
-from morgand.state import Level
+from morgand.state.assistant import Level
+from morgand.state.ports import SearchLegs, VectorHit
 
 IDS = [f"m{number}" for number in range(8)]
 

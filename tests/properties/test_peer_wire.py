@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from morgand.peers import wire
-from morgand.ports import Chat, Embedder, History, Library, Reranker, Vectors
+from morgand.state.ports import Chat, Embedder, History, Library, Reranker, Vectors
 
 METHODS = [
     (protocol, name)

@@ -13,8 +13,8 @@ from morgand.assistant.prompt import (
     neutralised,
     render_passage,
 )
-from morgand.errors import InvalidInput
-from morgand.state import Passage
+from morgand.base.errors import InvalidInput
+from morgand.state.assistant import Passage
 
 TOKENS = st.integers(min_value=0, max_value=3000)
 SIZED = st.builds(Sized, st.text(max_size=30), TOKENS, st.sampled_from(["user", "assistant"]))

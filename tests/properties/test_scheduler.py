@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from morgand.scheduler.feasible import DISK_RESERVE_MB, RAM_RESERVE_MB
 from morgand.scheduler.plan import passed_over, plan
-from morgand.state import Duty, Host, HostState, Snapshot
+from morgand.state.hosts import Duty, Host, HostState
+from morgand.state.plans import Snapshot
 from tests.fakes.clusters import CARRIED, EMBEDDED, MODELS, applied, host, snapshot
 
 # 10,000 clusters and more in one run, all properties together

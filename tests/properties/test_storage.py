@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy.dialects import sqlite
 
-from morgand.state import Level
+from morgand.state.assistant import Level
 from morgand.storage.database import Database, sqlite_url
 from morgand.storage.fulltext import MAX_TERMS, terms
 from morgand.storage.history import SqlHistory, answer_id

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from morgand.cluster.autopilot import AWAY, next_step
 from morgand.cluster.voters import (
     Add,
     Candidate,
@@ -24,7 +23,8 @@ from morgand.cluster.voters import (
     VoterRecord,
     VoterState,
 )
-from morgand.state import Duty, Host, HostState, Network
+from morgand.leader.voter_plan import AWAY, next_step
+from morgand.state.hosts import Duty, Host, HostState, Network
 from tests.fakes.clusters import EMBEDDED, profile
 
 autopilots = settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from morgand.scheduler.plan import plan
-from morgand.state import Duty, HostState, Plan, Snapshot
+from morgand.state.hosts import Duty, HostState
+from morgand.state.plans import Plan, Snapshot
 from tests.fakes.clusters import applied, host, snapshot, where
 
 STORIES = sorted(Path(__file__).parent.glob("roles_*.txt"))

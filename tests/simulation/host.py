@@ -11,8 +11,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from morgand.api import peer
-from morgand.cluster.membership import Membership
+from morgand.base.errors import Fenced, Unavailable
+from morgand.cluster.member_file import Membership
 from morgand.cluster.mirror import Mirror
 from morgand.detector.beat import Beat
 from morgand.detector.client import NOTHING, Heartbeats, Orders, Probe, Report
@@ -20,14 +20,13 @@ from morgand.detector.detector import Detector, View
 from morgand.detector.lease import LeaseReader, LeaseWriter
 from morgand.detector.link import Peer
 from morgand.detector.suspicion import BEAT_S
-from morgand.directory import ClusterDirectory
-from morgand.errors import Fenced, Unavailable
-from morgand.heartbeat import Pulse
-from morgand.leader import Leader
-from morgand.peers import route
-from morgand.planner import Inputs
+from morgand.leader.leadership import Leader
+from morgand.leader.planner import Inputs
+from morgand.membership.lease import Pulse
+from morgand.peers import route, server
+from morgand.peers.directory import ClusterDirectory
 from morgand.roles.catalog import SPECS
-from morgand.state import RolePreference
+from morgand.state.roles import RolePreference
 from tests.simulation.loop import HostLoop
 from tests.simulation.store import StoreClient
 
@@ -272,7 +271,7 @@ class Host:
 
     async def _serve(self, by: str, role: str, epoch: int) -> None:
         """As ``PeerApi`` and ``Route`` do it."""
-        if by != self.name and peer.refuse(role, self.directory.held(role), epoch) is not None:
+        if by != self.name and server.refuse(role, self.directory.held(role), epoch) is not None:
             return
 
         async def work() -> None:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from morgand.cluster import codec, keys
 from morgand.cluster.codec import HostRecord, Office
 from morgand.cluster.store import Changes
-from morgand.state import Assignment, HostState
+from morgand.state.hosts import HostState
+from morgand.state.roles import Assignment
 
 Note = Callable[..., None]
 

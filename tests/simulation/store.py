@@ -11,10 +11,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from morgand.base.errors import MorganError, StoreConflict, Unavailable
 from morgand.cluster.etcd import PATIENCE_S
 from morgand.cluster.store import Change, Changes, Compare, Item, Put, QuietSince, Unchanged
 from morgand.detector.suspicion import majority
-from morgand.errors import MorganError, StoreConflict, Unavailable
 
 Items = list[Item]  # the classes have a method of that name
 

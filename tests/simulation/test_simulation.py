@@ -9,10 +9,10 @@ from collections.abc import Collection, Iterable
 
 import pytest
 
-from morgand.api import peer
+from morgand.base.errors import MorganError
 from morgand.detector import detector, link, suspicion
-from morgand.errors import MorganError
-from morgand.state import Assignment
+from morgand.peers import server
+from morgand.state.roles import Assignment
 from tests.simulation.many import play_all
 from tests.simulation.story import Fault, Kind, Story, story_of
 from tests.simulation.world import Broken, play
@@ -90,7 +90,7 @@ def test_a_receiver_that_takes_any_epoch_is_found(monkeypatch: pytest.MonkeyPatc
     def trust(role: str, own: Assignment | None, asked_epoch: int) -> MorganError | None:
         return None
 
-    monkeypatch.setattr(peer, "refuse", trust)
+    monkeypatch.setattr(server, "refuse", trust)
     assert caught("admits epoch", "in epoch", "while it is fenced") is not None
 
 

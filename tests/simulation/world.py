@@ -19,7 +19,7 @@ from morgand.cluster.store import Compare, Put
 from morgand.cluster.voters import VoterRecord, VoterState
 from morgand.detector.beat import Beat
 from morgand.detector.suspicion import majority
-from morgand.state import HostState
+from morgand.state.hosts import HostState
 from tests.fakes.clusters import EMBEDDED, profile
 from tests.simulation.host import FIRST, MOVING, Host
 from tests.simulation.judge import Judge

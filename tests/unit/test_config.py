@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from morgand.base.errors import ConfigError
 from morgand.config import Config, check_value, load, parse_listen, with_shared
-from morgand.errors import ConfigError
 
 
 def written(folder: Path, text: str | bytes) -> Path:

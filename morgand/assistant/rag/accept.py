@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from uuid import uuid4
 
-from morgand.clock import Clock
+from morgand.base.clock import Clock
+from morgand.base.errors import MorganError, Overloaded, TooLarge, Unavailable, Unreadable
 from morgand.config import Config
-from morgand.errors import MorganError, Overloaded, TooLarge, Unavailable, Unreadable
-from morgand.ports import Library, Objects, Upload
-from morgand.state import Document, DocumentState
+from morgand.state.assistant import Document, DocumentState
+from morgand.state.ports import Library, Objects, Upload
 
 Taken = tuple[Document, bool] | MorganError
 

@@ -7,9 +7,9 @@ import logging
 
 from morgand.assistant.rag.embed import BATCH, EmbedStage
 from morgand.assistant.rag.reconcile import Reconciler
-from morgand.clock import Clock
-from morgand.errors import Unavailable
-from morgand.ports import Library
+from morgand.base.clock import Clock
+from morgand.base.errors import Unavailable
+from morgand.state.ports import Library
 
 log = logging.getLogger("morgand.assistant")
 

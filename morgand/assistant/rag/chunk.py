@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from morgand.state import Chunk, Level
+from morgand.state.assistant import Chunk, Level
 
 COARSE_TOKENS = 400
 MEDIUM_TOKENS = 160

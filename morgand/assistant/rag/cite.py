@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from morgand.assistant.ground import STRONG, Fact, best_support
 from morgand.assistant.text import bare, content_words, sentences
-from morgand.state import Citation, Passage
+from morgand.state.assistant import Citation, Passage
 
 _MARKER = re.compile(r"[ \t]*\[(\d{1,9}(?:\s*[,;]\s*\d{1,9})*)\]")
 QUOTE_CHARS = 300

@@ -10,10 +10,10 @@ import logging
 from dataclasses import dataclass, field
 
 from morgand.assistant.rag.points import texts_to_embed
-from morgand.clock import Clock
-from morgand.errors import MorganError, Unavailable
-from morgand.ports import Embedder
-from morgand.state import Extracted
+from morgand.base.clock import Clock
+from morgand.base.errors import MorganError, Unavailable
+from morgand.state.assistant import Extracted
+from morgand.state.ports import Embedder
 
 log = logging.getLogger("morgand.assistant")
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from morgand.ports import SearchLegs, VectorHit
-from morgand.state import Level
+from morgand.state.assistant import Level
+from morgand.state.ports import SearchLegs, VectorHit
 
 DENSE_WEIGHT = 0.5
 LEVEL_WEIGHTS = {Level.COARSE: 1 / 3, Level.MEDIUM: 1 / 3, Level.FINE: 1 / 3}

@@ -20,11 +20,11 @@ from morgand.assistant.rag.backfill import Backfill
 from morgand.assistant.rag.embed import BATCH, IN_FLIGHT, EmbedStage, Work
 from morgand.assistant.rag.points import index_points, stored_chunks
 from morgand.assistant.rag.reconcile import Reconciler
-from morgand.clock import Clock, SystemClock
+from morgand.base.clock import Clock, SystemClock
+from morgand.base.errors import MorganError, NotFound, Unavailable
 from morgand.config import Config
-from morgand.errors import MorganError, NotFound, Unavailable
-from morgand.ports import Cache, Completion, Embedder, Extractor, Library, Objects, Upload, Vectors
-from morgand.state import Document, DocumentState, Extracted, StoredChunk
+from morgand.state.assistant import Document, DocumentState, Extracted, StoredChunk
+from morgand.state.ports import Cache, Completion, Embedder, Extractor, Library, Objects, Upload, Vectors
 
 log = logging.getLogger("morgand.assistant")
 

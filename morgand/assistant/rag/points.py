@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from uuid import UUID, uuid5
 
-from morgand.ports import VectorPoint
-from morgand.state import Chunk, Level, StoredChunk
+from morgand.state.assistant import Chunk, Level, StoredChunk
+from morgand.state.ports import VectorPoint
 
 ABOVE = {Level.FINE: Level.MEDIUM, Level.MEDIUM: Level.COARSE}
 

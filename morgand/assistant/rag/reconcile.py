@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from morgand.assistant.rag.points import index_points
-from morgand.errors import NotFound, Unavailable
-from morgand.ports import Library, Vectors
+from morgand.base.errors import NotFound, Unavailable
+from morgand.state.ports import Library, Vectors
 
 log = logging.getLogger("morgand.assistant")
 

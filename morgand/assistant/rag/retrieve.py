@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 from morgand.assistant.rag.fuse import Ranked, fuse_rerank, rank_passages
 from morgand.assistant.text import content_words
-from morgand.errors import NotFound, Unavailable
-from morgand.ports import Embedder, Library, Reranker, SearchLegs, VectorHit, Vectors
-from morgand.state import Level, Passage, StoredChunk
+from morgand.base.errors import NotFound, Unavailable
+from morgand.state.assistant import Level, Passage, StoredChunk
+from morgand.state.ports import Embedder, Library, Reranker, SearchLegs, VectorHit, Vectors
 
 log = logging.getLogger("morgand.assistant")
 

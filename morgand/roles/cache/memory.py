@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from morgand.clock import Clock
+from morgand.base.clock import Clock
 
 ENTRY_BYTES = 200  # what an entry costs beside its key and value
 MAX_BYTES = 16 << 20

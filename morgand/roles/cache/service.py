@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from morgand.clock import Clock
+from morgand.base.clock import Clock
 from morgand.roles.base import EmbeddedService, Service
 
 

@@ -7,12 +7,12 @@ import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from morgand.clock import Clock, SystemClock
-from morgand.errors import EngineError, MorganError, Unreadable
-from morgand.failure import from_wire
+from morgand.base.clock import Clock, SystemClock
+from morgand.base.error_wire import from_wire
+from morgand.base.errors import EngineError, MorganError, Unreadable
 from morgand.roles.core.extractor_wire import ExtractReply, ExtractRequest, File, Reading
 from morgand.roles.process import EngineClient
-from morgand.state import Extracted
+from morgand.state.assistant import Extracted
 
 DEADLINE_S = 150.0  # above the engine's own limit per file
 RESTART_S = 15.0  # how long a crashed engine may take to come back

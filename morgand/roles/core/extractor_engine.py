@@ -19,11 +19,11 @@ from tokenizers import Tokenizer
 
 from morgand.assistant.rag.chunk import CountTokens, chunk
 from morgand.assistant.rag.extract import read
-from morgand.errors import EngineError, MorganError, TooLarge, Unreadable
-from morgand.failure import to_wire
+from morgand.base.error_wire import to_wire
+from morgand.base.errors import EngineError, MorganError, TooLarge, Unreadable
 from morgand.roles.core.extractor_wire import ExtractReply, ExtractRequest, File, Reading
 from morgand.roles.process import Handler, serve
-from morgand.state import Extracted
+from morgand.state.assistant import Extracted
 
 TIME_LIMIT_S = 120.0
 MEMORY_MB = 4096

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from morgand.state import Extracted
+from morgand.state.assistant import Extracted
 
 
 class File(msgspec.Struct):

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from morgand.process.supervisor import Report
 from morgand.roles.base import HostContext, ProcessService, Service
-from morgand.state import RoleState
-from morgand.supervisor import Report
+from morgand.state.roles import RoleState
 
 EXTRACTOR = "extractor"  # name of the document reader's socket and log
 

@@ -6,8 +6,8 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from morgand.clock import Clock
-from morgand.errors import MorganError
+from morgand.base.clock import Clock
+from morgand.base.errors import MorganError
 from morgand.storage.database import Database
 
 log = logging.getLogger("morgand.roles.db.copy")

@@ -20,10 +20,10 @@ from typing import Any
 
 import msgspec
 
-from morgand import files
-from morgand.account import Account
-from morgand.datadir import MAX_SOCKET_PATH
-from morgand.errors import ConfigError, EngineError
+from morgand.base import files
+from morgand.base.datadir import MAX_SOCKET_PATH
+from morgand.base.errors import ConfigError, EngineError
+from morgand.process.account import Account
 from morgand.roles.db import postmaster
 from morgand.roles.db.site import DbSite
 from morgand.security import trust

@@ -16,19 +16,20 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from morgand.account import Account, becoming, engine_account
-from morgand.clock import Clock
+from morgand.base.clock import Clock
+from morgand.base.disk import DiskLevel
+from morgand.base.errors import Conflict, EngineError, MorganError, StorageFull, StoreConflict, Unavailable
 from morgand.cluster import keys
 from morgand.cluster.etcd import Endpoint
-from morgand.cluster.etcd_proxy import EtcdProxy
 from morgand.cluster.store import ClusterStore
-from morgand.disk import DiskLevel
-from morgand.errors import Conflict, EngineError, MorganError, StorageFull, StoreConflict, Unavailable
 from morgand.fingerprint.disk import probe
 from morgand.fingerprint.health import judged
+from morgand.process.account import Account, becoming, engine_account
+from morgand.process.supervisor import Child, ChildSpec, Report
 from morgand.roles.base import Service
 from morgand.roles.db import bootstrap, files
 from morgand.roles.db.copy import LocalCopy
+from morgand.roles.db.etcd_proxy import EtcdProxy
 from morgand.roles.db.holding import Holding
 from morgand.roles.db.patroni import STOP_S, patroni_config, pg_hba, shared_settings, standings
 from morgand.roles.db.rest import Rest
@@ -36,9 +37,8 @@ from morgand.roles.db.server import LocalServer, Seen
 from morgand.roles.db.site import DbSite, Secrets
 from morgand.roles.db.succession import Patroni, needed
 from morgand.security import trust
-from morgand.state import RoleState
+from morgand.state.roles import RoleState
 from morgand.storage.database import COMING_S, Database
-from morgand.supervisor import Child, ChildSpec, Report
 
 log = logging.getLogger("morgand.roles.db.postgres")
 
@@ -160,7 +160,7 @@ class PostgresService:
                 task.cancel()
 
     def _spec(self, setup: _Setup) -> ChildSpec:
-        guardian = (sys.executable, "-m", "morgand.guardian", str(GRACE_S))
+        guardian = (sys.executable, "-m", "morgand.process.reaper", str(GRACE_S))
         return ChildSpec(
             name="db",
             argv=(

@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 import msgspec
 
-from morgand.errors import Conflict, Unavailable
+from morgand.base.errors import Conflict, Unavailable
 from morgand.security import ca, trust
 
 DEADLINE_S = 2.0

@@ -12,7 +12,7 @@ from typing import Any
 import asyncpg
 from sqlalchemy import URL
 
-from morgand.errors import Unavailable
+from morgand.base.errors import Unavailable
 from morgand.roles.db.site import APPLICATION, SUPERUSER, DbSite, Secrets
 
 DEADLINE_S = 1.0

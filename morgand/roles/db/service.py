@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from morgand.clock import Clock
+from morgand.base.clock import Clock
 from morgand.roles.base import EmbeddedService, Service
 from morgand.storage.database import Database
 from morgand.storage.migrate import upgrade_aside

@@ -14,7 +14,7 @@ import msgspec
 
 from morgand.cluster import codec, keys
 from morgand.cluster.store import Compare, Item, Passed, Put, QuietSince, Unchanged
-from morgand.state import Assignment
+from morgand.state.roles import Assignment
 
 T = TypeVar("T", bound=msgspec.Struct)
 

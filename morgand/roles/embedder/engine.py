@@ -20,7 +20,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from morgand.errors import Overloaded
+from morgand.base.errors import Overloaded
 from morgand.roles.embedder.wire import EmbedReply, EmbedRequest, InfoReply
 from morgand.roles.onnx import MAX_TOKENS, OnnxEncoder, mini_batches
 from morgand.roles.process import Handler, serve

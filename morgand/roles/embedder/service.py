@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from morgand.roles.base import HostContext, ProcessService, Service, model_files
-from morgand.state import Assignment, Model
+from morgand.state.roles import Assignment, Model
 
 
 def service(context: HostContext, assignment: Assignment, model: Model | None) -> Service:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from morgand.state import EngineOption, GpuUse, Part, Rank, RoleSpec
+from morgand.state.roles import EngineOption, GpuUse, Part, Rank, RoleSpec
 
 SPEC = RoleSpec(
     name="embedder",

@@ -11,8 +11,8 @@ from typing import Any
 
 import aiohttp
 
-from morgand.errors import EngineError, InvalidInput, MorganError, Unavailable
-from morgand.ports import ChatDelta, ChatInfo, ChatMessage, ChatOptions
+from morgand.base.errors import EngineError, InvalidInput, MorganError, Unavailable
+from morgand.state.ports import ChatDelta, ChatInfo, ChatMessage, ChatOptions
 
 BASE = "http://llm"
 FIRST_TOKEN_S = 60.0

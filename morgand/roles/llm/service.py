@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from morgand.roles.base import HostContext, ProcessService, Service, model_files
-from morgand.state import Assignment, Model
+from morgand.state.roles import Assignment, Model
 
 SLOTS = 2  # answers generated at the same time; each has the model's whole context
 ALL_LAYERS = 999  # llama.cpp takes the model's own number when this is larger

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from morgand.state import Apart, EngineOption, GpuUse, Part, Rank, RoleSpec
+from morgand.state.roles import Apart, EngineOption, GpuUse, Part, Rank, RoleSpec
 
 _ENGINES = (EngineOption("llama.cpp", GpuUse.MAY), EngineOption("ollama", GpuUse.MAY))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from morgand.state import Apart, Distance, EngineOption, Part, Rank, RoleSpec
+from morgand.state.roles import Apart, Distance, EngineOption, Part, Rank, RoleSpec
 
 SPEC = RoleSpec(
     name="monitor",

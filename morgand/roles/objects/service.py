@@ -7,8 +7,8 @@ import os
 import tempfile
 from pathlib import Path
 
-from morgand.clock import Clock
-from morgand.errors import StorageFull
+from morgand.base.clock import Clock
+from morgand.base.errors import StorageFull
 from morgand.roles.base import EmbeddedService, Service
 from morgand.roles.objects.store import FolderObjects
 

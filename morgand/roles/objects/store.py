@@ -13,8 +13,8 @@ import re
 import tempfile
 from pathlib import Path
 
-from morgand import files
-from morgand.errors import NotFound, StorageFull, Unreadable
+from morgand.base import files
+from morgand.base.errors import NotFound, StorageFull, Unreadable
 
 KEY = re.compile(r"([0-9a-f]{2})/([0-9a-f]{2})/([0-9a-f]{64})")
 BLOCK = 1 << 20

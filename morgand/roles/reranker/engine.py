@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from morgand.errors import Overloaded
+from morgand.base.errors import Overloaded
 from morgand.roles.onnx import OnnxEncoder
 from morgand.roles.process import Handler, serve
 from morgand.roles.reranker.wire import InfoReply, ScoresReply, ScoresRequest

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from morgand.ports import SearchLegs, VectorHit, VectorPoint
 from morgand.roles.process import EngineClient
 from morgand.roles.vectors.wire import (
     CountsReply,
@@ -19,7 +18,8 @@ from morgand.roles.vectors.wire import (
     WireHit,
     WirePoint,
 )
-from morgand.state import Level
+from morgand.state.assistant import Level
+from morgand.state.ports import SearchLegs, VectorHit, VectorPoint
 
 SEARCH_S = 5.0
 WRITE_S = 60.0  # a disk that is busy with something else

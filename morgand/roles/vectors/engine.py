@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from morgand.errors import Overloaded
+from morgand.base.errors import Overloaded
 from morgand.roles.process import Handler, serve
 from morgand.roles.vectors.shard import Shard
 from morgand.roles.vectors.wire import (
@@ -27,7 +27,7 @@ from morgand.roles.vectors.wire import (
     UpsertRequest,
     WirePoint,
 )
-from morgand.state import Level
+from morgand.state.assistant import Level
 
 MAX_LIMIT = 1000
 SEARCH_THREADS = 4

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from morgand.roles.base import HostContext, ProcessService, Service
-from morgand.state import Assignment, Model
+from morgand.state.roles import Assignment, Model
 
 DIMENSION = 384  # of every embedder in the catalogue; another one would need another index
 

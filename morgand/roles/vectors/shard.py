@@ -17,9 +17,9 @@ from uuid import UUID
 import numpy as np
 import qdrant_edge as qdrant
 
-from morgand.errors import EngineError, InvalidInput, StorageFull
+from morgand.base.errors import EngineError, InvalidInput, StorageFull
 from morgand.roles.vectors.wire import WireHit, WirePoint
-from morgand.state import Level
+from morgand.state.assistant import Level
 
 DENSE = "dense"
 KEYWORD = "bm25"

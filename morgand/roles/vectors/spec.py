@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from morgand.state import EngineOption, Part, Rank, RoleSpec
+from morgand.state.roles import EngineOption, Part, Rank, RoleSpec
 
 SPEC = RoleSpec(
     name="vectors",

@@ -15,7 +15,7 @@ import pytest
 from openapi_spec_validator import validate
 
 from morgand.api.http import all_routes, make_app
-from morgand.errors import Overloaded, StorageFull
+from morgand.base.errors import Overloaded, StorageFull
 from morgand.storage.outbox import Outbox
 from tests.fakes.backend import MemoryIngestor, ScriptedAssistant
 from tests.fakes.server import Served

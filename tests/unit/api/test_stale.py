@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from morgand.clock import SystemClock
-from morgand.errors import Unavailable
+from morgand.base.clock import SystemClock
+from morgand.base.errors import Unavailable
 from morgand.peers.copies import Copies, with_copies
 from morgand.peers.route import Route
-from morgand.ports import History, Library
+from morgand.state.ports import History, Library
 from morgand.storage.database import Database
 from tests.fakes.server import Served, of, served
 from tests.unit.peers.test_copies import ATLAS, SILENT, Live

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from morgand.clock import SystemClock
+from morgand.base.clock import SystemClock
 from morgand.storage.database import Database, sqlite_url
 from morgand.storage.history import SqlHistory
 from morgand.storage.library import SqlLibrary

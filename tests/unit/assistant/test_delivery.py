@@ -13,9 +13,9 @@ import pytest
 from morgand.assistant.assistant import Assistant
 from morgand.assistant.delivery import Delivery
 from morgand.assistant.events import Queued, TurnDone, TurnEvent
-from morgand.clock import SystemClock
+from morgand.base.clock import SystemClock
+from morgand.base.errors import Conflict, InvalidInput, Overloaded, StorageFull
 from morgand.config import Config
-from morgand.errors import Conflict, InvalidInput, Overloaded, StorageFull
 from morgand.storage.history import SqlHistory
 from morgand.storage.outbox import Outbox
 from tests.fakes.assistant import FixedRetriever, ScriptedChat, WordReranker

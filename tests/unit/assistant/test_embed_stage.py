@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 from morgand.assistant.rag.embed import BATCH, IN_FLIGHT, LINGER_S, EmbedStage, Work
-from morgand.state import Chunk, Extracted, Level
+from morgand.state.assistant import Chunk, Extracted, Level
 from tests.fakes.storage import HandClock
 
 

@@ -13,9 +13,9 @@ import pytest
 
 from morgand.assistant.rag.ingest import READ_BYTES, SEARCHES, Ingestor, together
 from morgand.assistant.rag.reconcile import difference
+from morgand.base.errors import NotFound, Overloaded, TooLarge, Unreadable
 from morgand.config import Config, LimitsConfig
-from morgand.errors import NotFound, Overloaded, TooLarge, Unreadable
-from morgand.state import Document, DocumentState, Level
+from morgand.state.assistant import Document, DocumentState, Level
 from morgand.storage.library import SqlLibrary
 from tests.fakes.assistant import FolderObjects, HashEmbedder, LineExtractor, MemoryCache, MemoryVectors, accept
 from tests.fakes.storage import HandClock

@@ -11,10 +11,10 @@ import pytest
 from morgand.assistant import degrade
 from morgand.assistant.assistant import Assistant
 from morgand.assistant.events import Accepted, Delta, QueryDone, Replace, TurnDone
+from morgand.base.errors import Conflict, InvalidInput, Unavailable
 from morgand.config import Config
-from morgand.errors import Conflict, InvalidInput, Unavailable
-from morgand.ports import ChatMessage
-from morgand.state import Turn
+from morgand.state.assistant import Turn
+from morgand.state.ports import ChatMessage
 from morgand.storage.history import SqlHistory
 from tests.fakes.assistant import SMALL, FixedRetriever, ScriptedChat, WordReranker, nothing_waits, passage
 

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from morgand.base.errors import StoreConflict
 from morgand.cluster.store import Changes, ClusterStore, Put, QuietSince, Unchanged
-from morgand.errors import StoreConflict
 
 Case = Callable[[ClusterStore, str], Awaitable[None]]
 

@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from morgand.clock import SystemClock
+from morgand.base.clock import SystemClock
+from morgand.base.errors import ConfigError, Fenced, MorganError, NotFound, StoreConflict
 from morgand.cluster import codec, election, keys
 from morgand.cluster.fencing import commit_plan, fence
 from morgand.cluster.local import LocalStore
 from morgand.cluster.store import Item, Put
-from morgand.errors import ConfigError, Fenced, MorganError, NotFound, StoreConflict
-from morgand.leader import superseded
-from morgand.planner import Inputs, Planner, preview, snapshot_of, wanted_downloads
+from morgand.leader.leadership import superseded
+from morgand.leader.planner import Inputs, Planner, preview, snapshot_of, wanted_downloads
 from morgand.roles.catalog import SPECS
 from morgand.scheduler.plan import plan
-from morgand.state import HostState
+from morgand.state.hosts import HostState
 from tests.fakes.clusters import MODELS, profile, where
 
 INPUTS = Inputs(SPECS, MODELS, {})

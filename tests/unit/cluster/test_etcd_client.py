@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
+from morgand.base.errors import Unavailable
 from morgand.cluster import etcd_wire as wire
 from morgand.cluster.etcd import Endpoint, EtcdClient
-from morgand.errors import Unavailable
 
 COST_S, BYTES_A_SECOND = 0.2, 700_000
 

@@ -11,8 +11,8 @@ import msgspec
 import pytest
 
 from morgand.cluster import codec, keys
-from morgand.cluster.bootstrap import NO_HEADERS, EtcdProcess, VoterPlace
 from morgand.cluster.etcd import Endpoint, EtcdClient
+from morgand.cluster.etcd_process import NO_HEADERS, EtcdProcess, VoterPlace
 from morgand.cluster.etcd_succession import GIVE_UP_S, TURN_S, Succession, Turn, headers, timeout_now, turn
 from morgand.cluster.etcd_wire import EtcdStatus, Header, Unreached
 from morgand.cluster.local import LocalStore

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from morgand.base.errors import Conflict, InvalidInput, MorganError, StorageFull
 from morgand.cluster import etcd_wire as wire
 from morgand.cluster.etcd_wire import Decided, Gap, Txn, Undecided, Unreached
 from morgand.cluster.store import Put, QuietSince, Unchanged
-from morgand.errors import Conflict, InvalidInput, MorganError, StorageFull
 
 MARKER = "txn/h/0"
 EVENTS = ("answered", "answer lost", "late", "somebody writes", "late ones arrive")

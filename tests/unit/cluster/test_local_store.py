@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from morgand.base.errors import StorageFull, StoreConflict
 from morgand.cluster.local import HISTORY, LocalStore
 from morgand.cluster.store import Put, QuietSince, Unchanged
 from morgand.cluster.storefile import FALLBACK_LEAP, Content, Damaged, StoreFile
-from morgand.errors import StorageFull, StoreConflict
 
 
 async def test_revisions_grow_and_survive_a_restart(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import cast
 
-from morgand.clock import SystemClock
+from morgand.base.clock import SystemClock
 from morgand.cluster.local import LocalStore
 from morgand.cluster.mirror import Mirror
 from morgand.cluster.store import Item, Put

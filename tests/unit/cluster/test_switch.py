@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from morgand.base.errors import StoreConflict, Unavailable
 from morgand.cluster.local import LocalStore
 from morgand.cluster.store import Changes, ClusterStore, Compare, Item, Put, QuietSince, Unchanged
 from morgand.cluster.switch import MOVED, SwitchStore, set_aside
-from morgand.errors import StoreConflict, Unavailable
 
 Items = list[Item]
 KEYS = 250  # three batches

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from morgand.cluster.autopilot import next_step
+from morgand.base.disk import Disk
 from morgand.cluster.voters import Add, Candidate, Move, Patience, Promote, Remove, Seat, VoterRecord, VoterState
-from morgand.disk import Disk
-from morgand.state import Duty, Gpu, Host, Network
+from morgand.leader.voter_plan import next_step
+from morgand.state.hosts import Duty, Gpu, Host, Network
 from tests.fakes.clusters import EMBEDDED, profile
 
 MEMBERS = {name: f"{name}{number}" for number, name in enumerate("abcdefg", 1)}

@@ -11,7 +11,7 @@ from morgand.detector.beat import Beat, Stamp
 from morgand.detector.detector import BETWEEN_S, Detector
 from morgand.detector.link import HOLD_S, STEADY_S, Peer
 from morgand.detector.suspicion import BEAT_S, LEASE_S, START_S, WIRED_S
-from morgand.state import Sight
+from morgand.state.hosts import Sight
 
 WAY_S = 0.001  # of a beat to the other host
 

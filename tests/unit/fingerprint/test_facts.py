@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from morgand.errors import ConfigError
+from morgand.base.errors import ConfigError
 from morgand.fingerprint import cpu, engines, gpu, laptop, memory, network, probe
 from morgand.fingerprint.collect import collect
 from morgand.fingerprint.network import Interface, choose
 from morgand.fingerprint.override import apply_override, read_override
-from morgand.state import Duty, Engine, Gpu
+from morgand.state.hosts import Duty, Engine, Gpu
 from tests.fakes.clusters import profile
 from tests.fakes.postgres import binaries, needed
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from morgand.disk import DiskLevel as L
+from morgand.base.disk import DiskLevel as L
 from morgand.fingerprint.disk import probe
 from morgand.fingerprint.health import FULL_MB, LOOKS, ROOM_MB, SLOW_MS, SWIFT_MS, DiskProbe, high, judged
 

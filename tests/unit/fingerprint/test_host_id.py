@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from morgand.errors import ConfigError, Conflict
+from morgand.base.errors import ConfigError, Conflict
 from morgand.fingerprint.host_id import load_or_create
 from morgand.fingerprint.machine import machine_digest
 

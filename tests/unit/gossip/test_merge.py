@@ -8,7 +8,7 @@ import pytest
 
 from morgand.gossip.membership import merge
 from morgand.gossip.serf import Record
-from morgand.state import Member, MemberStatus
+from morgand.state.hosts import Member, MemberStatus
 
 HOST: Record = {
     b"Name": b"host-1", b"Addr": socket.inet_aton("192.0.2.1"), b"Port": 7472, b"Tags": {b"n": b"attic"},

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from morgand.gossip import tags
-from morgand.state import Duty
+from morgand.state.hosts import Duty
 from tests.fakes.clusters import profile
 
 WORDS = st.text(max_size=300)

@@ -8,13 +8,13 @@ from typing import Any, cast
 
 import pytest
 
-from morgand import freshness
-from morgand.clock import SystemClock
-from morgand.errors import NotFound, Overloaded, Unavailable
+from morgand.base import staleness
+from morgand.base.clock import SystemClock
+from morgand.base.errors import NotFound, Overloaded, Unavailable
 from morgand.peers.client import NotReached, PeerClient
 from morgand.peers.copies import READS, Copies, with_copies
 from morgand.peers.route import Holder, Route
-from morgand.ports import History, Library
+from morgand.state.ports import History, Library
 from tests.unit.peers.test_route import Hosts, Wires
 
 ATLAS = Holder("atlas", "primary", 3, ready=True)
@@ -57,7 +57,7 @@ def holders(*found: Holder, cut_off: bool = False) -> Hosts:
 
 async def test_a_primary_that_answers_is_the_one_that_is_asked() -> None:
     copy = Copy()
-    with freshness.reading() as reading:
+    with staleness.reading() as reading:
         assert await port(Live(atlas="live"), holders(ATLAS, STANDBY), copy).conversations() == "live"
     assert not reading.stale
     assert not copy.asked
@@ -67,7 +67,7 @@ async def test_without_a_primary_the_copy_here_answers_and_it_is_noted() -> None
     """Also the rest of that answer comes from there: it is of one piece, and waits once."""
     wires, copy = Live(atlas=SILENT), Copy()
     history = port(wires, holders(ATLAS, STANDBY), copy)
-    with freshness.reading() as reading:
+    with staleness.reading() as reading:
         assert await history.conversations() == ["copied"]
         assert reading.stale
         asked = len(wires.asked)
@@ -79,14 +79,14 @@ async def test_a_host_that_is_cut_off_does_not_ask_a_primary_again_that_failed_a
     wires, copy = Live(atlas=SILENT), Copy()
     history = port(wires, holders(ATLAS, STANDBY, cut_off=True), copy)
     for _ in range(2):
-        with freshness.reading():
+        with staleness.reading():
             assert await history.conversations() == ["copied"]
     assert wires.asked == ["atlas"]
 
 
 async def test_another_hosts_copy_is_asked_where_there_is_none_here() -> None:
     wires = Live(atlas=SILENT, bolt="theirs")
-    with freshness.reading() as reading:
+    with staleness.reading() as reading:
         found = await port(wires, holders(ATLAS, OTHER, cut_off=True), Copy(), readable=False).conversations()
     assert found == "theirs"
     assert reading.stale
@@ -101,7 +101,7 @@ async def test_who_cannot_say_that_an_answer_is_stale_is_given_none() -> None:
 
 async def test_a_write_never_goes_to_a_copy() -> None:
     wires = Live(atlas=SILENT, me=SILENT)
-    with freshness.reading() as reading, pytest.raises(Unavailable):
+    with staleness.reading() as reading, pytest.raises(Unavailable):
         await port(wires, holders(ATLAS, OTHER, cut_off=True), Copy()).set_summary("c", "s", "t")
     assert not reading.stale
     assert set(wires.asked) == {"atlas"}
@@ -110,20 +110,20 @@ async def test_a_write_never_goes_to_a_copy() -> None:
 @pytest.mark.parametrize("said", [Overloaded("Busy."), NotFound("There is no such conversation.")])
 async def test_what_the_primary_itself_refuses_is_refused(said: Exception) -> None:
     copy = Copy()
-    with freshness.reading(), pytest.raises(type(said)):
+    with staleness.reading(), pytest.raises(type(said)):
         await port(Live(atlas=said), holders(ATLAS, STANDBY), copy).conversations()
     assert not copy.asked
 
 
 async def test_without_any_copy_a_host_that_is_cut_off_says_so_at_once() -> None:
-    with freshness.reading(), pytest.raises(Unavailable, match="atlas cannot be reached"):
+    with staleness.reading(), pytest.raises(Unavailable, match="atlas cannot be reached"):
         await port(Live(atlas=SILENT), holders(ATLAS, cut_off=True), Copy(), readable=False).conversations()
 
 
 async def test_without_any_copy_a_primary_that_is_moving_is_waited_for() -> None:
     moving = Live(atlas=[*[SILENT] * 8, "live"])
     copy = Copy(error=Unavailable("It is about to be promoted."))
-    with freshness.reading() as reading:
+    with staleness.reading() as reading:
         assert await port(moving, holders(ATLAS, STANDBY), copy, patience_s=20.0).conversations() == "live"
     assert not reading.stale
 

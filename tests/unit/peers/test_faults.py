@@ -14,13 +14,13 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from morgand.clock import SystemClock
-from morgand.errors import EngineError, NotFound, TooLarge, Unavailable
+from morgand.base.clock import SystemClock
+from morgand.base.errors import EngineError, NotFound, TooLarge, Unavailable
 from morgand.peers import wire
 from morgand.peers.client import EPOCH, NotReached, PeerClient
 from morgand.peers.watch import Watch, misses_after
-from morgand.ports import Chat, ChatDelta, ChatInfo, ChatMessage, ChatOptions
 from morgand.security import trust
+from morgand.state.ports import Chat, ChatDelta, ChatInfo, ChatMessage, ChatOptions
 from tests.fakes.peers import EMBED, STREAM, TALK, Engine, Served, credentials, embed, served
 
 INFO = wire.signature_of(Chat, "info")

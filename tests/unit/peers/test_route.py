@@ -9,13 +9,13 @@ from typing import Any, cast
 
 import pytest
 
-from morgand import freshness
-from morgand.clock import SystemClock
-from morgand.errors import EngineError, Fenced, InvalidInput, Overloaded, Unavailable
+from morgand.base import staleness
+from morgand.base.clock import SystemClock
+from morgand.base.errors import EngineError, Fenced, InvalidInput, Overloaded, Unavailable
 from morgand.peers.client import NotReached, PeerClient
 from morgand.peers.route import Holder, Route, candidates, routed
 from morgand.peers.wire import Signature
-from morgand.ports import Chat, ChatDelta, ChatMessage, ChatOptions, Embedder, History, Library
+from morgand.state.ports import Chat, ChatDelta, ChatMessage, ChatOptions, Embedder, History, Library
 
 
 def holder(host: str, part: str = "main", *, ready: bool = True, epoch: int = 1) -> Holder:
@@ -123,7 +123,7 @@ async def test_a_lone_host_asks_its_engine_whatever_is_said_of_it() -> None:
 async def test_a_host_that_is_cut_off_waits_for_no_role_where_it_may_say_so() -> None:
     """Nothing that moves meanwhile would be heard of. Whoever cannot say that an answer lacks something waits."""
     asked = port(Embedder, Hosts([holder("a")], cut_off=True), Wires(a=[Unavailable("Gone."), b"there"]))
-    with freshness.reading(), pytest.raises(Unavailable, match="Gone"):
+    with staleness.reading(), pytest.raises(Unavailable, match="Gone"):
         await asked.embed_query("a")
     assert await asked.embed_query("a") == b"there"
 

@@ -9,14 +9,14 @@ from typing import Annotated, Any, Protocol, cast
 import msgspec
 import pytest
 
-from morgand import ports
-from morgand.clock import SystemClock
-from morgand.errors import InvalidInput, MorganError, NotFound, Unavailable
+from morgand.base.clock import SystemClock
+from morgand.base.errors import InvalidInput, MorganError, NotFound, Unavailable
 from morgand.peers import wire
 from morgand.peers.client import NotReached, PeerClient
 from morgand.peers.route import Holder, Route, routed
 from morgand.peers.wire import Signature
-from morgand.ports import LATER, History
+from morgand.state import ports
+from morgand.state.ports import LATER, History
 from tests.unit.peers.test_route import Hosts
 
 # what version 0.1 sends and takes, in this order: it is there for good, and always sent

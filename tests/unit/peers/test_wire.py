@@ -7,9 +7,21 @@ from typing import Any
 
 import pytest
 
-from morgand.errors import EngineError, InvalidInput
+from morgand.base.errors import EngineError, InvalidInput
 from morgand.peers import wire
-from morgand.ports import (
+from morgand.state.assistant import (
+    Chunk,
+    Citation,
+    Conversation,
+    Document,
+    DocumentState,
+    Level,
+    Message,
+    Speaker,
+    StoredChunk,
+    Turn,
+)
+from morgand.state.ports import (
     Chat,
     ChatDelta,
     ChatMessage,
@@ -23,18 +35,6 @@ from morgand.ports import (
     VectorHit,
     VectorPoint,
     Vectors,
-)
-from morgand.state import (
-    Chunk,
-    Citation,
-    Conversation,
-    Document,
-    DocumentState,
-    Level,
-    Message,
-    Speaker,
-    StoredChunk,
-    Turn,
 )
 
 NOW = datetime(2026, 11, 21, 8, 0, tzinfo=UTC)

@@ -13,7 +13,7 @@ from reportlab.lib.pdfencrypt import StandardEncryption
 from reportlab.pdfgen.canvas import Canvas
 
 from morgand.assistant.rag.extract import Content, read
-from morgand.errors import TooLarge, Unreadable, Unsupported
+from morgand.base.errors import TooLarge, Unreadable, Unsupported
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 

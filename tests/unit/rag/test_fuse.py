@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from morgand.assistant.rag.fuse import fuse_rerank, minmax, rank_passages
-from morgand.ports import SearchLegs, VectorHit
-from morgand.state import Level
+from morgand.state.assistant import Level
+from morgand.state.ports import SearchLegs, VectorHit
 
 
 def hit(

@@ -11,7 +11,7 @@ import pytest
 from morgand.assistant.rag import retrieve
 from morgand.assistant.rag.points import index_points
 from morgand.assistant.rag.retrieve import Retriever
-from morgand.errors import EngineError
+from morgand.base.errors import EngineError
 from morgand.storage.database import Database, sqlite_url
 from morgand.storage.library import SqlLibrary
 from morgand.storage.migrate import upgrade

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from morgand.account import Account
-from morgand.errors import ConfigError, EngineError
+from morgand.base.errors import ConfigError, EngineError
+from morgand.process.account import Account
 from morgand.roles.db import files
 from morgand.roles.db.site import DbSite
 

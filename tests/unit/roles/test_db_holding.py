@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from morgand.errors import Conflict, Unavailable
+from morgand.base.errors import Conflict, Unavailable
 from morgand.roles.db.holding import Holding
 from morgand.storage.database import COMING_LOOK_S, Database, sqlite_url
 from morgand.storage.migrate import upgrade

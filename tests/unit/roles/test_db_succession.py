@@ -12,7 +12,7 @@ from morgand.cluster.store import Item, Put, QuietSince, Unchanged
 from morgand.roles.db import succession
 from morgand.roles.db.spec import SPEC
 from morgand.roles.db.succession import Patroni
-from morgand.state import Assignment
+from morgand.state.roles import Assignment
 
 REVISION = 90
 

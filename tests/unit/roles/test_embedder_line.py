@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from morgand.errors import Overloaded
+from morgand.base.errors import Overloaded
 from morgand.roles.embedder.engine import MAX_WAITING, PRIORITY, Cores, Engine
 from morgand.roles.embedder.wire import EmbedReply, EmbedRequest
 

@@ -8,12 +8,12 @@ from typing import TypeVar, cast
 import msgspec
 import pytest
 
-from morgand.errors import EngineError, Unsupported
-from morgand.failure import to_wire
+from morgand.base.error_wire import to_wire
+from morgand.base.errors import EngineError, Unsupported
 from morgand.roles.core.extractor_client import FRESH_S, RESTART_S, EngineExtractor
 from morgand.roles.core.extractor_wire import ExtractReply, ExtractRequest, Reading
 from morgand.roles.process import EngineClient
-from morgand.state import Extracted
+from morgand.state.assistant import Extracted
 from tests.fakes.storage import HandClock
 
 ReplyT = TypeVar("ReplyT")

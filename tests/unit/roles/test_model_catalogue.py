@@ -12,10 +12,10 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from morgand.errors import ConfigError, EngineError, StorageFull, Unavailable
+from morgand.base.errors import ConfigError, EngineError, StorageFull, Unavailable
 from morgand.roles.downloads import Fetcher, Patience, download
 from morgand.roles.models import available, find_model, load_models, locate
-from morgand.state import Model
+from morgand.state.roles import Model
 
 CONTENT = bytes(range(256)) * 1000
 DIGEST = hashlib.sha256(CONTENT).hexdigest()

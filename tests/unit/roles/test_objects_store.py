@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from morgand.errors import NotFound, StorageFull, Unreadable
+from morgand.base.errors import NotFound, StorageFull, Unreadable
 from morgand.roles.objects.store import FolderObjects
 
 FULL = """
 import asyncio, resource, sys
 from pathlib import Path
-from morgand.errors import StorageFull
+from morgand.base.errors import StorageFull
 from morgand.roles.objects.store import FolderObjects
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 try:

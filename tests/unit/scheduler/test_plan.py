@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from morgand.disk import DiskLevel
+from morgand.base.disk import DiskLevel
 from morgand.scheduler.explain import explain
 from morgand.scheduler.plan import plan
-from morgand.state import Duty, HostState, RolePreference
+from morgand.state.hosts import Duty, HostState
+from morgand.state.roles import RolePreference
 from tests.fakes.clusters import CARRIED, EMBEDDED, applied, host, sick, snapshot, where
 
 

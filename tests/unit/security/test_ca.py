@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from morgand.base.errors import InvalidInput, MorganError
 from morgand.cluster import codec
-from morgand.errors import InvalidInput, MorganError
 from morgand.security import ca
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 
-from morgand.errors import InvalidInput, Unauthorized
+from morgand.base.errors import InvalidInput, Unauthorized
 from morgand.security import pake
 from morgand.security.invitations import stretch
 

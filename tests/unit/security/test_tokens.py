@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from morgand.errors import InvalidInput
+from morgand.base.errors import InvalidInput
 from morgand.security import tokens
 from morgand.security.tokens import Code, Token
 from morgand.security.words import WORDS

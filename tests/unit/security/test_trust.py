@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from morgand import files
-from morgand.errors import ConfigError
+from morgand.base import files
+from morgand.base.errors import ConfigError
 from morgand.security import ca, trust
 from morgand.security.ca import Authority, CertFacts
 

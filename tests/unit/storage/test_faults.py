@@ -18,7 +18,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import text
 
-from morgand.errors import MorganError, StorageFull, Unavailable
+from morgand.base.errors import MorganError, StorageFull, Unavailable
 from morgand.storage.database import Database, sqlite_url
 from morgand.storage.history import SqlHistory
 from morgand.storage.library import SqlLibrary
@@ -27,8 +27,8 @@ from tests.fakes.storage import HandClock, added, completed, extracted, new_docu
 WRITER = """
 import asyncio, resource, sys
 from uuid import uuid4
-from morgand.clock import SystemClock
-from morgand.errors import StorageFull
+from morgand.base.clock import SystemClock
+from morgand.base.errors import StorageFull
 from morgand.storage.database import Database
 from morgand.storage.history import SqlHistory
 if sys.argv[3] != "0":
@@ -52,7 +52,7 @@ asyncio.run(main())
 READ_ONLY = """
 import asyncio, sys
 from pathlib import Path
-from morgand.errors import StorageFull
+from morgand.base.errors import StorageFull
 from morgand.storage.database import Database, sqlite_url
 async def main():
     database = Database(sqlite_url(Path(sys.argv[1]) / "morgan.sqlite"))

@@ -9,8 +9,8 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import select
 
-from morgand.errors import Conflict, InvalidInput, NotFound
-from morgand.state import Citation, Speaker
+from morgand.base.errors import Conflict, InvalidInput, NotFound
+from morgand.state.assistant import Citation, Speaker
 from morgand.storage.database import Database
 from morgand.storage.history import SqlHistory
 from morgand.storage.models import FeedbackRow

@@ -10,8 +10,8 @@ from uuid import uuid4
 
 import pytest
 
-from morgand.errors import Conflict, NotFound
-from morgand.state import Document, DocumentState, Level
+from morgand.base.errors import Conflict, NotFound
+from morgand.state.assistant import Document, DocumentState, Level
 from morgand.storage.database import Database
 from morgand.storage.library import SqlLibrary
 from morgand.storage.purge import purge

@@ -11,10 +11,10 @@ import pytest
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
-from morgand.errors import Conflict, MorganError
+from morgand.base.errors import Conflict, MorganError
+from morgand.state.schema_version import Schema
 from morgand.storage.database import Database, sqlite_url
 from morgand.storage.migrate import configuration, known, upgrade, upgrade_aside, wanted
-from morgand.versions import Schema
 from tests.fakes.schema import differences, heads_without_a_phase
 
 RACER = """

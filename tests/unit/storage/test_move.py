@@ -12,12 +12,12 @@ from uuid import UUID
 import pytest
 from sqlalchemy import make_url
 
-from morgand.errors import Unavailable
+from morgand.base.errors import Unavailable
 from morgand.storage.models import Base
-from morgand.storage.move_file import already_moved, note_of, set_aside, write_note
-from morgand.storage.move_rows import SHAPES, TABLES, Raw, Shape, Sum
-from morgand.storage.move_source import BATCH_BYTES, Source
-from morgand.storage.move_target import with_certificates
+from morgand.storage.move.old_file import already_moved, note_of, set_aside, write_note
+from morgand.storage.move.rows import SHAPES, TABLES, Raw, Shape, Sum
+from morgand.storage.move.source import BATCH_BYTES, Source
+from morgand.storage.move.target import with_certificates
 
 DAY = date(2026, 3, 1)
 PREFERENCE = next(shape for shape in SHAPES if shape.name == "user_preferences")

@@ -17,7 +17,7 @@ from uuid import uuid4
 import msgspec
 import pytest
 
-from morgand.errors import Conflict, InvalidInput, NotFound, Overloaded, StorageFull
+from morgand.base.errors import Conflict, InvalidInput, NotFound, Overloaded, StorageFull
 from morgand.storage.outbox import KeptMessage, Outbox, heads
 from morgand.storage.sealed import Damaged
 

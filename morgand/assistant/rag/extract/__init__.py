@@ -8,7 +8,7 @@ from pathlib import Path
 from morgand.assistant.rag.extract import docx, html, markdown, pdf, text
 from morgand.assistant.rag.extract.sniff import Kind, sniff
 from morgand.assistant.rag.extract.types import Block, Content
-from morgand.errors import Unreadable
+from morgand.base.errors import Unreadable
 
 READERS: dict[Kind, Callable[[bytes, str], Content]] = {
     Kind.PDF: pdf.read,

@@ -11,7 +11,7 @@ import mammoth
 
 from morgand.assistant.rag.extract.html import read_markup
 from morgand.assistant.rag.extract.types import Block, Content, normalised
-from morgand.errors import TooLarge, Unreadable
+from morgand.base.errors import TooLarge, Unreadable
 
 MIME = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
 MAX_XML_BYTES = 64 * 1024 * 1024

@@ -7,7 +7,7 @@ import re
 import pypdfium2 as pdfium
 
 from morgand.assistant.rag.extract.types import Block, Content, check_size, normalised, reflowed
-from morgand.errors import TooLarge, Unreadable
+from morgand.base.errors import TooLarge, Unreadable
 
 MAX_PAGES = 20_000
 _HYPHEN = re.compile(r"[\x02\ufffe\u00ad]\r?\n?")  # PDFium's mark for a word divided at the end of a line

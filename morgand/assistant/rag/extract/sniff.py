@@ -8,7 +8,7 @@ from enum import StrEnum
 from pathlib import PurePath
 
 from morgand.assistant.rag.extract.text import is_binary
-from morgand.errors import Unreadable, Unsupported
+from morgand.base.errors import Unreadable, Unsupported
 
 
 class Kind(StrEnum):

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from morgand.errors import TooLarge
+from morgand.base.errors import TooLarge
 
 MAX_TEXT_BYTES = 20 * 1024 * 1024
 MAX_HEADING_CHARS = 200

@@ -1,0 +1,211 @@
+"""What ``status``, ``hosts`` and ``roles`` show: the wire's views, built from values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from morgand.api.schema import (
+    ClusterView,
+    DatabaseView,
+    ExplainReply,
+    HostView,
+    PlacementView,
+    PlanReply,
+    QuorumView,
+    RefusalView,
+    RoleView,
+    StandbyView,
+    UsageView,
+    VoterView,
+)
+from morgand.base.disk import DiskLevel
+from morgand.roles.db.patroni import standings
+from morgand.roles.db.succession import Patroni
+from morgand.scheduler.explain import Explanation
+from morgand.state.hosts import Host, HostState, Profile, Usage
+from morgand.state.plans import Plan, Refusal
+from morgand.state.roles import Assignment, RoleState, RoleStatus
+
+STORING = (("db", "primary"), ("objects", "main"), ("vectors", "main"))
+NEEDED = ("core", "db", "llm", "embedder", "reranker", "vectors", "objects")
+
+
+def host_view(host: Host, assignments: tuple[Assignment, ...], usage: Usage, api_port: int) -> HostView:
+    """One host with the roles it holds."""
+    return HostView(
+        id=host.id,
+        name=host.name,
+        address=host.address,
+        state=host.state.value,
+        duty=host.profile.duty.value,
+        roles=sorted({one.role for one in assignments if one.host == host.id}),
+        profile=profile_view(host.profile),
+        usage=UsageView(cpu_pct=usage.cpu_pct, ram_mb=usage.ram_mb, vram_mb=usage.vram_mb),
+        draining=host.draining,
+        labels=list(host.labels),
+        api_port=api_port,
+        witness=host.profile.witness,
+    )
+
+
+def profile_view(profile: Profile) -> dict[str, object]:
+    """A profile as plain JSON values."""
+    view: dict[str, object] = msgspec.to_builtins(profile)
+    return view
+
+
+def role_view(status: RoleStatus) -> RoleView:
+    return RoleView(
+        role=status.role, part=status.part, host=status.host, state=status.state.value, epoch=status.epoch,
+        why=status.why, model=status.model, detail=status.detail,
+    )  # fmt: skip
+
+
+def role_views(
+    assignments: tuple[Assignment, ...], statuses: list[RoleStatus], hosts: tuple[Host, ...],
+    silent: frozenset[str] = frozenset(),
+) -> list[RoleView]:  # fmt: skip
+    """Every assignment with what its host says of it; one that is not yet acted on is starting, and what is assigned
+    to a host that is not there (its data is on it alone) has failed. What is no longer assigned is on its way out.
+
+    ``silent``: hosts that nobody can give up, and that do not answer.
+    """
+    gone = (HostState.FENCED, HostState.LEFT)
+    away = {host.id: f"{host.name} is {host.state.value}" for host in hosts if host.state in gone}
+    away |= {host.id: f"{host.name} does not answer" for host in hosts if host.id in silent}
+    said = {(one.role, one.part, one.host): one for one in statuses if one.host not in away}
+    views = []
+    for one in assignments:
+        if one.host in away:
+            views.append(_silent(one, "failed", away[one.host]))
+        else:
+            views.append(role_view(said.pop(one.slot)) if one.slot in said else _silent(one, "starting", None))
+    return views + [role_view(replace(one, state=RoleState.STOPPING)) for one in said.values()]
+
+
+def _silent(one: Assignment, state: Literal["starting", "failed"], detail: str | None) -> RoleView:
+    return RoleView(
+        role=one.role, part=one.part, host=one.host, state=state, epoch=one.epoch, why=one.why, model=one.model,
+        detail=detail,
+    )  # fmt: skip
+
+
+def cluster_view(cluster_id: str, name: str, leader: str | None, epoch: int, voters: tuple[Host, ...]) -> ClusterView:
+    """``tolerates``: how many further voters may be lost before nothing can be decided."""
+    views = [VoterView(id=one.id, name=one.name, healthy=one.state is HostState.ALIVE) for one in voters]
+    needed = len(views) // 2 + 1
+    healthy = sum(view.healthy for view in views)
+    quorum = QuorumView(voters=views, needed=needed, healthy=healthy, tolerates=max(healthy - needed, 0))
+    return ClusterView(id=cluster_id, name=name, leader=leader, epoch=epoch, quorum=quorum)
+
+
+def database_view(assignments: tuple[Assignment, ...], patroni: Patroni, *, lost: bool) -> DatabaseView:
+    """``lost``: nothing can be decided and nobody serves the database, so that nobody is its primary.
+
+    Patroni still knows for a while of copies that are no longer kept.
+    """
+    held = [one for one in assignments if one.role == "db"]
+    primary = next((one for one in held if one.part == "primary"), None)
+    kept = {one.host for one in held}
+    copies = [one for one in standings(patroni) if not one.primary and one.state == "streaming" and one.host in kept]
+    return DatabaseView(
+        primary=primary.host if primary and not lost else None,
+        engine=primary.engine if primary else None,
+        standbys=[StandbyView(host=one.host, sync=one.sync, lag_bytes=one.lag_bytes) for one in copies],
+    )
+
+
+def warnings(
+    hosts: tuple[Host, ...], voters: tuple[Host, ...], roles: list[RoleView], failed_documents: int,
+    silent: frozenset[str] = frozenset(),
+) -> list[str]:  # fmt: skip
+    """What a person should know, in sentences with the next step. Of what is on ``silent`` hosts enough is said."""
+    found = [
+        f"{host.name} is {host.state.value}: switch it on, or remove it with `morganctl hosts remove {host.name}`."
+        for host in hosts
+        if host.state in (HostState.FENCED, HostState.LEFT)
+    ]
+    found += _quorum_warnings(hosts, voters)
+    found += [told for host in hosts if (told := _disk_warning(host, roles)) is not None]
+    found += [
+        f"{one.role} has failed: {one.detail or 'see its log'} (`morganctl logs {one.role}`)."
+        for one in roles
+        if one.state == RoleState.FAILED.value and one.host not in silent
+    ]
+    placed = {one.role for one in roles}
+    found += [f"{role} is not placed: see `morganctl roles explain {role}`." for role in NEEDED if role not in placed]
+    if failed_documents:
+        found.append(f"{failed_documents} documents could not be ingested: see `morganctl documents list`.")
+    return found
+
+
+def _disk_warning(host: Host, roles: list[RoleView]) -> str | None:
+    """What is wrong with a host's disk, and what to do; None where it is well, or the host is away."""
+    disk = host.profile.disk
+    if host.state in (HostState.FENCED, HostState.LEFT) or disk.level is DiskLevel.WELL:
+        return None
+    there = sorted(one.role for one in roles if one.host == host.id and (one.role, one.part) in STORING)
+    until = f"Until then {' and '.join(there)} can store nothing new there." if there else ""
+    told = {
+        DiskLevel.LOW: f" has little space left ({disk.free_mb} MB): free some under {disk.path} before it is full.",
+        DiskLevel.FULL: f" is full ({disk.free_mb} MB left): free some space under {disk.path}. {until}",
+        DiskLevel.READ_ONLY: f" can only be read: see `dmesg` there, repair it and mount {disk.path} anew. {until}",
+        DiskLevel.FAILING: f" fails: see `dmesg` there, and replace the disk of {disk.path}. {until}",
+        DiskLevel.SLOW: f" is slow (a small write takes {disk.fsync_ms:.0f} ms): end what keeps it busy or replace it.",
+    }
+    return f"{host.name}'s disk{told[disk.level]}".rstrip()
+
+
+def outbox_warnings(host: str, undelivered: int, refused: Sequence[str], damaged: Sequence[Path]) -> list[str]:
+    """What a person should know of the messages kept on this host; ``refused`` are the reasons."""
+    found = []
+    if undelivered:
+        waiting = "1 message waits" if undelivered == 1 else f"{undelivered} messages wait"
+        found.append(f"{waiting} on {host} and will be sent as soon as the database can be reached.")
+    if refused:
+        messages = "1 message" if len(refused) == 1 else f"{len(refused)} messages"
+        found.append(
+            f"{messages} kept on {host} were refused by the database ({refused[-1]}): see "
+            "`morganctl conversations waiting`, then discard with `morganctl conversations discard ID`."
+        )
+    if damaged:
+        found.append(f"{len(damaged)} messages kept on {host} are damaged and cannot be sent: see {damaged[-1]}.")
+    return found
+
+
+def _quorum_warnings(hosts: tuple[Host, ...], voters: tuple[Host, ...]) -> list[str]:
+    """Which loss would stop every decision, where there is more than one host."""
+    healthy = [one.name for one in voters if one.state is HostState.ALIVE]
+    if len(hosts) < 2 or len(healthy) != len(voters) // 2 + 1:
+        return []  # or it is too late for a warning
+    told = f"The loss of {' or '.join(healthy)} would stop every decision."
+    return [f"{told} Any third always-on box that joins ends that." if len(hosts) == 2 else told]
+
+
+def placement_view(one: Assignment) -> PlacementView:
+    return PlacementView(role=one.role, part=one.part, host=one.host, engine=one.engine, why=one.why, model=one.model)
+
+
+def refusal_view(one: Refusal) -> RefusalView:
+    return RefusalView(role=one.role, part=one.part, host=one.host, reason=one.reason)
+
+
+def explain_view(told: Explanation) -> ExplainReply:
+    return ExplainReply(
+        placements=[placement_view(one) for one in told.placements],
+        refusals=[refusal_view(one) for one in told.refusals],
+    )
+
+
+def plan_view(plan: Plan) -> PlanReply:
+    return PlanReply(
+        added=[placement_view(one) for one in plan.added],
+        removed=[placement_view(one) for one in plan.removed],
+        placements=[placement_view(one) for one in plan.assignments],
+        refusals=[refusal_view(one) for one in plan.refusals],
+    )

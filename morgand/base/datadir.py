@@ -1,0 +1,119 @@
+"""The data directory: its layout, and the lock that keeps a second daemon out of it.
+
+``morgand.sock`` the local API, ``host.json`` identity, ``cluster/`` the store, ``db/`` SQLite, ``objects/``,
+``vectors/``, ``models/``, ``outbox/`` messages that wait for the database, ``spool/`` uploads on their way, ``logs/``,
+``run/`` sockets of engines.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import stat
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from morgand.base.errors import ConfigError, Conflict, StorageFull
+
+MAX_SOCKET_PATH = 100  # sun_path holds 108 bytes on Linux, 104 on macOS
+FOLDERS = ("cluster", "db", "objects", "vectors", "models", "outbox", "spool", "logs", "run")
+
+
+class DataDir:
+    """An exclusive hold on a data directory; a context manager."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+        self._lock: int | None = None
+
+    def __enter__(self) -> Self:
+        """Make the folders (mode 0700) and take the lock. Raises ConfigError, Conflict, StorageFull."""
+        if len(os.fsencode(self.socket)) > MAX_SOCKET_PATH:
+            raise ConfigError(
+                f"The path {self.root} is too long for the socket in it ({MAX_SOCKET_PATH} bytes at most).",
+                remedy="Set host.data_dir to a shorter path.",
+            )
+        try:
+            self._make()
+            self._lock = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._hold(self._lock)
+        except OSError as err:
+            raise _translated(err, self.root) from err
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    @property
+    def socket(self) -> Path:
+        return self.root / "morgand.sock"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    def run_dir(self) -> Path:
+        """Where engine sockets live: inside, or under the system's temporary folder when the path is too long."""
+        inside = self.root / "run"
+        if len(os.fsencode(inside)) + len("/llm-fast.sock") <= MAX_SOCKET_PATH:
+            return inside
+        digest = hashlib.sha256(os.fsencode(self.root)).hexdigest()[:12]
+        outside = Path(tempfile.gettempdir()) / f"morgand-{os.getuid()}-{digest}"
+        outside.mkdir(mode=0o700, exist_ok=True)
+        found = outside.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+            raise ConfigError(f"{outside} belongs to somebody else.", remedy="Set host.data_dir to a shorter path.")
+        return outside
+
+    def _make(self) -> None:
+        self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for name in FOLDERS:
+            (self.root / name).mkdir(exist_ok=True, mode=0o700)
+        for leftover in (self.root / "spool").iterdir():
+            leftover.unlink()  # uploads that were never acknowledged
+
+    def _hold(self, lock: int) -> None:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as err:
+            pid = os.pread(lock, 32, 0).decode(errors="replace").strip()
+            raise Conflict(
+                f"Another morgand (process {pid or 'unknown'}) runs on {self.root}.",
+                remedy="Stop it with `morgand stop`, or give this one a data directory of its own.",
+            ) from err
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+
+
+def holder(root: Path) -> int | None:
+    """Process id of the daemon that holds the directory, or None."""
+    try:
+        lock = os.open(root / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        text = os.pread(lock, 32, 0).decode(errors="replace").strip()
+        return int(text) if text.isdigit() else None
+    finally:
+        os.close(lock)
+    return None
+
+
+def _translated(err: OSError, root: Path) -> StorageFull | ConfigError:
+    if err.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StorageFull(f"The disk of {root} is full.", remedy="Free some space and start again.")
+    if err.errno == errno.EROFS:
+        return StorageFull(f"{root} is on a read-only file system.", remedy="Remount it writable.")
+    return ConfigError(
+        f"{root} cannot be used: {err.strerror}.", remedy="Set host.data_dir to a directory this user can write."
+    )

@@ -1,0 +1,55 @@
+"""Errors on the wire, between the daemon and its engines and between hosts: raised again as what they were."""
+
+from __future__ import annotations
+
+import msgspec
+
+from morgand.base.errors import (
+    Conflict,
+    EngineError,
+    Fenced,
+    InvalidInput,
+    MorganError,
+    NotFound,
+    Overloaded,
+    StorageFull,
+    TooLarge,
+    Unavailable,
+    Unreadable,
+    Unsupported,
+)
+
+# what the other side may say is wrong; anything else is a failure of its own
+_RAISED: dict[str, type[MorganError]] = {
+    cls.code: cls
+    for cls in (
+        Conflict, EngineError, Fenced, InvalidInput, NotFound, Overloaded, StorageFull, TooLarge, Unavailable,
+        Unreadable, Unsupported,
+    )
+}  # fmt: skip
+
+
+class Failure(msgspec.Struct):
+    """An error as msgpack."""
+
+    code: str
+    message: str
+    remedy: str | None = None
+    retry_after_s: float | None = None
+
+
+def to_wire(err: MorganError) -> bytes:
+    retry_after_s = err.retry_after_s if isinstance(err, Unavailable) else None
+    return msgspec.msgpack.encode(Failure(err.code, err.message, err.remedy, retry_after_s))
+
+
+def from_wire(body: bytes, who: str) -> MorganError:
+    """The error to raise. ``who`` names the other side where it did not say what is wrong."""
+    try:
+        failure = msgspec.msgpack.decode(body, type=Failure)
+    except msgspec.MsgspecError:
+        return EngineError(f"{who} answered something that is not an answer.")
+    cls = _RAISED.get(failure.code, EngineError)
+    if issubclass(cls, Unavailable) and failure.retry_after_s is not None:
+        return cls(failure.message, remedy=failure.remedy, retry_after_s=failure.retry_after_s)
+    return cls(failure.message, remedy=failure.remedy)

@@ -1,0 +1,48 @@
+"""Files that are written whole or not at all, readable by their owner alone. Blocking."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from morgand.base.errors import StorageFull
+
+UNFINISHED = ".new"
+
+
+def write_private(file: Path, content: bytes) -> None:
+    """Replace a file (mode 0600) so that a crash leaves the old one or the new one. Raises StorageFull."""
+    try:
+        write_whole(file, content)
+    except OSError as err:
+        raise StorageFull(f"{file} cannot be written: {err.strerror}.", remedy="Check the data directory.") from err
+
+
+def write_whole(file: Path, content: bytes) -> None:
+    """As ``write_private``, for callers with a remedy of their own. Raises OSError and leaves no unfinished file."""
+    fresh = file.with_name(file.name + UNFINISHED)
+    try:
+        fresh.unlink(missing_ok=True)
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as opened:
+            opened.write(content)
+            opened.flush()
+            os.fsync(opened.fileno())
+        fresh.replace(file)
+        sync(file.parent)
+    except OSError:
+        with contextlib.suppress(OSError):
+            fresh.unlink(missing_ok=True)
+        raise
+
+
+def sync(folder: Path) -> None:
+    """Force the names in a folder to disk. Raises OSError."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,1 @@
+"""This host's own part: what it says of itself, and how it performs what it is assigned."""

@@ -1,0 +1,60 @@
+"""Handing over: this host says that it leaves, and waits until others have what can be elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+
+from morgand.base.errors import MorganError
+from morgand.cluster.mirror import Mirror
+from morgand.leader.db_primary import patroni_in
+from morgand.peers.directory import ClusterDirectory
+from morgand.roles.catalog import BY_NAME
+from morgand.state.hosts import HostState
+from morgand.state.roles import RoleStatus
+
+log = logging.getLogger("morgand.handover")
+
+
+class Handover:
+    """``leave`` says that this host goes, ``resign`` gives the leadership up; both may raise MorganError."""
+
+    def __init__(
+        self, me: str, *, mirror: Mirror, directory: ClusterDirectory, performed: Callable[[], Sequence[RoleStatus]],
+        leave: Callable[[], Awaitable[None]], resign: Callable[[], Awaitable[None]],
+    ) -> None:  # fmt: skip
+        self._me, self._mirror, self._directory = me, mirror, directory
+        self._performed, self._leave, self._resign = performed, leave, resign
+
+    async def run(self, within_s: float) -> None:
+        """Returns when all is handed over or the time is over; at once on a lone host."""
+        if not self._directory.others() or not self._mirror.current:
+            return
+        mine = {one.role for one in self._performed()}
+        try:
+            async with asyncio.timeout(within_s):
+                await self._leave()
+                await self._resign()
+                while self._anybody_else() and any(self._moves(role) for role in mine):
+                    await self._mirror.next().wait()
+        except (TimeoutError, MorganError) as err:
+            log.warning("not everything was handed over", extra={"reason": str(err) or "it took too long"})
+
+    def _anybody_else(self) -> bool:
+        """Whether another host is there that could take something over."""
+        return any(
+            record.state in (HostState.ALIVE, HostState.SUSPECT)
+            for host, record in self._directory.hosts().items()
+            if host != self._me
+        )
+
+    def _moves(self, role: str) -> bool:
+        """Whether a role is still on its way from here to another host."""
+        if role == "db" and patroni_in(self._mirror).leader == self._me:
+            return True  # whatever is assigned by now
+        held = self._directory.held(role)
+        if held is not None:
+            return not BY_NAME[role].binds(held.engine)
+        holders = [one for one in self._directory.holders(role) if one.host != self._me]
+        return bool(holders) and not any(one.ready for one in holders)

@@ -1,0 +1,158 @@
+"""What this host says it is: its record and its profile in the cluster's store, kept true until it leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from morgand import __version__
+from morgand.base.aio import either
+from morgand.base.clock import Clock
+from morgand.base.disk import Disk
+from morgand.base.errors import ConfigError, Fenced, StorageFull, StoreConflict, Unavailable
+from morgand.cluster import codec, keys
+from morgand.cluster.mirror import Mirror
+from morgand.cluster.store import ClusterStore, Put, Unchanged
+from morgand.config import Config
+from morgand.fingerprint.collect import collect
+from morgand.fingerprint.override import read_override
+from morgand.membership.connection import Fabric
+from morgand.process.account import why_no_way
+from morgand.roles.db.succession import ENGINE as POSTGRESQL
+from morgand.roles.models import available
+from morgand.state.hosts import Duty, HostState, Profile
+from morgand.state.roles import Model
+from morgand.storage import migrate
+from morgand.wiring import PERFORMED
+
+log = logging.getLogger("morgand.presence")
+
+PROFILE_EVERY_S = 60.0
+RECORD_RETRY_S = 0.5
+DISK_CHANGE = 0.05  # of the free space: less is not worth a write and a plan
+PROGRAMS = ("etcd", "serf")  # what the cluster itself runs on
+
+
+class Presence:
+    """``look`` once, before anything else; ``keep_record`` and ``keep_profile`` are tasks. ``leave`` says goodbye."""
+
+    def __init__(
+        self, me: str, config: Config, root: Path, *, models: Sequence[Model], models_dir: Path, store: ClusterStore,
+        mirror: Mirror, fabric: Fabric, disk: Callable[[], Disk], clock: Clock,
+    ) -> None:  # fmt: skip
+        """``root``: the data directory; ``disk``: the one it is on, as it was found last."""
+        self._me, self._config, self._root = me, config, root
+        self._models, self._models_dir = models, models_dir
+        self._store, self._mirror, self._fabric, self._clock = store, mirror, fabric, clock
+        self._disk = disk
+        self._leaving = False
+        self._found: Profile | None = None  # the last time, before what cannot be used here was left out
+        self.profile: Profile  # as it was seen last
+        self.api_port = 0
+
+    @property
+    def leaving(self) -> bool:
+        """Whether this host has said goodbye."""
+        return self._leaving
+
+    async def look(self) -> None:
+        """See what this host has. Raises ConfigError for a bad override."""
+        host = self._config.host
+        override = (
+            await asyncio.to_thread(read_override, Path(host.profile_override)) if host.profile_override else None
+        )
+        await asyncio.to_thread(migrate.known)  # as it is at the start, before an update changes the files
+        models = await asyncio.to_thread(available, self._models, self._models_dir)
+        profile = await asyncio.to_thread(
+            collect, self._root, duty=Duty(host.duty), witness=host.witness, address=host.address, models=models,
+            override=override, disk=self._disk(), before=self._found,
+        )  # fmt: skip
+        self._found = profile
+        engines = set(PROGRAMS) if host.witness else {*PERFORMED, *PROGRAMS}
+        if profile.has_engine(POSTGRESQL) and (closed := await asyncio.to_thread(why_no_way, self._root)):
+            engines.discard(POSTGRESQL)
+            log.debug("no PostgreSQL here", extra={"reason": closed})
+        self.profile = replace(profile, engines=tuple(one for one in profile.engines if one.name in engines))
+
+    async def leave(self) -> None:
+        """Say that this host goes: others take over what they can. Raises Unavailable, StorageFull, StoreConflict."""
+        self._leaving = True
+        await self._write(HostState.LEFT)
+
+    def stay(self) -> None:
+        """It does not go after all; ``refresh`` tells."""
+        self._leaving = False
+
+    async def keep_record(self) -> None:
+        """What this host says it is stands in the store, whatever happens to it there.
+
+        It is away until the others count on it: whoever has just started is not missed. Raises Fenced.
+        """
+        while True:
+            changed, seen = self._mirror.next(), self._fabric.next()
+            try:
+                await self._write(HostState.ALIVE)
+            except (Unavailable, StorageFull, StoreConflict) as err:
+                log.debug("record not written", extra={"reason": err.message})
+                await self._clock.sleep(RECORD_RETRY_S)
+                continue
+            await either(changed, seen)
+
+    async def keep_profile(self) -> None:
+        """Look now and then."""
+        while True:
+            await self._clock.sleep(PROFILE_EVERY_S)
+            await self.refresh()
+
+    async def refresh(self) -> None:
+        """Look anew what this host has; what matters to a plan is published. Raises Fenced."""
+        try:
+            await self.look()
+            await self._write(HostState.ALIVE)
+        except (Unavailable, StorageFull, ConfigError, StoreConflict) as err:
+            log.warning("profile not refreshed", extra={"reason": err.message})
+
+    async def _write(self, state: HostState) -> None:
+        """Write the record and the profile if they differ. What others decide about a host is kept.
+
+        Raises Fenced when this host was removed from its cluster.
+        """
+        if self._leaving and state is HostState.ALIVE:
+            return
+        me = self._me
+        if not self._fabric.alone and self._mirror.revision and self._mirror.get(keys.member(me)) is None:
+            raise Fenced(
+                "This host was removed from its cluster.",
+                remedy="Invite it again and run `morgand join`, or start anew.",
+            )
+        item, profile = self._mirror.get(keys.host(me)), self._mirror.get(keys.profile(me))
+        old = codec.decode(codec.HostRecord, item.value, key=item.key) if item else None
+        kept = old.state if old and (old.state in (HostState.FENCED, HostState.SUSPECT)) else state
+        if (old is None or old.state is HostState.LEFT) and not self._fabric.leased:
+            kept = HostState.LEFT
+        record = codec.HostRecord(
+            me, self._config.host_name, self.profile.network.address, labels=self._config.host.labels,
+            version=__version__, peer=self._fabric.peer_address, api_port=self.api_port,
+            draining=bool(old and old.draining),
+            returned=old.returned if old else None, state=state if state is HostState.LEFT else kept,
+            schema=migrate.known(),
+        )  # fmt: skip
+        puts = []
+        if record != old:
+            puts.append(Put(keys.host(me), codec.encode(record)))
+        if profile is None or differs(self.profile, codec.decode(Profile, profile.value, key=profile.key)):
+            puts.append(Put(keys.profile(me), codec.encode(self.profile)))
+        if puts:
+            compare = Unchanged(keys.host(me), item.mod_revision if item else 0)
+            await self._mirror.until(await self._store.txn([compare], puts))
+
+
+def differs(found: Profile, published: Profile) -> bool:
+    """Whether a plan could come out otherwise; a little more or less free space does not count."""
+    change = abs(found.disk.free_mb - published.disk.free_mb)
+    if found.disk.level is not published.disk.level:
+        return True
+    return replace(found, disk=published.disk) != published or change > DISK_CHANGE * max(published.disk.free_mb, 1)

@@ -1,0 +1,67 @@
+"""Publishes what this host says of itself: how its roles stand, at once; how busy it is, now and then."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+import psutil
+
+from morgand.base.clock import Clock
+from morgand.base.errors import StorageFull, StoreConflict, Unavailable
+from morgand.cluster import codec, keys
+from morgand.cluster.store import ClusterStore, Put
+from morgand.state.hosts import Usage
+from morgand.state.roles import RoleStatus
+
+log = logging.getLogger("morgand.reporter")
+
+GATHER_S = 0.1  # what comes so soon after a write waits for what comes with it
+USAGE_EVERY_S = 15.0
+RETRY_S = 0.5
+VRAM_UNKNOWN = 0
+
+
+class Reporter:
+    """``tell`` after every change of a role; ``run`` until the end."""
+
+    def __init__(self, me: str, store: ClusterStore, roles: Callable[[], list[RoleStatus]], clock: Clock) -> None:
+        self._me, self._store, self._roles, self._clock = me, store, roles, clock
+        self._changed = asyncio.Event()
+        self._told: codec.HostStatus | None = None
+        self._wrote_at = -GATHER_S
+        psutil.cpu_percent()  # the first call only sets the mark that the next one measures from
+
+    def tell(self) -> None:
+        self._changed.set()
+
+    async def run(self) -> None:
+        while True:
+            self._changed.clear()
+            try:
+                await self._write()
+            except (Unavailable, StorageFull, StoreConflict) as err:
+                log.debug("status not published", extra={"reason": err.message})
+                await self._clock.sleep(RETRY_S)
+                continue
+            try:
+                async with asyncio.timeout(USAGE_EVERY_S):
+                    await self._changed.wait()
+                if self._clock.monotonic() - self._wrote_at < GATHER_S:
+                    await self._clock.sleep(GATHER_S)
+            except TimeoutError:
+                continue
+
+    async def _write(self) -> None:
+        usage = Usage(psutil.cpu_percent(), psutil.virtual_memory().used // (1 << 20), VRAM_UNKNOWN)
+        status = codec.HostStatus(tuple(self._roles()), usage)
+        if self._told is not None and status.roles == self._told.roles and not _busier(usage, self._told.usage):
+            return
+        await self._store.txn([], [Put(keys.status(self._me), codec.encode(status))])
+        self._told, self._wrote_at = status, self._clock.monotonic()
+
+
+def _busier(now: Usage, told: Usage) -> bool:
+    """Whether the difference is worth a write that every host hears."""
+    return abs(now.cpu_pct - told.cpu_pct) >= 10 or abs(now.ram_mb - told.ram_mb) >= 256

@@ -1,0 +1,1 @@
+"""What the leader of the cluster does: win the election, plan, keep the voters and the database's primary."""

@@ -1,0 +1,203 @@
+"""``morgand join``: become a member. The key is made here and stays here; ``member.json`` is written last, so a host
+that dies in between has simply not joined. What it stored while it was alone is set aside, never deleted."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from morgand import __version__
+from morgand.base import files
+from morgand.base.clock import Clock, SystemClock
+from morgand.base.datadir import DataDir
+from morgand.base.errors import Conflict, StorageFull, Unavailable
+from morgand.cluster import member_file
+from morgand.cluster.member_file import Membership
+from morgand.config import Config
+from morgand.fingerprint.host_id import adopt, load_or_create
+from morgand.fingerprint.machine import machine_digest
+from morgand.membership import join_schema as wire
+from morgand.membership.join_client import Contact, Meeting, Target, parse_target
+from morgand.security import ca, tokens, trust
+from morgand.security.tokens import Code, Token
+
+FIND_S = 3.0
+ASIDE = "before-join"
+LONE = ("db", "objects", "vectors", "cluster/store", "cluster/store.previous")  # what a host alone stores
+BY_ADDRESS = "Give the address of a host of the cluster: `morgand join ADDRESS TOKEN`."
+
+
+class Found(Protocol):
+    """A host that announces itself on the local network."""
+
+    @property
+    def address(self) -> str: ...
+
+    @property
+    def port(self) -> int: ...
+
+
+Find = Callable[[float], Awaitable[Sequence[Found]]]
+Say = Callable[[str], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Sponsored:
+    """The member that will let this host in, the authority that is proven, and what proves the invitation."""
+
+    target: Target
+    ca_pem: bytes
+    invitation: str
+    secret: str
+
+
+async def join(
+    config: Config, address: str | None, token: str, *, say: Say, find: Find | None = None, clock: Clock | None = None
+) -> None:
+    """Join the cluster that ``token`` (or spoken code) invites to. Raises MorganError with reason and remedy."""
+    given = tokens.read(token)
+    clock = clock or SystemClock()
+    with DataDir(config.data_dir) as data:
+        identity = await asyncio.to_thread(load_or_create, data.root)
+        before = member_file.read(data.root / "cluster")
+        async with Meeting(clock) as meeting:
+            contact = _meant(await meeting.contacts(await _targets(config, address, find)), given)
+            if before is not None and await _belongs(meeting, contact, before, data.root / "cluster"):
+                say(f"{config.host_name} is a member of cluster '{before.cluster_name}' already.")
+                return
+            sponsored = await _proven(meeting, contact, given)
+            key = ca.make_key()
+            host = wire.JoinHost(
+                identity.id, machine_digest(), config.host_name,
+                config.host.address or await asyncio.to_thread(_towards, sponsored.target), config.cluster.port,
+                __version__, wire.PROTOCOL,
+            )  # fmt: skip
+            request = _request(sponsored, host, key, clock)
+            reply = await meeting.join(sponsored.target, sponsored.ca_pem, request)
+        member = Membership(
+            reply.cluster, reply.cluster_name, host.id, host.address, host.port, reply.peers, reply.etcd
+        )  # fmt: skip
+        aside = await asyncio.to_thread(_enter, data.root, member, sponsored.ca_pem, reply, key, alone=before is None)
+    if aside is not None:
+        say(f"What this host stored while it was alone (conversations, documents, API keys) is kept in {aside}.")
+    say(f"{config.host_name} has joined cluster '{member.cluster_name}'. Start it: `morgand start` (or `morgand run`).")
+
+
+async def _targets(config: Config, address: str | None, find: Find | None) -> list[Target]:
+    """Where to ask. Raises InvalidInput for what is no address, Unavailable when nobody announces itself."""
+    if address is not None:
+        return [parse_target(address, config.cluster.port)]
+    if find is None:
+        from morgand.gossip import discovery
+
+        find = discovery.find
+    found = await find(FIND_S)
+    if not found:
+        raise Unavailable("No cluster announces itself on the local network.", remedy=BY_ADDRESS)
+    return [Target(one.address, one.port) for one in found]
+
+
+def _meant(contacts: Sequence[Contact], given: Token | Code) -> Contact:
+    """The one to join through. Raises Conflict when none or more than one cluster may be meant."""
+    if isinstance(given, Token):
+        contact = next((one for one in contacts if one.digest == given.digest), None)
+        if contact is None:
+            who = ", ".join(str(one.target) for one in contacts)
+            raise Conflict(f"{who} belongs to another cluster than the token.", remedy=BY_ADDRESS)
+        return contact
+    if len({one.digest for one in contacts}) > 1:
+        who = ", ".join(str(one.target) for one in contacts)
+        raise Conflict(
+            f"More than one cluster announces itself: {who}.", remedy="Say which: `morgand join ADDRESS CODE`."
+        )
+    return contacts[0]
+
+
+async def _belongs(meeting: Meeting, contact: Contact, before: Membership, folder: Path) -> bool:
+    """Whether this host is a member of the cluster it is invited to: one that was removed, or was away until its
+    certificate ran out, joins anew. Raises Conflict for a member of another cluster."""
+    own = await asyncio.to_thread(trust.read, folder / trust.CA)
+    if ca.digest(own) == contact.digest:
+        return await meeting.still_member(contact.target, folder)
+    raise Conflict(
+        f"This host is a member of another cluster, '{before.cluster_name}'.",
+        remedy="Remove it there (`morganctl hosts remove NAME`) and join with a data directory of its own: "
+        "--set host.data_dir=DIRECTORY.",
+    )
+
+
+async def _proven(meeting: Meeting, contact: Contact, given: Token | Code) -> Sponsored:
+    if isinstance(given, Token):
+        return Sponsored(contact.target, contact.ca_pem, given.invitation, given.secret)
+    grant = await meeting.prove(contact, given)
+    return Sponsored(contact.target, grant.ca.encode("ascii"), grant.invitation, grant.secret)
+
+
+def _request(sponsored: Sponsored, host: wire.JoinHost, key: bytes, clock: Clock) -> wire.JoinRequest:
+    csr = ca.make_request(key, host.id).decode("ascii")
+    return wire.JoinRequest(sponsored.invitation, sponsored.secret, csr, host, clock.now().timestamp())
+
+
+def _towards(target: Target) -> str:
+    """The own address on the way to a member: the interface the cluster is reached by. Nothing is sent."""
+    family, kind, _, _, where = socket.getaddrinfo(target.address, target.port, type=socket.SOCK_DGRAM)[0]
+    with socket.socket(family, kind) as probe:
+        probe.connect(where)
+        return str(probe.getsockname()[0])
+
+
+def _enter(
+    root: Path, member: Membership, ca_pem: bytes, reply: wire.JoinReply, key: bytes, *, alone: bool
+) -> Path | None:
+    """Write the member's files; where the data of a lone host is now, or None when there was none."""
+    folder = root / "cluster"
+    trust.install(
+        folder, ca_pem=ca_pem, cert_pem=reply.certificate.encode("ascii"), key_pem=key
+    )  # fmt: skip
+    files.write_private(folder / trust.CRL, reply.crl.encode("ascii"))
+    files.write_private(folder / member_file.KEYRING, member_file.encode_keyring(reply.gossip_keys))
+    trust.client_context(folder)  # what was received fits together
+    adopt(root, member.cluster)
+    aside, moved = _set_aside(root) if alone else (None, [])
+    try:
+        files.write_private(folder / member_file.FILE, member_file.encode(member))
+    except StorageFull:
+        _put_back(moved)
+        raise
+    return aside
+
+
+def _set_aside(root: Path) -> tuple[Path | None, list[tuple[Path, Path]]]:
+    """Move what a lone host stored; the folder it is in, and each (from, to). All or nothing; raises StorageFull."""
+    held = [root / name for name in LONE if _holds(root / name)]
+    if not held:
+        return None, []
+    number = 1
+    while (aside := root / (ASIDE if number == 1 else f"{ASIDE}-{number}")).exists():
+        number += 1
+    moved: list[tuple[Path, Path]] = []
+    try:
+        for source in held:
+            goal = aside / source.relative_to(root)
+            goal.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            source.rename(goal)
+            moved.append((source, goal))
+    except OSError as err:
+        _put_back(moved)
+        raise StorageFull(
+            f"{err.filename} cannot be set aside: {err.strerror}.", remedy=f"Move it out of {root} by hand, join again."
+        ) from err
+    return aside, moved
+
+
+def _put_back(moved: Sequence[tuple[Path, Path]]) -> None:
+    for source, goal in reversed(moved):
+        goal.rename(source)
+
+
+def _holds(path: Path) -> bool:
+    return any(path.iterdir()) if path.is_dir() else path.exists()

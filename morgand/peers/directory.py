@@ -1,0 +1,109 @@
+"""Who holds what and where hosts are, as this host last heard: what calls between hosts are routed by."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from morgand.cluster import codec, keys
+from morgand.cluster.mirror import Mirror
+from morgand.peers.route import FIRST_PARTS, Holder
+from morgand.roles.catalog import BY_NAME
+from morgand.state.hosts import HostState
+from morgand.state.roles import Assignment, RoleState, RoleStatus
+
+
+class ClusterDirectory:
+    """Implements ``peers.route.Directory`` over the copy of the cluster's truth; decoded once per change."""
+
+    def __init__(
+        self, me: str, mirror: Mirror, own: Callable[[], list[RoleStatus]], *, leased: Callable[[], bool]
+    ) -> None:
+        """``leased``: whether the others count on this host right now."""
+        self._me, self._mirror, self._own, self._leased = me, mirror, own, leased
+        self._revision = -1
+        self._hosts: dict[str, codec.HostRecord] = {}
+        self._assignments: dict[str, list[Assignment]] = {}
+        self._ready: set[tuple[str, str]] = set()  # role, host
+
+    @property
+    def me(self) -> str:
+        return self._me
+
+    @property
+    def alone(self) -> bool:
+        self._read()
+        return len(self._hosts) < 2
+
+    def next(self) -> asyncio.Event:
+        return self._mirror.next()
+
+    def holders(self, role: str) -> Sequence[Holder]:
+        """Holders on hosts that are not fenced; one that says goodbye serves what it still holds.
+
+        Of itself a host knows at once how it stands.
+        """
+        self._read()
+        own = {one.role for one in self._own() if one.state is RoleState.READY}
+        return [
+            Holder(
+                one.host, one.part, one.epoch,
+                ready=role in own if one.host == self._me else (role, one.host) in self._ready,
+            )
+            for one in self._assignments.get(role, ())
+            if one.host in self._hosts and self._hosts[one.host].state is not HostState.FENCED
+        ]  # fmt: skip
+
+    def held(self, role: str) -> Assignment | None:
+        """This host's own assignment of a role."""
+        self._read()
+        return next((one for one in self._assignments.get(role, ()) if one.host == self._me), None)
+
+    def state_of(self, role: str) -> HostState | None:
+        """How the host of a role's first part stands; None while nobody has it."""
+        self._read()
+        host = next((one.host for one in self._assignments.get(role, ()) if one.part in FIRST_PARTS), None)
+        found = self._hosts.get(host) if host is not None else None
+        return found.state if found is not None else None
+
+    def term(self, role: str) -> int | None:
+        """See ``peers.route.Acting``. What is stored on this host alone nobody else can act for."""
+        held, spec = self.held(role), BY_NAME.get(role)
+        if held is None or spec is None or not spec.exclusive or spec.binds(held.engine):
+            return 0
+        return held.epoch if self._leased() else None
+
+    @property
+    def cut_off(self) -> bool:
+        """See ``peers.route.Directory``."""
+        return not self._leased()
+
+    def address_of(self, host: str) -> str | None:
+        self._read()
+        found = self._hosts.get(host)
+        return found.peer or None if found else None
+
+    def hosts(self) -> dict[str, codec.HostRecord]:
+        self._read()
+        return self._hosts
+
+    def others(self) -> list[str]:
+        """Ids of the other hosts that can be spoken to."""
+        return [host for host, record in self.hosts().items() if host != self._me and record.peer]
+
+    def _read(self) -> None:
+        if self._revision == self._mirror.revision:
+            return
+        self._revision = self._mirror.revision
+        hosts = [codec.decode(codec.HostRecord, item.value, key=item.key) for item in self._mirror.list(keys.HOSTS)]
+        self._hosts = {one.id: one for one in hosts}
+        self._assignments = {}
+        for item in self._mirror.list(keys.ASSIGNMENTS):
+            one = codec.decode(Assignment, item.value, key=item.key)
+            self._assignments.setdefault(one.role, []).append(one)
+        self._ready = {
+            (status.role, item.key.removeprefix(keys.STATUS))
+            for item in self._mirror.list(keys.STATUS)
+            for status in codec.decode(codec.HostStatus, item.value, key=item.key).roles
+            if status.state is RoleState.READY
+        }

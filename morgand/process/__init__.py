@@ -1,0 +1,1 @@
+"""Programs that Morgan runs: kept alive, under which account, and ended whole."""

@@ -1,0 +1,1 @@
+"""The vocabulary: frozen values and the assistant's ports. No I/O, no clock."""

@@ -1,0 +1,50 @@
+"""Plans as values: all that the scheduler sees, and what it makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from morgand.state.hosts import Host
+from morgand.state.roles import Assignment, Model, RolePreference, RoleSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a host was passed over for a role, or why a role could not be placed (``host`` is None)."""
+
+    role: str
+    part: str
+    host: str | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All that the scheduler sees: one consistent reading of the world."""
+
+    revision: int
+    epoch: int
+    hosts: tuple[Host, ...]
+    roles: tuple[RoleSpec, ...] = ()  # in order of importance
+    assignments: tuple[Assignment, ...] = ()
+    models: tuple[Model, ...] = ()
+    preferences: Mapping[str, RolePreference] = field(default_factory=dict)
+    needed: Mapping[str, frozenset[str]] = field(default_factory=dict)  # role -> hosts its engine counts on
+    unled: frozenset[str] = frozenset()  # roles whose engine is choosing its first part: there is nothing to copy
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The assignments that should hold, and the difference to those that do."""
+
+    id: str
+    revision: int
+    assignments: tuple[Assignment, ...]
+    added: tuple[Assignment, ...] = ()
+    removed: tuple[Assignment, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
+
+    @property
+    def empty(self) -> bool:
+        return not (self.added or self.removed)

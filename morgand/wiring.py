@@ -1,0 +1,270 @@
+"""What the daemon is made of: ports over this host's engines, the assistant on the ports, services of the roles."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from morgand.assistant.assistant import Assistant
+from morgand.assistant.delivery import Delivery
+from morgand.assistant.rag.ingest import Ingestor
+from morgand.assistant.rag.reconcile import Reconciler
+from morgand.assistant.rag.retrieve import Retriever
+from morgand.base.clock import Clock
+from morgand.base.errors import EngineError
+from morgand.config import Config
+from morgand.host.assignments import Assignments
+from morgand.peers.client import PeerClient
+from morgand.peers.copies import READS, Copies, export_name, with_copies
+from morgand.peers.objects import RoutedObjects
+from morgand.peers.route import Directory, Route, routed
+from morgand.peers.wire import Export
+from morgand.process.supervisor import Report
+from morgand.roles.base import HostContext, Service, ServiceFactory
+from morgand.roles.cache import service as cache
+from morgand.roles.cache.memory import MemoryCache
+from morgand.roles.core import service as core
+from morgand.roles.core.extractor_client import EngineExtractor
+from morgand.roles.db.factory import FILE, DatabaseHome
+from morgand.roles.embedder import service as embedder
+from morgand.roles.embedder.client import EngineEmbedder
+from morgand.roles.llm import service as llm
+from morgand.roles.llm.client import LlamaChat
+from morgand.roles.objects import service as objects
+from morgand.roles.objects.store import FolderObjects
+from morgand.roles.process import EngineClient
+from morgand.roles.reranker import service as reranker
+from morgand.roles.reranker.client import EngineReranker
+from morgand.roles.vectors import service as vectors
+from morgand.roles.vectors.client import EngineVectors
+from morgand.state.ports import Chat, Embedder, History, Library, Objects, Reranker, Vectors
+from morgand.state.roles import Assignment
+from morgand.storage.database import Database, sqlite_url
+from morgand.storage.history import SqlHistory
+from morgand.storage.library import SqlLibrary
+
+# how long a call waits for a role that is moving to another host, seconds; what can be done without is not waited for
+PATIENCE_S = {"db": 25.0, "objects": 25.0, "llm": 10.0, "vectors": 2.0, "embedder": 2.0}
+LOOK_EVERY_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """The other hosts, as ports are routed to them."""
+
+    directory: Directory
+    client: Callable[[], PeerClient | None]
+    clock: Clock
+
+    def route(self, role: str, port: str | None = None) -> Route:
+        return Route(role, port or role, self.directory, self.client, self.clock, PATIENCE_S.get(role, 0.0))
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """This host's own engines, whether they run or not."""
+
+    database: Database
+    copy: Database  # what a standby here has, for reading only
+    history: SqlHistory
+    library: SqlLibrary
+    copied_history: SqlHistory
+    copied_library: SqlLibrary
+    objects: FolderObjects
+    chat: LlamaChat
+    fast: LlamaChat
+    embedder: EngineEmbedder
+    reranker: EngineReranker
+    vectors: EngineVectors
+    extractor: EngineExtractor
+    clients: tuple[EngineClient, ...]
+
+    def exports(self) -> dict[str, Export]:
+        """What other hosts may call, by the name of the port."""
+        return {
+            "history": Export("db", History, self.history), "library": Export("db", Library, self.library),
+            export_name("history"): Export("db", History, self.copied_history, READS[History]),
+            export_name("library"): Export("db", Library, self.copied_library, READS[Library]),
+            "objects": Export("objects", Objects, self.objects), "llm": Export("llm", Chat, self.chat),
+            "llm-fast": Export("llm-fast", Chat, self.fast), "embedder": Export("embedder", Embedder, self.embedder),
+            "reranker": Export("reranker", Reranker, self.reranker),
+            "vectors": Export("vectors", Vectors, self.vectors),
+        }  # fmt: skip
+
+    async def close(self) -> None:
+        await self.chat.close()
+        await self.fast.close()
+        for client in self.clients:
+            await client.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The assistant, and the ports it stands on: each answered by whoever holds the role."""
+
+    history: History
+    library: Library
+    objects: Objects
+    chat: Chat
+    embedder: Embedder
+    reranker: Reranker
+    assistant: Assistant
+    ingestor: Ingestor
+
+
+def build_local(context: HostContext, assignments: Assignments) -> Local:
+    """Ports over this host's engines. Nothing is opened or started yet."""
+    database = Database(sqlite_url(context.data_dir / "db" / FILE))
+    database.hold()  # until the db role has brought its schema up to date
+    copy = Database(sqlite_url(context.data_dir / "db" / FILE), read_only=True)
+    copy.hold()  # until there is a server here
+    clients = {
+        role: EngineClient(context.socket(role), role) for role in ("embedder", "reranker", "vectors", core.EXTRACTOR)
+    }
+    return Local(
+        database=database, copy=copy,
+        history=SqlHistory(database, context.clock), library=SqlLibrary(database, context.clock),
+        copied_history=SqlHistory(copy, context.clock), copied_library=SqlLibrary(copy, context.clock),
+        objects=FolderObjects(context.data_dir / "objects"),
+        chat=LlamaChat(context.socket("llm"), assignments.chat_info("llm")),
+        fast=LlamaChat(context.socket("llm-fast"), assignments.chat_info("llm-fast")),
+        embedder=EngineEmbedder(clients["embedder"]), reranker=EngineReranker(clients["reranker"]),
+        vectors=EngineVectors(clients["vectors"]), extractor=EngineExtractor(clients[core.EXTRACTOR], context.clock),
+        clients=tuple(clients.values()),
+    )  # fmt: skip
+
+
+def build(context: HostContext, local: Local, others: Neighbours, delivery: Delivery) -> Parts:
+    """The assistant on ports that are routed to whoever holds their role."""
+
+    def port(protocol: Any, role: str, engine: Any, name: str | None = None) -> Any:
+        return routed(protocol, others.route(role, name), engine)
+
+    def of_database(protocol: Any, name: str, live: Any, copied: Any) -> Any:
+        copies = Copies(export_name(name), copied, lambda: local.copy.admits, others.directory)
+        return with_copies(protocol, others.route("db", name), live, copies)
+
+    history: History = of_database(History, "history", local.history, local.copied_history)
+    library: Library = of_database(Library, "library", local.library, local.copied_library)
+    chat: Chat = port(Chat, "llm", local.chat)
+    embeddings: Embedder = port(Embedder, "embedder", local.embedder)
+    ranking: Reranker = port(Reranker, "reranker", local.reranker)
+    index: Vectors = port(Vectors, "vectors", local.vectors)
+    originals = RoutedObjects(others.route("objects"), local.objects, context.data_dir / "spool")
+    assistant = Assistant(
+        chat=chat, fast=port(Chat, "llm-fast", local.fast), retriever=Retriever(index, embeddings, ranking, library),
+        reranker=ranking, history=history, delivery=delivery, settings=context.config, clock=context.clock,
+    )  # fmt: skip
+    ingestor = Ingestor(
+        library=library, objects=originals, extractor=local.extractor, embedder=embeddings, vectors=index,
+        cache=MemoryCache(context.clock), settings=context.config, spool_dir=context.data_dir / "spool",
+        clock=context.clock, shared=lambda: not others.directory.alone,
+    )  # fmt: skip
+    return Parts(
+        history=history, library=library, objects=originals, chat=chat, embedder=embeddings, reranker=ranking,
+        assistant=assistant, ingestor=ingestor,
+    )  # fmt: skip
+
+
+def services(
+    context: HostContext, assignments: Assignments, local: Local, parts: Parts, home: DatabaseHome
+) -> ServiceFactory:
+    """How each role is performed on this host."""
+    clock: Clock = context.clock
+
+    def make(one: Assignment) -> Service:
+        model = assignments.model(one)
+        match one.role, one.engine:
+            case "llm" | "llm-fast", "llama.cpp":
+                return llm.service(context, one, model)
+            case "embedder", _:
+                return embedder.service(context, one, model)
+            case "reranker", _:
+                return reranker.service(context, one, model)
+            case "vectors", "qdrant-edge":
+                standby = Reconciler(parts.library, local.vectors)
+                return Beside(vectors.service(context, one, model), lambda: _as_standby(assignments, standby))
+            case "db", "sqlite" | "postgresql":
+                return home.service(one.engine, context.log_dir)
+            case "cache", "memory":
+                return cache.service(clock)
+            case "objects", "folder":
+                return objects.service(local.objects, context.data_dir / "objects", clock)
+            case "core", _:
+                return core.service(context, assignments.tokenizer, lambda: _as_main(assignments, parts.ingestor))
+        raise EngineError(f"This version cannot perform {one.role} with {one.engine}.")
+
+    return make
+
+
+class Beside:
+    """A service with further work that goes on for as long as the role is performed here."""
+
+    def __init__(self, service: Service, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._service, self._work = service, work
+
+    async def run(self, report: Report) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._service.run(report))
+            group.create_task(self._work())
+
+
+async def _as_standby(assignments: Assignments, reconciler: Reconciler) -> None:
+    """An index that is not written to by ingestion keeps up by itself with the library."""
+    await while_part(assignments, "vectors", "standby", reconciler.run)
+
+
+async def _as_main(assignments: Assignments, ingestor: Ingestor) -> None:
+    """Documents are processed on one host of the cluster."""
+    await while_part(assignments, "core", "main", ingestor.run)
+
+
+async def while_part(
+    assignments: Assignments, role: str, part: str, work: Callable[[], Coroutine[Any, Any, None]]
+) -> None:
+    """Do ``work`` whenever, and only while, this host holds that part of the role."""
+    doing: asyncio.Task[None] | None = None
+    try:
+        while True:
+            wanted = assignments.part(role) == part
+            if wanted and doing is None:
+                doing = asyncio.create_task(work())
+            elif doing is not None and (doing.done() or not wanted):
+                doing.cancel()
+                await asyncio.wait((doing,))
+                if not doing.cancelled():
+                    doing.result()
+                doing = None
+            await asyncio.sleep(LOOK_EVERY_S)
+    finally:
+        if doing is not None:
+            doing.cancel()
+            await asyncio.gather(doing, return_exceptions=True)
+
+
+# engines that ``services`` knows: a profile lists no other, so that the plan asks for nothing else
+PERFORMED = frozenset(
+    {
+        "llama.cpp",
+        "onnx",
+        "sentence-transformers",
+        "qdrant-edge",
+        "sqlite",
+        "postgresql",
+        "memory",
+        "folder",
+        "assistant",
+    }
+)
+
+
+def context_for(
+    config: Callable[[], Config], data_dir: Path, run_dir: Path, clock: Clock, assignments: Assignments
+) -> HostContext:
+    return HostContext(
+        data_dir=data_dir, run_dir=run_dir, log_dir=data_dir / "logs", config=config, clock=clock,
+        locate=assignments.files,
+    )  # fmt: skip
