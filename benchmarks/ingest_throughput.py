@@ -24,7 +24,7 @@ from morgand.assistant.rag.chunk import chunk
 from morgand.assistant.rag.embed import BATCH
 from morgand.assistant.rag.extract import read
 from morgand.assistant.rag.points import texts_to_embed
-from morgand.roles.embedder.engine import OnnxModel
+from morgand.roles.embedder.engine import OnnxEmbedder
 from morgand.roles.models import load_models, locate
 from tests.e2e.harness import Daemon
 
@@ -60,7 +60,7 @@ def chunk_texts(files: dict[str, bytes], tokenizer: Tokenizer) -> list[str]:
     return texts
 
 
-def bare(model: OnnxModel, texts: list[str]) -> float:
+def bare(model: OnnxEmbedder, texts: list[str]) -> float:
     """Seconds to embed all texts and nothing else, all cores busy, in mini-batches of ingestion's batches."""
     portions = (texts[first : first + BATCH] for first in range(0, len(texts), BATCH))
     batches = [[part[index] for index in batch] for part in portions for batch in model.cut(part)]
@@ -101,7 +101,7 @@ def main() -> None:
     print(f"{len(files)} documents, {len(texts)} texts to embed")
     ratios = []
     for number in range(ROUNDS):
-        model = OnnxModel(model_dir, THREADS)
+        model = OnnxEmbedder(model_dir, THREADS)
         alone = bare(model, texts)
         del model
         with tempfile.TemporaryDirectory() as place:

@@ -27,7 +27,7 @@ from morgand.storage.database import Database, sqlite_url
 from morgand.storage.history import SqlHistory
 from morgand.storage.migrate import upgrade
 from morgand.storage.models import Base
-from morgand.storage.move.mover import Move, Progress
+from morgand.storage.move.mover import DatabaseMove, Progress
 from tests.fakes.postgres import server
 
 DOCUMENTS = 5_000
@@ -162,7 +162,7 @@ async def run(documents: int, messages: int) -> None:
         talker, stages = Talker(database), Stages()
         talking = asyncio.create_task(talker.run())
         started = time.perf_counter()
-        moved = await Move(database, postgres.url, "benchmark", SystemClock(), stages.report).run(nothing)
+        moved = await DatabaseMove(database, postgres.url, "benchmark", SystemClock(), stages.report).run(nothing)
         total_s = time.perf_counter() - started
         talking.cancel()
         for stage, began in stages.began.items():

@@ -79,11 +79,11 @@ class CountingReader(io.BufferedReader):
 
     def __init__(self, path: str, tell: Callable[[int], None]) -> None:
         super().__init__(io.FileIO(path))
-        self._tell = tell
+        self._notify = tell
 
     def read(self, size: int | None = -1) -> bytes:
         data = super().read(size)
-        self._tell(len(data))
+        self._notify(len(data))
         return data
 
 
@@ -239,7 +239,7 @@ class Ingest:
         while self._unfinished:
             started = self._clock()
             before = len(self._unfinished)
-            await self._patiently(self._sweep if before > SWEEP_OVER else self._look)
+            await self._patiently(self._sweep if before > SWEEP_OVER else self._poll)
             self._show()
             if not self._unfinished:
                 return
@@ -257,9 +257,9 @@ class Ingest:
             if not missing:
                 return
         # A list that moves while it is paged can hide a document; ask for a few of those directly.
-        await self._look(sorted(missing)[:SWEEP_OVER])
+        await self._poll(sorted(missing)[:SWEEP_OVER])
 
-    async def _look(self, ids: Sequence[str] | None = None) -> None:
+    async def _poll(self, ids: Sequence[str] | None = None) -> None:
         for document_id in list(self._unfinished) if ids is None else ids:
             try:
                 self._update(await self._client.get(f"/v1/documents/{document_id}", DocumentView))

@@ -15,13 +15,13 @@ from functools import partial
 from pathlib import Path
 
 from morgand.admin.api_keys import StoredKeys
-from morgand.admin.hosts import Members
-from morgand.admin.settings import Settings
-from morgand.admin.status import EngineLogs, Observer
+from morgand.admin.hosts import HostAdmin
+from morgand.admin.settings import SharedSettings
+from morgand.admin.status import EngineLogs, StatusObserver
 from morgand.admin.views import outbox_warnings
 from morgand.api.backend import Backend
-from morgand.api.server import Sites
-from morgand.api.service import Service
+from morgand.api.server import ApiServer
+from morgand.api.service import ApiContext
 from morgand.assistant.delivery import Delivery
 from morgand.assistant.replay import Replay, patience_s
 from morgand.base import log as logs
@@ -33,32 +33,32 @@ from morgand.cluster.etcd import Endpoint
 from morgand.cluster.local import LocalStore
 from morgand.cluster.mirror import Mirror
 from morgand.cluster.switch import SwitchStore
-from morgand.cluster.voters import Candidate
+from morgand.cluster.voters import VoterCandidate
 from morgand.config import Config
 from morgand.fingerprint.disk import probe
 from morgand.fingerprint.host_id import HostIdentity, load_or_create
-from morgand.host.agent import Performer
+from morgand.host.agent import HostAgent
 from morgand.host.assignments import Assignments
-from morgand.host.disk_monitor import DiskWatch
-from morgand.host.drain import Handover
+from morgand.host.disk_monitor import DiskMonitor
+from morgand.host.drain import Drain
 from morgand.host.power.events import Back, Leaving
 from morgand.host.power.machine import power_events
-from morgand.host.registration import Presence
+from morgand.host.registration import Registration
 from morgand.host.runner import Runner
-from morgand.host.status_reporter import Reporter
+from morgand.host.status_reporter import StatusReporter
 from morgand.leader.db_primary import patroni_in
 from morgand.leader.leadership import Leader
 from morgand.leader.planner import Inputs, read_snapshot, wanted_downloads
-from morgand.membership.connection import Fabric
-from morgand.membership.context import Home
+from morgand.membership.connection import ClusterConnection
+from morgand.membership.context import MembershipContext
 from morgand.peers.client import PeerClient
 from morgand.peers.directory import ClusterDirectory
 from morgand.roles.catalog import SPECS
-from morgand.roles.db.factory import DatabaseHome
+from morgand.roles.db.factory import DatabaseFactory
 from morgand.roles.downloads import Fetcher
 from morgand.roles.models import load_models
 from morgand.security.keys import Keys
-from morgand.state.hosts import Sight
+from morgand.state.hosts import PeerHealth
 from morgand.state.roles import RoleState, RoleStatus
 from morgand.storage.outbox import Outbox
 from morgand.wiring import Neighbours, build, build_local, context_for, services
@@ -98,7 +98,7 @@ class Daemon:
         self._models = load_models(Path(config.catalog.file) if config.catalog.file else None)
         self._models_dir = Path(config.catalog.models_dir or data.root / "models")
         self._mirror = Mirror(store, clock)
-        self._settings = Settings(store, self._mirror, config)
+        self._settings = SharedSettings(store, self._mirror, config)
         self._assignments = Assignments(self._models, self._models_dir)
         context = context_for(self._settings.current, data.root, data.run_dir(), clock, self._assignments)
         self._local = build_local(context, self._assignments)
@@ -109,26 +109,28 @@ class Daemon:
         self._outbox = Outbox(data.root, config.host_name)
         self._parts = build(context, self._local, others, Delivery(self._outbox, self._patience_s, clock))
         self._replay = Replay(self._outbox, self._parts.assistant, clock)
-        self._database = DatabaseHome(
+        self._database = DatabaseFactory(
             identity.id, data.root, self._local.database, copy=self._local.copy, membership=lambda: self._fabric.member,
             voters=self._voters, profile=lambda: self._presence.profile, term=self._directory.term,
-            sight=self._sight, seen=self._seen, store=store, mirror=self._mirror, clock=clock,
+            sight=self._peer_health, seen=self._seen, store=store, mirror=self._mirror, clock=clock,
         )  # fmt: skip
         factory = services(context, self._assignments, self._local, self._parts, self._database)
         self._runner = Runner(factory, clock, self._role_changed)
-        self._reporter = Reporter(identity.id, store, self._runner.statuses, clock)
-        home = Home(
+        self._reporter = StatusReporter(identity.id, store, self._runner.statuses, clock)
+        home = MembershipContext(
             config.host_name, data.root / "cluster", data.root / "spool", data.run_dir(), data.logs,
             config=self._settings.current,
             profile=lambda: self._presence.profile, exports=self._local.exports(), candidates=self._candidates,
         )  # fmt: skip
-        self._fabric = Fabric(identity, home, store=store, mirror=self._mirror, directory=self._directory, clock=clock)
-        self._disk = DiskWatch(partial(probe, data.root), clock)
-        self._presence = Presence(
+        self._fabric = ClusterConnection(
+            identity, home, store=store, mirror=self._mirror, directory=self._directory, clock=clock
+        )
+        self._disk = DiskMonitor(partial(probe, data.root), clock)
+        self._presence = Registration(
             identity.id, config, data.root, models=self._models, models_dir=self._models_dir, store=store,
             mirror=self._mirror, fabric=self._fabric, disk=lambda: self._disk.disk, clock=clock,
         )  # fmt: skip
-        self._performer = Performer(
+        self._performer = HostAgent(
             identity.id, self._runner, self._assignments, mirror=self._mirror, directory=self._directory,
             fabric=self._fabric, leaving=lambda: self._presence.leaving, clock=clock,
         )  # fmt: skip
@@ -136,7 +138,7 @@ class Daemon:
             identity.id, store=store, mirror=self._mirror, sights=self._fabric, inputs=self._inputs, clock=clock,
             duties=self._fabric.duties,
         )  # fmt: skip
-        self._handover = Handover(
+        self._handover = Drain(
             identity.id, mirror=self._mirror, directory=self._directory, performed=self._statuses,
             leave=self._presence.leave, resign=self._resign,
         )  # fmt: skip
@@ -154,7 +156,7 @@ class Daemon:
         if self._fabric.alone:
             await self._mirror.load()
         await self._outbox.open()
-        sites = Sites()
+        sites = ApiServer()
         try:
             await sites.start(self._service(), self._data.socket, self._config.listen)
             self._presence.api_port = sites.port or 0
@@ -189,7 +191,7 @@ class Daemon:
                 group.create_task(self._fetch_models(), name="downloads"),
                 group.create_task(self._replay.run(), name="outbox"),
                 group.create_task(self._database.run(), name="move"),
-                group.create_task(power_events().run(partial(self._heed, group)), name="goodbyes"),
+                group.create_task(power_events().run(partial(self._handle, group)), name="goodbyes"),
             ]  # fmt: skip
             log.info("running", extra={"host_id": self._identity.id})
             await self._stop.wait()
@@ -199,7 +201,7 @@ class Daemon:
             for task in (*tasks, self._leading):
                 task.cancel()
 
-    async def _heed(self, group: asyncio.TaskGroup, news: Leaving | Back) -> None:
+    async def _handle(self, group: asyncio.TaskGroup, news: Leaving | Back) -> None:
         """The machine is about to go down, or to sleep, or is awake again."""
         match news:
             case Leaving(kind="shutdown"):
@@ -227,7 +229,7 @@ class Daemon:
     def _statuses(self) -> list[RoleStatus]:
         return self._runner.statuses()
 
-    def _sight(self, host: str) -> Sight | None:
+    def _peer_health(self, host: str) -> PeerHealth | None:
         return self._fabric.sight(host)
 
     def _seen(self) -> asyncio.Event:
@@ -249,13 +251,13 @@ class Daemon:
 
     # --- the host's part of the cluster ----------------------------------------------------------
 
-    def _candidates(self) -> list[Candidate]:
+    def _candidates(self) -> list[VoterCandidate]:
         """Hosts that could vote, as they are known here."""
         snapshot = read_snapshot(self._mirror.list("/"), self._mirror.revision, self._inputs())
         ports = {host: record.peer.rpartition(":")[2] for host, record in self._directory.hosts().items()}
         primary = patroni_in(self._mirror).leader
         return [
-            Candidate(host, int(ports[host.id]), primary=host.id == primary)
+            VoterCandidate(host, int(ports[host.id]), primary=host.id == primary)
             for host in snapshot.hosts
             if ports.get(host.id)
         ]
@@ -280,15 +282,15 @@ class Daemon:
 
     # --- the APIs --------------------------------------------------------------------------------
 
-    def _service(self) -> Service:
-        observer = Observer(
+    def _service(self) -> ApiContext:
+        observer = StatusObserver(
             mirror=self._mirror, inputs=self._inputs, runner=self._runner, library=self._parts.library,
             config=self._settings.current, cluster_id=lambda: self._fabric.cluster_id, directory=self._directory,
             members=self._fabric.members, sight=self._fabric.sight,
             etcd=lambda: [one.url for one in self._voters()], profile=lambda: self._presence.profile,
             notes=self._notes,
         )  # fmt: skip
-        members = Members(
+        members = HostAdmin(
             store=self._store, mirror=self._mirror, observer=observer, me=self._identity.id, invite=self._fabric.invite,
             revoke=self._fabric.revoke,
         )  # fmt: skip
@@ -299,4 +301,4 @@ class Daemon:
             keys=Keys(StoredKeys(self._store, self._mirror), self._clock), logs=EngineLogs(self._data.logs),
             spool=self._data.root / "spool", outbox=self._outbox,
         )  # fmt: skip
-        return Service(backend, lambda: self._settings.current().limits, self._clock)
+        return ApiContext(backend, lambda: self._settings.current().limits, self._clock)

@@ -20,15 +20,15 @@ from morgand.host.assignments import Assignments
 from morgand.peers.client import PeerClient
 from morgand.peers.copies import READS, Copies, export_name, with_copies
 from morgand.peers.objects import RoutedObjects
-from morgand.peers.route import Directory, Route, routed
+from morgand.peers.route import Directory, PortRoute, routed
 from morgand.peers.wire import Export
 from morgand.process.supervisor import Report
-from morgand.roles.base import HostContext, Service, ServiceFactory
+from morgand.roles.base import HostContext, RoleService, ServiceFactory
 from morgand.roles.cache import service as cache
 from morgand.roles.cache.memory import MemoryCache
 from morgand.roles.core import service as core
 from morgand.roles.core.extractor_client import EngineExtractor
-from morgand.roles.db.factory import FILE, DatabaseHome
+from morgand.roles.db.factory import FILE, DatabaseFactory
 from morgand.roles.embedder import service as embedder
 from morgand.roles.embedder.client import EngineEmbedder
 from morgand.roles.llm import service as llm
@@ -59,8 +59,8 @@ class Neighbours:
     client: Callable[[], PeerClient | None]
     clock: Clock
 
-    def route(self, role: str, port: str | None = None) -> Route:
-        return Route(role, port or role, self.directory, self.client, self.clock, PATIENCE_S.get(role, 0.0))
+    def route(self, role: str, port: str | None = None) -> PortRoute:
+        return PortRoute(role, port or role, self.directory, self.client, self.clock, PATIENCE_S.get(role, 0.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,12 +170,12 @@ def build(context: HostContext, local: Local, others: Neighbours, delivery: Deli
 
 
 def services(
-    context: HostContext, assignments: Assignments, local: Local, parts: Parts, home: DatabaseHome
+    context: HostContext, assignments: Assignments, local: Local, parts: Parts, home: DatabaseFactory
 ) -> ServiceFactory:
     """How each role is performed on this host."""
     clock: Clock = context.clock
 
-    def make(one: Assignment) -> Service:
+    def make(one: Assignment) -> RoleService:
         model = assignments.model(one)
         match one.role, one.engine:
             case "llm" | "llm-fast", "llama.cpp":
@@ -203,7 +203,7 @@ def services(
 class Beside:
     """A service with further work that goes on for as long as the role is performed here."""
 
-    def __init__(self, service: Service, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    def __init__(self, service: RoleService, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._service, self._work = service, work
 
     async def run(self, report: Report) -> None:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
-from morgand.admin.status import Observer
+from morgand.admin.status import StatusObserver
 from morgand.api.schema import HostView, InvitationReply
 from morgand.base.errors import Conflict, NotFound, StoreConflict
 from morgand.cluster import codec, keys
@@ -19,11 +19,11 @@ VOTE_S = 20.0  # how long a host that is to be removed may take to hand over its
 THERE = (HostState.ALIVE, HostState.SUSPECT)
 
 
-class Members:
-    """Implements the API's ``Members``."""
+class HostAdmin:
+    """Implements the API's ``HostAdmin``."""
 
     def __init__(
-        self, *, store: ClusterStore, mirror: Mirror, observer: Observer, me: str,
+        self, *, store: ClusterStore, mirror: Mirror, observer: StatusObserver, me: str,
         invite: Callable[[], Awaitable[InvitationReply]], revoke: Callable[[str], Awaitable[None]],
         vote_s: float = VOTE_S,
     ) -> None:  # fmt: skip

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from enum import StrEnum
 
-from morgand.state.hosts import Host, HostState, Member, MemberStatus, Sight
+from morgand.state.hosts import Host, HostState, Member, MemberStatus, PeerHealth
 
 
 class Reach(StrEnum):
@@ -26,7 +26,7 @@ STILL = {
 
 
 def as_seen(
-    hosts: tuple[Host, ...], sights: Mapping[str, Sight | None], members: Mapping[str, Member], me: str
+    hosts: tuple[Host, ...], sights: Mapping[str, PeerHealth | None], members: Mapping[str, Member], me: str
 ) -> tuple[Host, ...]:
     """The hosts as last known, but suspect where this host does not hear them: the best there is without a quorum.
 

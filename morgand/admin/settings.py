@@ -18,7 +18,7 @@ from morgand.config import Config, check_value, field_default, nearest, setting_
 log = logging.getLogger("morgand.settings")
 
 
-class Settings:
+class SharedSettings:
     """``current`` is the configuration in force, computed anew whenever the shared settings have changed."""
 
     def __init__(self, store: ClusterStore, mirror: Mirror, own: Config) -> None:

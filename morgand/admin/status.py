@@ -34,7 +34,7 @@ from morgand.leader.db_primary import patroni_in
 from morgand.leader.planner import Inputs, preview, read_snapshot
 from morgand.peers.directory import ClusterDirectory
 from morgand.scheduler.explain import explain
-from morgand.state.hosts import Host, HostState, Member, Profile, Sight, Usage
+from morgand.state.hosts import Host, HostState, Member, PeerHealth, Profile, Usage
 from morgand.state.plans import Snapshot
 from morgand.state.ports import Library
 from morgand.state.roles import RoleState
@@ -47,20 +47,20 @@ COPY_S = 2.5  # where nothing can be decided a copy of it tells by then
 EXTRA_LOGS = ("extractor",)
 
 
-class Observer:
+class StatusObserver:
     """Implements the API's view of the cluster."""
 
     def __init__(
         self, *, mirror: Mirror, inputs: Callable[[], Inputs], runner: Runner, library: Library,
         config: Callable[[], Config], cluster_id: Callable[[], str], directory: ClusterDirectory,
-        members: Callable[[], Mapping[str, Member]], sight: Callable[[str], Sight | None],
+        members: Callable[[], Mapping[str, Member]], sight: Callable[[str], PeerHealth | None],
         etcd: Callable[[], Sequence[str]],
         profile: Callable[[], Profile], notes: Callable[[], list[str]],
     ) -> None:  # fmt: skip
         """``members`` is what gossip sees, ``sight`` what the detector sees of a host, ``etcd`` where voters are."""
         self._mirror, self._inputs, self._runner, self._library = mirror, inputs, runner, library
         self._config, self._cluster_id, self._directory, self._notes = config, cluster_id, directory, notes
-        self._members, self._sight, self._etcd, self._profile = members, sight, etcd, profile
+        self._members, self._peer_health, self._etcd, self._profile = members, sight, etcd, profile
 
     async def status(self) -> StatusReply:
         _, _, stuck = self._seen()
@@ -98,7 +98,7 @@ class Observer:
         """The world as it is in the store and, while nothing can be decided (the third), as this host sees it: with
         the hosts that do not answer it."""
         snapshot = self._snapshot()
-        sights = {host.id: self._sight(host.id) for host in snapshot.hosts}
+        sights = {host.id: self._peer_health(host.id) for host in snapshot.hosts}
         seen = quorum_loss.as_seen(snapshot.hosts, sights, self._members(), self._directory.me)
         if self._mirror.current and not quorum_loss.undecided(self._voters(seen)):
             return snapshot, frozenset(), False

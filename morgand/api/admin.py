@@ -6,47 +6,48 @@ from aiohttp import web
 
 from morgand.api import schema
 from morgand.api.body import read_query, read_struct
-from morgand.api.routes import Route, json
-from morgand.api.service import Service
+from morgand.api.routes import ApiRoute, json
+from morgand.api.service import ApiContext
 from morgand.security.keys import KeyRecord
 
 
-class Admin:
-    def __init__(self, service: Service) -> None:
+class AdminRoutes:
+    def __init__(self, service: ApiContext) -> None:
         self._service = service
         self._backend = service.backend
 
-    def routes(self) -> list[Route]:
+    def routes(self) -> list[ApiRoute]:
         host = "/v1/hosts/{host}"
         setting, key, tag = "/v1/settings/{key}", "/v1/keys/{id}", "administration"
         return [
-            Route("GET", "/v1/status", self.status, "The cluster at a glance", tag, schema.StatusReply,
+            ApiRoute("GET", "/v1/status", self.status, "The cluster at a glance", tag, schema.StatusReply,
                   may_be_stale=True),
-            Route("GET", "/v1/hosts", self.hosts, "List hosts", tag, schema.HostsReply),
-            Route("DELETE", host, self.remove, "Remove a host for good", tag, schema.Deleted, query=schema.RemoveQuery,
+            ApiRoute("GET", "/v1/hosts", self.hosts, "List hosts", tag, schema.HostsReply),
+            ApiRoute("DELETE", host, self.remove, "Remove a host for good", tag, schema.Deleted,
+                     query=schema.RemoveQuery,
                   errors=(404, 409, 507)),
-            Route("POST", f"{host}/drain", self.drain, "Move everything off a host", tag, schema.HostView,
+            ApiRoute("POST", f"{host}/drain", self.drain, "Move everything off a host", tag, schema.HostView,
                   errors=(404, 409, 507)),
-            Route("POST", f"{host}/resume", self.resume, "Let a host have roles again", tag, schema.HostView,
+            ApiRoute("POST", f"{host}/resume", self.resume, "Let a host have roles again", tag, schema.HostView,
                   errors=(404, 409, 507)),
-            Route("POST", "/v1/cluster/invitations", self.invite, "Let another machine join", tag,
+            ApiRoute("POST", "/v1/cluster/invitations", self.invite, "Let another machine join", tag,
                   schema.InvitationReply, status=201, errors=(409, 507)),
-            Route("GET", "/v1/roles", self.roles, "List roles", tag, schema.RolesReply),
-            Route("GET", "/v1/roles/explain", self.explain, "Why roles are where they are", tag, schema.ExplainReply,
+            ApiRoute("GET", "/v1/roles", self.roles, "List roles", tag, schema.RolesReply),
+            ApiRoute("GET", "/v1/roles/explain", self.explain, "Why roles are where they are", tag, schema.ExplainReply,
                   query=schema.ExplainQuery, errors=(404,)),
-            Route("POST", "/v1/roles/plan", self.plan, "What would happen with other hosts", tag, schema.PlanReply,
+            ApiRoute("POST", "/v1/roles/plan", self.plan, "What would happen with other hosts", tag, schema.PlanReply,
                   schema.PlanRequest, errors=(404,)),
-            Route("GET", "/v1/settings", self.settings, "List settings", tag, schema.SettingsReply),
-            Route("GET", setting, self.setting, "One setting", tag, schema.SettingView, errors=(404,)),
-            Route("PUT", setting, self.set, "Change a setting", tag, schema.SettingView, schema.SettingRequest,
+            ApiRoute("GET", "/v1/settings", self.settings, "List settings", tag, schema.SettingsReply),
+            ApiRoute("GET", setting, self.setting, "One setting", tag, schema.SettingView, errors=(404,)),
+            ApiRoute("PUT", setting, self.set, "Change a setting", tag, schema.SettingView, schema.SettingRequest,
                   errors=(404, 409, 507)),
-            Route("DELETE", setting, self.reset, "Back to the host's own value", tag, schema.Deleted,
+            ApiRoute("DELETE", setting, self.reset, "Back to the host's own value", tag, schema.Deleted,
                   errors=(404, 409, 507)),
-            Route("GET", "/v1/keys", self.keys, "List API keys", tag, schema.KeysReply),
-            Route("POST", "/v1/keys", self.create_key, "Create an API key", tag, schema.KeyView, schema.KeyRequest,
+            ApiRoute("GET", "/v1/keys", self.keys, "List API keys", tag, schema.KeysReply),
+            ApiRoute("POST", "/v1/keys", self.create_key, "Create an API key", tag, schema.KeyView, schema.KeyRequest,
                   status=201, errors=(409, 507)),
-            Route("DELETE", key, self.revoke, "Revoke an API key", tag, schema.Deleted, errors=(404, 409, 507)),
-            Route("GET", "/v1/logs/{role}", self.logs, "The log of a role's engine", tag, schema.LogReply,
+            ApiRoute("DELETE", key, self.revoke, "Revoke an API key", tag, schema.Deleted, errors=(404, 409, 507)),
+            ApiRoute("GET", "/v1/logs/{role}", self.logs, "The log of a role's engine", tag, schema.LogReply,
                   query=schema.LogQuery, errors=(404,)),
         ]  # fmt: skip
 

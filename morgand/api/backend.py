@@ -27,10 +27,10 @@ from morgand.base.errors import MorganError
 from morgand.security.keys import Keys
 from morgand.state.assistant import Document, Passage
 from morgand.state.ports import Chat, ChatMessage, ChatOptions, Embedder, History, Library, Reranker, Upload
-from morgand.storage.outbox import Entry, KeptMessage
+from morgand.storage.outbox import KeptMessage, OutboxEntry
 
 
-class Retrieved(Protocol):
+class SearchResult(Protocol):
     """Ranked passages, best first, and what could not be done on the way."""
 
     @property
@@ -40,21 +40,21 @@ class Retrieved(Protocol):
     def notices(self) -> Sequence[str]: ...
 
 
-class Assistant(Protocol):
+class AssistantApi(Protocol):
     def turn(
         self, turn_id: str, /, text: str, *, conversation: str | None, answer: bool, documents: bool, user: str | None
     ) -> AsyncIterator[TurnEvent]: ...
 
     def query(self, text: str, *, documents: bool) -> AsyncIterator[QueryEvent]: ...
 
-    async def search(self, text: str, *, limit: int, rerank: bool) -> Retrieved: ...
+    async def search(self, text: str, *, limit: int, rerank: bool) -> SearchResult: ...
 
     def chat_completion(
         self, messages: Sequence[ChatMessage], options: ChatOptions, *, documents: bool
     ) -> AsyncIterator[QueryEvent]: ...
 
 
-class Outbox(Protocol):
+class OutboxApi(Protocol):
     """The messages that this host keeps while the database cannot be reached."""
 
     @property
@@ -62,15 +62,15 @@ class Outbox(Protocol):
         """Its name."""
         ...
 
-    def find(self, turn: str) -> Entry | None:
+    def find(self, turn: str) -> OutboxEntry | None:
         """A message that waits, and is not stored yet."""
         ...
 
-    def all(self) -> list[Entry]:
+    def all(self) -> list[OutboxEntry]:
         """Those that wait and those that were refused, oldest first."""
         ...
 
-    async def read(self, entry: Entry) -> KeptMessage:
+    async def read(self, entry: OutboxEntry) -> KeptMessage:
         """Raises Damaged."""
         ...
 
@@ -79,7 +79,7 @@ class Outbox(Protocol):
         ...
 
 
-class Ingestor(Protocol):
+class IngestorApi(Protocol):
     async def accept(self, uploads: Sequence[Upload]) -> Sequence[tuple[Document, bool] | MorganError]:
         """Take over spooled uploads; False: the same content of this source is there already.
 
@@ -90,7 +90,7 @@ class Ingestor(Protocol):
     async def delete(self, document: str) -> Document: ...
 
 
-class Cluster(Protocol):
+class ClusterApi(Protocol):
     async def status(self) -> StatusReply: ...
 
     async def hosts(self) -> HostsReply: ...
@@ -104,7 +104,7 @@ class Cluster(Protocol):
     def health(self) -> HealthReply: ...
 
 
-class Members(Protocol):
+class HostsApi(Protocol):
     """What changes who belongs to the cluster. A host is named by its name or id; NotFound names those there are."""
 
     async def invite(self) -> InvitationReply:
@@ -120,7 +120,7 @@ class Members(Protocol):
         ...
 
 
-class Settings(Protocol):
+class SettingsApi(Protocol):
     def list(self) -> list[SettingView]: ...
 
     def get(self, key: str) -> SettingView:
@@ -134,7 +134,7 @@ class Settings(Protocol):
     async def delete(self, key: str) -> SettingView: ...
 
 
-class Logs(Protocol):
+class LogsApi(Protocol):
     async def tail(self, role: str, lines: int) -> list[str]:
         """The last lines of a role's engine log. Raises NotFound."""
         ...
@@ -144,17 +144,17 @@ class Logs(Protocol):
 class Backend:
     """All of it together. ``spool`` is a folder in the data directory where uploads wait for the ingestor."""
 
-    assistant: Assistant
-    ingestor: Ingestor
+    assistant: AssistantApi
+    ingestor: IngestorApi
     history: History
     library: Library
     chat: Chat
     embedder: Embedder
     reranker: Reranker
-    cluster: Cluster
-    members: Members
-    settings: Settings
+    cluster: ClusterApi
+    members: HostsApi
+    settings: SettingsApi
     keys: Keys
-    logs: Logs
+    logs: LogsApi
     spool: Path
-    outbox: Outbox
+    outbox: OutboxApi

@@ -19,7 +19,7 @@ Finish = Literal["stop", "length"]
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class AnswerPiece:
     """Text to append; the last piece carries ``finish``, token counts, and what the assistant found.
 
     ``answer`` is set on it when the text that was streamed is not the final one.
@@ -33,17 +33,17 @@ class Piece:
     answer: str | None = None
 
 
-async def direct_pieces(deltas: AsyncIterator[ChatDelta]) -> AsyncGenerator[Piece, None]:
+async def direct_pieces(deltas: AsyncIterator[ChatDelta]) -> AsyncGenerator[AnswerPiece, None]:
     """The engine's own stream."""
     async with aclosing(cast("AsyncGenerator[ChatDelta, None]", deltas)) as stream:
         async for delta in stream:
             finish: Finish | None = None if delta.finish is None else "length" if delta.finish == "length" else "stop"
-            yield Piece(delta.text, finish, delta.prompt_tokens, delta.completion_tokens)
+            yield AnswerPiece(delta.text, finish, delta.prompt_tokens, delta.completion_tokens)
 
 
 async def assistant_pieces(
     events: AsyncIterator[QueryEvent], chat: Chat, messages: Sequence[ChatMessage]
-) -> AsyncGenerator[Piece, None]:
+) -> AsyncGenerator[AnswerPiece, None]:
     """The assistant's stream. This dialect cannot take text back: a changed answer comes with the last piece."""
     sent = ""
     async with aclosing(cast("AsyncGenerator[QueryEvent, None]", events)) as stream:
@@ -51,16 +51,16 @@ async def assistant_pieces(
             match event:
                 case Delta(text):
                     sent += text
-                    yield Piece(text)
+                    yield AnswerPiece(text)
                 case Replace(text) if text.startswith(sent):
-                    yield Piece(text[len(sent) :])
+                    yield AnswerPiece(text[len(sent) :])
                     sent = text
                 case QueryDone():
                     rest = event.answer[len(sent) :] if event.answer.startswith(sent) else ""
                     prompt, completion = await _counts(chat, messages, event.answer)
                     citations = tuple(views.citation(one) for one in event.citations)
                     changed = None if sent + rest == event.answer else event.answer
-                    yield Piece(rest, "stop", prompt, completion, citations, changed)
+                    yield AnswerPiece(rest, "stop", prompt, completion, citations, changed)
 
 
 async def _counts(chat: Chat, messages: Sequence[ChatMessage], answer: str) -> tuple[int, int]:
@@ -72,19 +72,19 @@ async def _counts(chat: Chat, messages: Sequence[ChatMessage], answer: str) -> t
     return sum(prompt), completion
 
 
-class Completion:
+class ChatCompletion:
     def __init__(self, completion_id: str, model: str, created: int) -> None:
         self._id = completion_id
         self._model = model
         self._created = created
 
     async def frames(
-        self, pieces: AsyncIterator[Piece], *, include_usage: bool
+        self, pieces: AsyncIterator[AnswerPiece], *, include_usage: bool
     ) -> AsyncGenerator[dialect.ChatChunk, None]:
         """Chunks as OpenAI sends them: the first one names the role, the last one may hold the usage."""
         first = True
         usage: UnsetType | None = None if include_usage else UNSET
-        async with aclosing(cast("AsyncGenerator[Piece, None]", pieces)) as stream:
+        async with aclosing(cast("AsyncGenerator[AnswerPiece, None]", pieces)) as stream:
             async for piece in stream:
                 delta = dialect.DeltaText("assistant" if first else UNSET, piece.text if piece.text or first else UNSET)
                 chunk = self._chunk([dialect.ChunkChoice(0, delta, piece.finish)])
@@ -98,7 +98,7 @@ class Completion:
                     last.usage = _usage(piece)
                     yield last
 
-    async def whole(self, pieces: AsyncIterator[Piece]) -> dialect.ChatReply:
+    async def whole(self, pieces: AsyncIterator[AnswerPiece]) -> dialect.ChatReply:
         text, last = "", None
         async for piece in pieces:
             text, last = text + piece.text, piece
@@ -119,5 +119,7 @@ class Completion:
         return dialect.ChatChunk(self._id, "chat.completion.chunk", self._created, self._model, choices)
 
 
-def _usage(piece: Piece) -> dialect.Usage:
-    return dialect.Usage(piece.prompt_tokens, piece.completion_tokens, piece.prompt_tokens + piece.completion_tokens)
+def _usage(piece: AnswerPiece) -> dialect.TokenUsage:
+    return dialect.TokenUsage(
+        piece.prompt_tokens, piece.completion_tokens, piece.prompt_tokens + piece.completion_tokens
+    )

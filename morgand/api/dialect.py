@@ -42,7 +42,7 @@ class ChatRequest(Struct):
     logprobs: bool | None = None
 
 
-class Usage(Struct):
+class TokenUsage(Struct):
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
@@ -67,7 +67,7 @@ class ChatReply(Struct):
     created: int
     model: str
     choices: list[Choice]
-    usage: Usage
+    usage: TokenUsage
     citations: list[CitationView] | UnsetType = UNSET
 
 
@@ -90,7 +90,7 @@ class ChatChunk(Struct):
     created: int
     model: str
     choices: list[ChunkChoice]
-    usage: Usage | UnsetType | None = UNSET
+    usage: TokenUsage | UnsetType | None = UNSET
     citations: list[CitationView] | UnsetType = UNSET
     answer: str | UnsetType = UNSET
 
@@ -144,7 +144,7 @@ class RerankRequest(Struct):
     return_documents: bool | None = False
 
 
-class Ranked(Struct, omit_defaults=True):
+class RankedText(Struct, omit_defaults=True):
     index: int
     relevance_score: float
     document: RerankText | UnsetType = UNSET
@@ -152,7 +152,7 @@ class Ranked(Struct, omit_defaults=True):
 
 class RerankReply(Struct):
     model: str
-    results: list[Ranked]
+    results: list[RankedText]
 
 
 class FaultBody(Struct):
@@ -162,7 +162,7 @@ class FaultBody(Struct):
     code: str | None = None
 
 
-class Fault(Struct):
+class DialectFault(Struct):
     """An error in OpenAI's shape."""
 
     error: FaultBody

@@ -7,8 +7,8 @@ from aiohttp import BodyPartReader, web
 from morgand.api import schema, upload, views
 from morgand.api.body import read_query
 from morgand.api.limits import Rate
-from morgand.api.routes import Route, json
-from morgand.api.service import Service, path_id
+from morgand.api.routes import ApiRoute, json
+from morgand.api.service import ApiContext, path_id
 from morgand.base.errors import InvalidInput, MorganError, Unavailable
 from morgand.state.assistant import Document, DocumentState
 from morgand.state.ports import Upload
@@ -17,21 +17,23 @@ GROUP_FILES = 32  # handed over together: their originals and rows are made dura
 GROUP_BYTES = 8 * 1024 * 1024
 
 
-class Documents:
-    def __init__(self, service: Service) -> None:
+class DocumentRoutes:
+    def __init__(self, service: ApiContext) -> None:
         self._service = service
         self._backend = service.backend
 
-    def routes(self) -> list[Route]:
+    def routes(self) -> list[ApiRoute]:
         one, tag = "/v1/documents/{id}", "documents"
         return [
-            Route("POST", "/v1/documents", self.upload, "Upload documents", tag, schema.UploadReply, status=202,
+            ApiRoute("POST", "/v1/documents", self.upload, "Upload documents", tag, schema.UploadReply, status=202,
                   rate=Rate.INGEST, errors=(413, 415, 503, 507)),
-            Route("GET", "/v1/documents", self.documents, "List documents", tag, schema.DocumentsReply,
+            ApiRoute("GET", "/v1/documents", self.documents, "List documents", tag, schema.DocumentsReply,
                   query=schema.DocumentsPage, may_be_stale=True),
-            Route("GET", one, self.document, "One document", tag, schema.DocumentView, errors=(404,),
+            ApiRoute("GET", one, self.document, "One document", tag, schema.DocumentView, errors=(404,),
                   may_be_stale=True),
-            Route("DELETE", one, self.delete, "Delete a document everywhere", tag, schema.Deleted, errors=(404, 507)),
+            ApiRoute(
+                "DELETE", one, self.delete, "Delete a document everywhere", tag, schema.Deleted, errors=(404, 507)
+            ),
         ]  # fmt: skip
 
     async def upload(self, request: web.Request) -> web.Response:
@@ -67,7 +69,7 @@ class Documents:
 class _Taking:
     """The files of one upload: spooled one by one, handed over several at a time."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: ApiContext) -> None:
         self._ingestor = service.backend.ingestor
         self._folder = service.backend.spool
         self._limit_mb = service.limits().document_mb

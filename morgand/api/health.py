@@ -5,21 +5,21 @@ from __future__ import annotations
 from aiohttp import web
 
 from morgand.api import schema
-from morgand.api.routes import Route, json
-from morgand.api.service import Service
+from morgand.api.routes import ApiRoute, json
+from morgand.api.service import ApiContext
 
 
-class Health:
-    def __init__(self, service: Service) -> None:
+class HealthRoutes:
+    def __init__(self, service: ApiContext) -> None:
         self._service = service
 
-    def routes(self) -> list[Route]:
+    def routes(self) -> list[ApiRoute]:
         tag = "health"
         return [
-            Route("GET", "/health/live", self.live, "Whether the daemon runs", tag, schema.HealthReply, open=True),
-            Route("GET", "/health/ready", self.ready, "Whether questions can be answered", tag, schema.HealthReply,
+            ApiRoute("GET", "/health/live", self.live, "Whether the daemon runs", tag, schema.HealthReply, open=True),
+            ApiRoute("GET", "/health/ready", self.ready, "Whether questions can be answered", tag, schema.HealthReply,
                   open=True, also=((503, schema.HealthReply),)),
-            Route("GET", "/metrics", self.metrics, "Figures for Prometheus", tag,
+            ApiRoute("GET", "/metrics", self.metrics, "Figures for Prometheus", tag,
                   content_type="text/plain"),
         ]  # fmt: skip
 

@@ -1,6 +1,6 @@
 """The application: routes, keys, limits, errors in one shape, one log line per request.
 
-Two applications serve the same ``Service``: the one on the Unix socket is trusted (the file's mode is the
+Two applications serve the same ``ApiContext``: the one on the Unix socket is trusted (the file's mode is the
 permission, nothing is counted), the one on TCP wants a key. No CORS header is ever sent and the key is never a
 cookie, so a page in a browser can neither read an answer nor borrow a permission.
 """
@@ -17,14 +17,14 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from morgand.api import openai, openapi, schema
-from morgand.api.admin import Admin
-from morgand.api.documents import Documents
-from morgand.api.health import Health
+from morgand.api.admin import AdminRoutes
+from morgand.api.documents import DocumentRoutes
+from morgand.api.health import HealthRoutes
 from morgand.api.outbox import OutboxRoutes
-from morgand.api.routes import STALE, Route, json
-from morgand.api.search import Search
-from morgand.api.service import Service
-from morgand.api.turns import Turns
+from morgand.api.routes import STALE, ApiRoute, json
+from morgand.api.search import SearchRoutes
+from morgand.api.service import ApiContext
+from morgand.api.turns import TurnRoutes
 from morgand.base import staleness
 from morgand.base.errors import MorganError, NotFound, RateLimited, Unauthorized, Unavailable
 
@@ -38,7 +38,7 @@ GUARDS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}  # a
 UNFORESEEN = "Something went wrong here; the log has the details under this request's X-Request-Id."
 
 
-def make_app(service: Service, *, trusted: bool) -> web.Application:
+def make_app(service: ApiContext, *, trusted: bool) -> web.Application:
     """One site's application. ``trusted``: no key, no rates."""
     routes = all_routes(service)
     gate = Gate(service, {(route.method, route.path): route for route in routes}, trusted=trusted)
@@ -53,7 +53,7 @@ def make_runner(app: web.Application) -> web.AppRunner:
     return web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=SHUTDOWN_S)
 
 
-def all_routes(service: Service) -> list[Route]:
+def all_routes(service: ApiContext) -> list[ApiRoute]:
     """Everything that is served, the description included."""
     description = b""
 
@@ -62,16 +62,16 @@ def all_routes(service: Service) -> list[Route]:
         return web.Response(body=description, content_type="application/json")
 
     parts = (
-        Turns(service),
+        TurnRoutes(service),
         OutboxRoutes(service),
-        Documents(service),
-        Search(service),
-        Admin(service),
-        Health(service),
+        DocumentRoutes(service),
+        SearchRoutes(service),
+        AdminRoutes(service),
+        HealthRoutes(service),
     )
     routes = [route for part in parts for route in part.routes()]
-    routes += openai.OpenAI(service).routes()
-    routes.append(Route("GET", openapi.PATH, describe, "This description", "health", open=True))
+    routes += openai.OpenAIRoutes(service).routes()
+    routes.append(ApiRoute("GET", openapi.PATH, describe, "This description", "health", open=True))
     description = msgspec.json.encode(openapi.document(routes))
     return routes
 
@@ -79,7 +79,7 @@ def all_routes(service: Service) -> list[Route]:
 class Gate:
     """What every request passes: key, rate, errors, log, figures."""
 
-    def __init__(self, service: Service, routes: dict[tuple[str, str], Route], *, trusted: bool) -> None:
+    def __init__(self, service: ApiContext, routes: dict[tuple[str, str], ApiRoute], *, trusted: bool) -> None:
         self._service = service
         self._routes = routes
         self._trusted = trusted
@@ -107,7 +107,7 @@ class Gate:
             self._log(request, pattern, status, seconds)
         return response
 
-    async def _answer(self, request: web.Request, handler: Handler, route: Route | None) -> web.StreamResponse:
+    async def _answer(self, request: web.Request, handler: Handler, route: ApiRoute | None) -> web.StreamResponse:
         try:
             self._admit(request, route)
             response = await _handled(request, handler, may_be_stale=route is not None and route.may_be_stale)
@@ -131,7 +131,7 @@ class Gate:
             response.headers["X-Request-Id"] = request[REQUEST_ID]
         return response
 
-    def _admit(self, request: web.Request, route: Route | None) -> None:
+    def _admit(self, request: web.Request, route: ApiRoute | None) -> None:
         """Key and rate. Raises Unauthorized, RateLimited."""
         if self._trusted or (route is not None and route.open):
             return

@@ -17,10 +17,10 @@ from msgspec import json as wire
 
 from morgand.api import dialect, sse
 from morgand.api.body import read_struct
-from morgand.api.completion import Completion, Piece, assistant_pieces, direct_pieces
+from morgand.api.completion import AnswerPiece, ChatCompletion, assistant_pieces, direct_pieces
 from morgand.api.limits import Rate
-from morgand.api.routes import Route, json
-from morgand.api.service import Service
+from morgand.api.routes import ApiRoute, json
+from morgand.api.service import ApiContext
 from morgand.base.errors import InvalidInput, MorganError, NotFound, Unavailable
 from morgand.state.ports import ChatMessage, ChatOptions
 
@@ -31,20 +31,20 @@ _TYPES = {400: "invalid_request_error", 401: "authentication_error", 404: "not_f
           413: "invalid_request_error", 429: "rate_limit_error"}  # fmt: skip
 
 
-class OpenAI:
-    def __init__(self, service: Service) -> None:
+class OpenAIRoutes:
+    def __init__(self, service: ApiContext) -> None:
         self._service = service
         self._backend = service.backend
 
-    def routes(self) -> list[Route]:
+    def routes(self) -> list[ApiRoute]:
         tag = "OpenAI"
         return [
-            Route("POST", "/v1/chat/completions", self.chat, "Chat completion", tag, dialect.ChatReply,
+            ApiRoute("POST", "/v1/chat/completions", self.chat, "Chat completion", tag, dialect.ChatReply,
                   dialect.ChatRequest, rate=Rate.CHAT, stream=True, errors=(404,), openai=True, may_be_stale=True),
-            Route("GET", "/v1/models", self.models, "List models", tag, dialect.ModelsReply, openai=True),
-            Route("POST", "/v1/embeddings", self.embeddings, "Embed texts", tag, dialect.EmbeddingsReply,
+            ApiRoute("GET", "/v1/models", self.models, "List models", tag, dialect.ModelsReply, openai=True),
+            ApiRoute("POST", "/v1/embeddings", self.embeddings, "Embed texts", tag, dialect.EmbeddingsReply,
                   dialect.EmbeddingsRequest, rate=Rate.SEARCH, errors=(404, 503), openai=True),
-            Route("POST", "/v1/rerank", self.rerank, "Order documents by relevance", tag, dialect.RerankReply,
+            ApiRoute("POST", "/v1/rerank", self.rerank, "Order documents by relevance", tag, dialect.RerankReply,
                   dialect.RerankRequest, rate=Rate.SEARCH, errors=(404, 503), openai=True),
         ]  # fmt: skip
 
@@ -54,7 +54,7 @@ class OpenAI:
         messages = [ChatMessage(_role(one.role), _text(one.content)) for one in asked.messages]
         pieces = await self._pieces(asked, messages)
         created = int(self._service.clock.now().timestamp())
-        completion = Completion(f"chatcmpl-{uuid4().hex}", asked.model, created)
+        completion = ChatCompletion(f"chatcmpl-{uuid4().hex}", asked.model, created)
         with self._service.queue.place():
             if asked.stream:
                 usage = asked.stream_options is not None and asked.stream_options.include_usage
@@ -62,7 +62,7 @@ class OpenAI:
                 return await sse.respond(request, frames, _frame, failure, last=_DONE)
             return json(await completion.whole(pieces))
 
-    async def _pieces(self, asked: dialect.ChatRequest, messages: Sequence[ChatMessage]) -> AsyncIterator[Piece]:
+    async def _pieces(self, asked: dialect.ChatRequest, messages: Sequence[ChatMessage]) -> AsyncIterator[AnswerPiece]:
         options = _options(asked)
         if asked.model == ASSISTANT:
             if messages[-1].role != "user":
@@ -120,18 +120,18 @@ class OpenAI:
         ranked = sorted(((score or 0.0, i) for i, score in enumerate(scores)), key=lambda pair: (-pair[0], pair[1]))
         shown = bool(asked.return_documents)
         results = [
-            dialect.Ranked(i, score, dialect.RerankText(texts[i]) if shown else UNSET)
+            dialect.RankedText(i, score, dialect.RerankText(texts[i]) if shown else UNSET)
             for score, i in ranked[: asked.top_n]
         ]
         return json(dialect.RerankReply(model, results))
 
 
-def fault(err: MorganError) -> dialect.Fault:
+def fault(err: MorganError) -> dialect.DialectFault:
     """An error in OpenAI's shape; ``param`` is the field that the message begins with."""
     head, colon, _ = err.message.partition(":")
     param = head if colon and isinstance(err, InvalidInput) and " " not in head and head != "body" else None
     kind = _TYPES.get(err.status, "server_error" if err.status >= 500 else "invalid_request_error")
-    return dialect.Fault(dialect.FaultBody(str(err), kind, param, err.code))
+    return dialect.DialectFault(dialect.FaultBody(str(err), kind, param, err.code))
 
 
 def failure(err: MorganError) -> bytes:

@@ -9,7 +9,7 @@ import msgspec
 
 from morgand import __version__
 from morgand.api import dialect, schema
-from morgand.api.routes import STALE, Route
+from morgand.api.routes import STALE, ApiRoute
 
 PATH = "/v1/openapi.json"
 _REF = "#/components/schemas/{name}"
@@ -36,9 +36,9 @@ _UPLOAD = {
 }
 
 
-def document(routes: Sequence[Route]) -> dict[str, Any]:
+def document(routes: Sequence[ApiRoute]) -> dict[str, Any]:
     """The whole description; JSON-ready."""
-    kinds = {dialect.Fault, schema.ErrorReply}
+    kinds = {dialect.DialectFault, schema.ErrorReply}
     for route in routes:
         kinds |= {kind for kind in (route.body, route.reply, *(kind for _, kind in route.also)) if kind is not None}
     _, components = msgspec.json.schema_components(sorted(kinds, key=lambda kind: kind.__name__), ref_template=_REF)
@@ -64,7 +64,7 @@ _EVENTS = (
 _OPENAI_EVENTS = 'data: {"object":"chat.completion.chunk"}\n\n: keep-alive\n\ndata: [DONE]\n\n'
 
 
-def statuses(route: Route) -> list[int]:
+def statuses(route: ApiRoute) -> list[int]:
     """Every error status this route can answer."""
     found = {500, *route.errors}
     if not route.open:
@@ -78,7 +78,7 @@ def statuses(route: Route) -> list[int]:
     return sorted(found)
 
 
-def _operation(route: Route) -> dict[str, Any]:
+def _operation(route: ApiRoute) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": route.handler.__qualname__.replace(".", "_"),
         "summary": route.summary,
@@ -97,7 +97,7 @@ def _operation(route: Route) -> dict[str, Any]:
     return operation
 
 
-def _responses(route: Route) -> dict[str, Any]:
+def _responses(route: ApiRoute) -> dict[str, Any]:
     reply: dict[str, Any] = {"type": "string"}
     if route.reply is not None:
         reply = _ref(route.reply)
@@ -113,7 +113,7 @@ def _responses(route: Route) -> dict[str, Any]:
     responses: dict[str, Any] = {str(route.status): done}
     for status, kind in route.also:
         responses[str(status)] = {"description": _WORDS[status]} | _content("application/json", _ref(kind))
-    error = _ref(dialect.Fault if route.openai else schema.ErrorReply)
+    error = _ref(dialect.DialectFault if route.openai else schema.ErrorReply)
     for status in statuses(route):
         response = {"description": _WORDS[status]} | _content("application/json", error)
         if status in {429, 503, 507}:

@@ -6,22 +6,22 @@ from aiohttp import web
 
 from morgand.api import schema
 from morgand.api.body import read_query
-from morgand.api.routes import Route, json
-from morgand.api.service import Service
-from morgand.storage.outbox import Entry
-from morgand.storage.sealed import Damaged
+from morgand.api.routes import ApiRoute, json
+from morgand.api.service import ApiContext
+from morgand.storage.outbox import OutboxEntry
+from morgand.storage.sealed import DamagedFile
 
 
 class OutboxRoutes:
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: ApiContext) -> None:
         self._backend = service.backend
 
-    def routes(self) -> list[Route]:
+    def routes(self) -> list[ApiRoute]:
         tag = "conversations"
         return [
-            Route("GET", "/v1/outbox", self.list, "List the messages that wait on this host", tag,
+            ApiRoute("GET", "/v1/outbox", self.list, "List the messages that wait on this host", tag,
                   schema.OutboxReply, query=schema.Page),
-            Route("DELETE", "/v1/outbox/{id}", self.discard, "Discard a message that was refused", tag,
+            ApiRoute("DELETE", "/v1/outbox/{id}", self.discard, "Discard a message that was refused", tag,
                   schema.Deleted, errors=(404, 409, 507)),
         ]  # fmt: skip
 
@@ -35,11 +35,11 @@ class OutboxRoutes:
         await self._backend.outbox.discard(turn)
         return json(schema.Deleted(turn))
 
-    async def _view(self, entry: Entry) -> schema.KeptView | None:
+    async def _view(self, entry: OutboxEntry) -> schema.KeptView | None:
         """None for one that is damaged: it is set aside, and ``status`` says so."""
         try:
             kept = await self._backend.outbox.read(entry)
-        except Damaged:
+        except DamagedFile:
             return None
         return schema.KeptView(
             id=entry.turn,

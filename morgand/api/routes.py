@@ -15,7 +15,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
+class ApiRoute:
     """``path`` has its variables in braces. ``errors`` are the statuses beyond those every route shares."""
 
     method: str

@@ -7,19 +7,19 @@ from aiohttp import web
 from morgand.api import schema, views
 from morgand.api.body import read_struct
 from morgand.api.limits import Rate
-from morgand.api.routes import Route, json
-from morgand.api.service import Service
+from morgand.api.routes import ApiRoute, json
+from morgand.api.service import ApiContext
 from morgand.assistant import degrade
 from morgand.base import staleness
 
 
-class Search:
-    def __init__(self, service: Service) -> None:
+class SearchRoutes:
+    def __init__(self, service: ApiContext) -> None:
         self._service = service
 
-    def routes(self) -> list[Route]:
+    def routes(self) -> list[ApiRoute]:
         return [
-            Route("POST", "/v1/search", self.search, "Search the documents", "documents", schema.SearchReply,
+            ApiRoute("POST", "/v1/search", self.search, "Search the documents", "documents", schema.SearchReply,
                   schema.SearchRequest, rate=Rate.SEARCH, errors=(503,), may_be_stale=True),
         ]  # fmt: skip
 

@@ -9,18 +9,18 @@ from pathlib import Path
 from aiohttp import web
 
 from morgand.api.http import make_app, make_runner
-from morgand.api.service import Service
+from morgand.api.service import ApiContext
 from morgand.base.errors import Conflict
 
 
-class Sites:
+class ApiServer:
     """``port`` is the one really bound on TCP, None when that site is off."""
 
     def __init__(self) -> None:
         self._runners: list[web.AppRunner] = []
         self.port: int | None = None
 
-    async def start(self, service: Service, socket: Path, listen: tuple[str, int] | None) -> None:
+    async def start(self, service: ApiContext, socket: Path, listen: tuple[str, int] | None) -> None:
         """Raises Conflict when the port is taken or the address is not ours."""
         await asyncio.to_thread(socket.unlink, missing_ok=True)  # of a daemon that died: we hold the lock
         await web.UnixSite(await self._runner(service, trusted=True), str(socket)).start()
@@ -40,7 +40,7 @@ class Sites:
         for runner in reversed(self._runners):
             await runner.cleanup()
 
-    async def _runner(self, service: Service, *, trusted: bool) -> web.AppRunner:
+    async def _runner(self, service: ApiContext, *, trusted: bool) -> web.AppRunner:
         runner = make_runner(make_app(service, trusted=trusted))
         await runner.setup()
         self._runners.append(runner)

@@ -15,7 +15,7 @@ from morgand.base.errors import NotFound
 from morgand.config import LimitsConfig
 
 
-class Service:
+class ApiContext:
     """Made once; the Unix site and the TCP site are two applications over the same one.
 
     ``limits`` is asked on every request, since shared settings change while the daemon runs.

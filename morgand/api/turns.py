@@ -13,10 +13,10 @@ from aiohttp import web
 from morgand.api import schema, sse, views
 from morgand.api.body import read_query, read_struct
 from morgand.api.limits import Rate
-from morgand.api.routes import Route, json
-from morgand.api.service import Service, path_id
+from morgand.api.routes import ApiRoute, json
+from morgand.api.service import ApiContext, path_id
 from morgand.assistant import degrade
-from morgand.assistant.events import Accepted, Delta, QueryDone, QueryEvent, Queued, Replace, TurnDone, TurnEvent
+from morgand.assistant.events import Delta, QueryDone, QueryEvent, Queued, Replace, TurnAccepted, TurnDone, TurnEvent
 from morgand.base import staleness
 from morgand.base.errors import InvalidInput, MorganError, NotFound
 
@@ -35,29 +35,29 @@ class TextEvent(schema.Reply):
     text: str
 
 
-class Turns:
-    def __init__(self, service: Service) -> None:
+class TurnRoutes:
+    def __init__(self, service: ApiContext) -> None:
         self._service = service
         self._backend = service.backend
 
-    def routes(self) -> list[Route]:
+    def routes(self) -> list[ApiRoute]:
         tag = "conversations"
         listing, messages = "/v1/conversations", "/v1/conversations/{id}/messages"
         return [
-            Route("POST", "/v1/turns", self.turn, "Say something and get an answer", tag, schema.TurnReply,
+            ApiRoute("POST", "/v1/turns", self.turn, "Say something and get an answer", tag, schema.TurnReply,
                   schema.TurnRequest, rate=Rate.CHAT, stream=True, errors=(404, 409, 507),
                   also=((202, schema.QueuedReply),)),
-            Route("POST", "/v1/query", self.query, "Ask one question without history", tag, schema.QueryReply,
+            ApiRoute("POST", "/v1/query", self.query, "Ask one question without history", tag, schema.QueryReply,
                   schema.QueryRequest, rate=Rate.CHAT, stream=True, may_be_stale=True),
-            Route("GET", listing, self.conversations, "List conversations, the latest first", tag,
+            ApiRoute("GET", listing, self.conversations, "List conversations, the latest first", tag,
                   schema.ConversationsReply, query=schema.Page, may_be_stale=True),
-            Route("GET", "/v1/conversations/{id}", self.conversation, "One conversation", tag,
+            ApiRoute("GET", "/v1/conversations/{id}", self.conversation, "One conversation", tag,
                   schema.ConversationView, errors=(404,), may_be_stale=True),
-            Route("DELETE", "/v1/conversations/{id}", self.delete, "Delete a conversation", tag, schema.Deleted,
+            ApiRoute("DELETE", "/v1/conversations/{id}", self.delete, "Delete a conversation", tag, schema.Deleted,
                   errors=(404, 507)),
-            Route("GET", messages, self.messages, "The messages of a conversation", tag, schema.MessagesReply,
+            ApiRoute("GET", messages, self.messages, "The messages of a conversation", tag, schema.MessagesReply,
                   query=schema.MessagesPage, errors=(404,), may_be_stale=True),
-            Route("POST", "/v1/feedback", self.feedback, "Say how an answer was", tag, schema.FeedbackReply,
+            ApiRoute("POST", "/v1/feedback", self.feedback, "Say how an answer was", tag, schema.FeedbackReply,
                   schema.FeedbackRequest, errors=(404, 409, 507)),
         ]  # fmt: skip
 
@@ -141,7 +141,7 @@ class Turns:
 def frame(event: TurnEvent | QueryEvent) -> bytes:
     """One event of the assistant as a server-sent event."""
     match event:
-        case Accepted(turn_id, conversation):
+        case TurnAccepted(turn_id, conversation):
             return sse.event("accepted", AcceptedEvent(turn_id, conversation))
         case Queued():
             return sse.event("queued", _queued(event))

@@ -15,12 +15,12 @@ from datetime import datetime
 from uuid import uuid4
 
 from morgand.assistant import history as past
-from morgand.assistant.delivery import Delivery, Unreached
-from morgand.assistant.events import Accepted, Delta, QueryDone, QueryEvent, Queued, Replace, TurnDone, TurnEvent
+from morgand.assistant.delivery import DatabaseUnreached, Delivery
+from morgand.assistant.events import Delta, QueryDone, QueryEvent, Queued, Replace, TurnAccepted, TurnDone, TurnEvent
 from morgand.assistant.history import Window
 from morgand.assistant.prompt import estimate_tokens
 from morgand.assistant.rag.retrieve import Retrieved
-from morgand.assistant.turn import Answer, Answerer, Request, Search, is_long
+from morgand.assistant.turn import Answerer, CheckedAnswer, PassageSearch, TurnInput, is_long
 from morgand.base.clock import Clock, SystemClock
 from morgand.base.errors import InvalidInput, MorganError, NotFound
 from morgand.config import Config
@@ -41,7 +41,7 @@ class Assistant:
         *,
         chat: Chat,
         fast: Chat | None,
-        retriever: Search,
+        retriever: PassageSearch,
         reranker: Reranker | None,
         history: History,
         delivery: Delivery,
@@ -90,7 +90,7 @@ class Assistant:
 
     async def query(self, text: str, *, documents: bool = True) -> AsyncGenerator[QueryEvent, None]:
         """Answer one question without history; nothing is stored."""
-        async with aclosing(self._events(Request(text, documents=documents), uuid4().hex)) as events:
+        async with aclosing(self._events(TurnInput(text, documents=documents), uuid4().hex)) as events:
             async for event in events:
                 yield _as_query(event)
 
@@ -145,15 +145,15 @@ class Assistant:
         if isinstance(turn, Queued):
             yield turn
             return
-        yield Accepted(turn.id, turn.conversation)
+        yield TurnAccepted(turn.id, turn.conversation)
         if turn.answer is not None or not message.answer:
             yield TurnDone(turn)
             return
         window = await past.read_window(self._history, turn.conversation, before=turn.message.id)
-        request = Request(turn.message.text, window, message.documents)
+        request = TurnInput(turn.message.text, window, message.documents)
         async with aclosing(self._events(request, turn.id, turn.conversation)) as events:
             async for event in events:
-                if isinstance(event, Answer):
+                if isinstance(event, CheckedAnswer):
                     yield TurnDone(await self._store(turn, event, window))
                 else:
                     yield event
@@ -164,7 +164,7 @@ class Assistant:
         if message.answer and is_long(message.text):
             try:
                 answered = await patience.reach(lambda: self._answered(message.turn))
-            except Unreached:
+            except DatabaseUnreached:
                 answered = False
             if not answered:
                 await self._answerer.check_length(message.text)  # before it is stored: it could never be answered
@@ -172,7 +172,7 @@ class Assistant:
             return await self._delivery.keep(message)
         try:
             return await patience.reach(lambda: self._store_message(message, created=None))
-        except Unreached:
+        except DatabaseUnreached:
             return await self._delivery.keep(message)
 
     async def _deliver_late(self, message: KeptMessage) -> Turn:
@@ -190,7 +190,7 @@ class Assistant:
         known = await self._history.turn(turn)
         return known is not None and known.answer is not None
 
-    async def _store(self, turn: Turn, answer: Answer, window: Window) -> Turn:
+    async def _store(self, turn: Turn, answer: CheckedAnswer, window: Window) -> Turn:
         stored = await self._history.store_answer(
             turn.id,
             answer.text,
@@ -206,13 +206,13 @@ class Assistant:
         return stored
 
     async def _events(
-        self, request: Request, turn: str, conversation: str | None = None
-    ) -> AsyncGenerator[Delta | Replace | Answer, None]:
+        self, request: TurnInput, turn: str, conversation: str | None = None
+    ) -> AsyncGenerator[Delta | Replace | CheckedAnswer, None]:
         """The answer's events, and the one log line of the turn (never its text)."""
         begun = self._clock.monotonic()
         async with aclosing(self._answerer.answer(request)) as events:
             async for event in events:
-                if isinstance(event, Answer):
+                if isinstance(event, CheckedAnswer):
                     total = round((self._clock.monotonic() - begun) * 1000)
                     log.info(
                         "turn",
@@ -260,7 +260,7 @@ class Assistant:
 
 def conversation_request(
     messages: Sequence[ChatMessage], options: ChatOptions | None, *, documents: bool, clock: Clock
-) -> Request:
+) -> TurnInput:
     """A client's messages as a request: its system messages, its history, its question. Raises InvalidInput."""
     if not messages or messages[-1].role != "user":
         raise InvalidInput("The last message must be the person's.", remedy="End 'messages' with role 'user'.")
@@ -277,8 +277,8 @@ def conversation_request(
         for number, message in enumerate(messages[:-1])
         if message.role != "system"
     )
-    return Request(messages[-1].content, Window(window), documents, options, system)
+    return TurnInput(messages[-1].content, Window(window), documents, options, system)
 
 
-def _as_query(event: Delta | Replace | Answer) -> QueryEvent:
-    return QueryDone(event.text, event.citations, event.notices) if isinstance(event, Answer) else event
+def _as_query(event: Delta | Replace | CheckedAnswer) -> QueryEvent:
+    return QueryDone(event.text, event.citations, event.notices) if isinstance(event, CheckedAnswer) else event

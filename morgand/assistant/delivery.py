@@ -14,7 +14,7 @@ from morgand.assistant import degrade
 from morgand.assistant.events import Queued
 from morgand.base.clock import Clock
 from morgand.base.errors import Fenced, Overloaded, StorageFull, Unavailable
-from morgand.storage.outbox import Entry, KeptMessage, Outbox, check_same
+from morgand.storage.outbox import KeptMessage, Outbox, OutboxEntry, check_same
 
 log = logging.getLogger("morgand.outbox")
 
@@ -23,11 +23,11 @@ LOOK_S = 0.25  # how often it is looked whether waiting makes sense still
 T = TypeVar("T")
 
 
-class Unreached(Unavailable):
+class DatabaseUnreached(Unavailable):
     """The database cannot be reached right now."""
 
 
-class Patience:
+class DatabasePatience:
     """The time one turn waits for the database, over all its calls.
 
     ``limit_s`` is asked again and again: what is known of the database changes while a message waits.
@@ -58,7 +58,7 @@ class Patience:
             if doing is not None:
                 doing.cancel()
                 await asyncio.gather(doing, return_exceptions=True)
-        raise Unreached from reason
+        raise DatabaseUnreached from reason
 
 
 class Delivery:
@@ -67,9 +67,9 @@ class Delivery:
     def __init__(self, outbox: Outbox, patience_s: Callable[[], float], clock: Clock) -> None:
         self._outbox, self._patience_s, self._clock = outbox, patience_s, clock
 
-    def patience(self) -> Patience:
+    def patience(self) -> DatabasePatience:
         """Of a turn that begins now."""
-        return Patience(self._patience_s, self._clock)
+        return DatabasePatience(self._patience_s, self._clock)
 
     def waiting(self, turn: str, text: str, conversation: str | None) -> Queued | None:
         """What to say to a turn that is kept already. Raises Conflict if its content is another now."""
@@ -89,5 +89,5 @@ class Delivery:
         log.info("message kept", extra={"turn": entry.turn, "conversation": entry.place})
         return self._told(entry)
 
-    def _told(self, entry: Entry) -> Queued:
+    def _told(self, entry: OutboxEntry) -> Queued:
         return Queued(entry.turn, entry.place, degrade.kept_on(self._outbox.host))

@@ -8,7 +8,7 @@ from morgand.state.assistant import Citation, Turn
 
 
 @dataclass(frozen=True, slots=True)
-class Accepted:
+class TurnAccepted:
     """The person's message is stored durably; the answer follows."""
 
     id: str
@@ -54,5 +54,5 @@ class QueryDone:
     notices: tuple[str, ...] = ()
 
 
-TurnEvent = Accepted | Queued | Delta | Replace | TurnDone
+TurnEvent = TurnAccepted | Queued | Delta | Replace | TurnDone
 QueryEvent = Delta | Replace | QueryDone

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-from morgand.assistant.events import Accepted, TurnEvent
+from morgand.assistant.events import TurnAccepted, TurnEvent
 from morgand.base.clock import Clock
 from morgand.base.errors import Conflict, Fenced, InvalidInput, MorganError, NotFound, Unavailable
 from morgand.state.hosts import HostState
-from morgand.storage.outbox import Entry, KeptMessage, Outbox, heads
-from morgand.storage.sealed import Damaged
+from morgand.storage.outbox import KeptMessage, Outbox, OutboxEntry, heads
+from morgand.storage.sealed import DamagedFile
 
 log = logging.getLogger("morgand.outbox")
 
@@ -115,10 +115,10 @@ class Replay:
             pause_s = min(2 * pause_s, LAST_PAUSE_S) if again else FIRST_PAUSE_S
         self._at_work.discard(place)  # with nothing awaited since the look: what comes now begins a new task
 
-    async def _try(self, entry: Entry) -> bool:
+    async def _try(self, entry: OutboxEntry) -> bool:
         """Whether it has to be tried again."""
         failed = await self._failure(entry)
-        if isinstance(failed, Damaged):
+        if isinstance(failed, DamagedFile):
             return False  # it is set aside
         delivered = self._outbox.find(entry.turn) is None
         verdict = Verdict.DONE
@@ -136,7 +136,7 @@ class Replay:
             else:
                 await self._outbox.remove(entry)
                 log.info("kept message sent", extra={"turn": entry.turn, "conversation": entry.place})
-        except Damaged:
+        except DamagedFile:
             return False  # it is set aside
         except MorganError as err:
             log.warning("outbox cannot be written", extra={"reason": err.message})
@@ -144,13 +144,13 @@ class Replay:
         self._tries.pop(entry.turn, None)
         return False
 
-    async def _failure(self, entry: Entry) -> MorganError | None:
+    async def _failure(self, entry: OutboxEntry) -> MorganError | None:
         """Send one message and make its answer; what went wrong, or None."""
         try:
             message = await self._outbox.read(entry)
             async with asyncio.timeout(self._store_s) as limit, aclosing(self._assistant.replay(message)) as events:
                 async for event in events:
-                    if isinstance(event, Accepted):
+                    if isinstance(event, TurnAccepted):
                         self._outbox.delivered(entry)
                         limit.reschedule(asyncio.get_running_loop().time() + ANSWER_S)
         except MorganError as err:

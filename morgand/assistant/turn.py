@@ -37,7 +37,7 @@ COUNTED_FROM_BYTES = 600  # shorter texts are estimated: asking the engine would
 NO_WINDOW = Window()
 
 
-class Search(Protocol):
+class PassageSearch(Protocol):
     """The retriever."""
 
     async def search(self, text: str, limit: int, *, rerank: bool, candidates: int, budget_s: float) -> Retrieved: ...
@@ -60,7 +60,7 @@ def choose_mode(*, small: bool, searched: bool, relevant: bool, asks: bool) -> M
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class CheckedAnswer:
     """The checked answer. ``ms``: milliseconds per stage; ``passages``: how many the model was given."""
 
     text: str
@@ -73,7 +73,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class TurnInput:
     """What is to be answered. ``options`` None: as configured. ``system``: the client's own instruction."""
 
     question: str
@@ -92,7 +92,7 @@ class Request:
         return search_text(self.question, said[-1] if said else None)
 
 
-AnswerEvent = Delta | Replace | Answer
+AnswerEvent = Delta | Replace | CheckedAnswer
 
 
 class Answerer:
@@ -103,7 +103,7 @@ class Answerer:
         *,
         chat: Chat,
         fast: Chat | None,
-        retriever: Search,
+        retriever: PassageSearch,
         reranker: Reranker | None,
         settings: Callable[[], Config],
         clock: Clock,
@@ -116,7 +116,7 @@ class Answerer:
         self._settings = settings
         self._clock = clock
 
-    async def answer(self, request: Request) -> AsyncGenerator[AnswerEvent, None]:
+    async def answer(self, request: TurnInput) -> AsyncGenerator[AnswerEvent, None]:
         """Pieces, then the Answer. Raises InvalidInput (too long), Overloaded (the model's queue is full)."""
         begun = self._clock.monotonic()
         evidence, notices = await self._evidence(request)
@@ -127,7 +127,7 @@ class Answerer:
             try:
                 async with aclosing(self._speak(chat, request, evidence)) as speaking:
                     async for event in speaking:
-                        if not isinstance(event, Answer):
+                        if not isinstance(event, CheckedAnswer):
                             shown = True
                             yield event
                             continue
@@ -157,7 +157,7 @@ class Answerer:
                 (size,) = await _count(chat, [question])
             except Unavailable:
                 continue
-            reserve = self._options(info, Request(question)).max_tokens + FIXED_TOKENS
+            reserve = self._options(info, TurnInput(question)).max_tokens + FIXED_TOKENS
             if size > info.context_tokens - reserve:
                 raise prompt.too_long(size, info.context_tokens - reserve)
             return
@@ -173,7 +173,7 @@ class Answerer:
             budget_s=settings.rerank_budget_ms / 1000,
         )
 
-    async def _evidence(self, request: Request) -> tuple[Evidence, tuple[str, ...]]:
+    async def _evidence(self, request: TurnInput) -> tuple[Evidence, tuple[str, ...]]:
         if not request.searched:
             return Evidence(), ()
         try:
@@ -184,7 +184,7 @@ class Answerer:
         evidence = await weigh(self._reranker, request.lookup, found.passages, budget_s=FACT_BUDGET_S)
         return evidence, tuple(found.notices)
 
-    async def _speak(self, chat: Chat, request: Request, evidence: Evidence) -> AsyncGenerator[AnswerEvent, None]:
+    async def _speak(self, chat: Chat, request: TurnInput, evidence: Evidence) -> AsyncGenerator[AnswerEvent, None]:
         info = await chat.info()
         mode = choose_mode(
             small=info.small,
@@ -194,7 +194,9 @@ class Answerer:
         )
         if mode is Mode.NOTHING:
             yield Delta(degrade.NOTHING_FOUND)
-            yield Answer(degrade.NOTHING_FOUND, notices=(degrade.NOTICE_NOTHING_FOUND,), model=info.model, mode=mode)
+            yield CheckedAnswer(
+                degrade.NOTHING_FOUND, notices=(degrade.NOTICE_NOTHING_FOUND,), model=info.model, mode=mode
+            )
         elif mode is Mode.FACTS:
             answer = await self._from_facts(chat, info, request, evidence)
             yield Delta(answer.text)
@@ -205,7 +207,7 @@ class Answerer:
                     yield event
 
     async def _freely(
-        self, chat: Chat, info: ChatInfo, request: Request, evidence: Evidence, mode: Mode
+        self, chat: Chat, info: ChatInfo, request: TurnInput, evidence: Evidence, mode: Mode
     ) -> AsyncGenerator[AnswerEvent, None]:
         """Stream what the model says, then check loops, unfinished ends and citations."""
         options = self._options(info, request)
@@ -228,9 +230,9 @@ class Answerer:
             text = degrade.SMALL_TALK_FAILED
         if text != said:
             yield Replace(text)
-        yield Answer(text, citations, tuple(notices), len(passages), info.model, mode)
+        yield CheckedAnswer(text, citations, tuple(notices), len(passages), info.model, mode)
 
-    async def _from_facts(self, chat: Chat, info: ChatInfo, request: Request, evidence: Evidence) -> Answer:
+    async def _from_facts(self, chat: Chat, info: ChatInfo, request: TurnInput, evidence: Evidence) -> CheckedAnswer:
         """A small model phrases the best sentences; what they do not bear out is replaced by quoting them."""
         (size,) = await _count(chat, [request.lookup])
         room = info.context_tokens - FIXED_TOKENS - SMALL_TOKENS - size
@@ -250,10 +252,10 @@ class Answerer:
             kept = [(bare(fact.text), fact) for fact in quotation(facts, request.lookup)]
             notices = (degrade.NOTICE_QUOTED,)
         text, citations = _numbered(kept, evidence.passages)
-        return Answer(text, citations, notices, len(evidence.passages), info.model, Mode.FACTS)
+        return CheckedAnswer(text, citations, notices, len(evidence.passages), info.model, Mode.FACTS)
 
     async def _prompt(
-        self, chat: Chat, info: ChatInfo, request: Request, passages: Sequence[Passage], options: ChatOptions
+        self, chat: Chat, info: ChatInfo, request: TurnInput, passages: Sequence[Passage], options: ChatOptions
     ) -> prompt.Prompt:
         system = prompt.system_text(small=info.small, passages=bool(passages))
         if request.system:
@@ -271,7 +273,7 @@ class Answerer:
             history=request.window.sized(),
         )
 
-    def _options(self, info: ChatInfo, request: Request) -> ChatOptions:
+    def _options(self, info: ChatInfo, request: TurnInput) -> ChatOptions:
         llm = self._settings().llm
         options = request.options or ChatOptions(temperature=llm.temperature, max_tokens=llm.max_tokens)
         longest = (
@@ -279,11 +281,11 @@ class Answerer:
         )
         return replace(options, max_tokens=prompt.answer_reserve(info.context_tokens, longest))
 
-    def _without_model(self, evidence: Evidence) -> Answer:
+    def _without_model(self, evidence: Evidence) -> CheckedAnswer:
         passages = evidence.passages if evidence.relevant else ()
         text = degrade.without_llm(passages)
         citations = tuple(citation(number, passage, passage.text) for number, passage in enumerate(passages, start=1))
-        return Answer(text, citations, (degrade.NOTICE_NO_LLM,), len(passages))
+        return CheckedAnswer(text, citations, (degrade.NOTICE_NO_LLM,), len(passages))
 
 
 def is_long(text: str) -> bool:

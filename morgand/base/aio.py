@@ -19,7 +19,7 @@ async def either(one: asyncio.Event, other: asyncio.Event) -> None:
             task.cancel()
 
 
-async def apart(work: Coroutine[Any, Any, T]) -> T:
+async def isolated_task(work: Coroutine[Any, Any, T]) -> T:
     """Await ``work`` in a task of its own, which ends with it: for whoever catches what a TaskGroup raises and goes on.
 
     A group whose task failed leaves a cancellation counted on the task that ran the group, and on Python 3.11.2

@@ -43,7 +43,7 @@ class HostStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class Office:
+class ElectionRecord:
     """What stands under ``/election``: who leads (None: nobody since the last leader resigned), and the epoch."""
 
     host: str | None

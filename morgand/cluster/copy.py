@@ -13,7 +13,7 @@ from morgand.base.clock import Clock
 from morgand.base.errors import MorganError
 from morgand.cluster import keys
 from morgand.cluster.mirror import Mirror
-from morgand.cluster.storefile import Content, Row, StoreFile
+from morgand.cluster.storefile import Row, StoreContent, StoreFile
 
 log = logging.getLogger("morgand.copy")
 
@@ -51,5 +51,5 @@ class Copy:
             if not one.key.startswith(FLEETING)
         ]
         if self._mirror.current and rows and rows != self._written:
-            await asyncio.to_thread(self._file.write, Content(self._mirror.revision, rows))
+            await asyncio.to_thread(self._file.write, StoreContent(self._mirror.revision, rows))
             self._written = rows

@@ -50,7 +50,7 @@ async def campaign(store: ClusterStore, host: str, lost: Lost = trust) -> Leader
     """
     while True:
         item = await store.get(keys.ELECTION)
-        holder = (office(item).host if item else None) or host
+        holder = (election_record(item).host if item else None) or host
         if item is None or holder == host or store.alone or await _lost(store, item, lost(holder)):
             with contextlib.suppress(StoreConflict):  # another was faster: look again
                 return await _take(store, host, item)
@@ -64,14 +64,14 @@ async def current(store: ClusterStore) -> Leadership | None:
 
 def leadership(item: Item) -> Leadership | None:
     """What stands under the election key; None when its last holder has resigned."""
-    found = office(item)
+    found = election_record(item)
     return Leadership(found.host, found.epoch, item.mod_revision) if found.host is not None else None
 
 
 async def resign(store: ClusterStore, held: Leadership) -> None:
     """Let another lead; does nothing when this leadership has ended already."""
     with contextlib.suppress(StoreConflict):
-        await store.txn([held.fence()], [Put(keys.ELECTION, codec.encode(codec.Office(None, held.epoch)))])
+        await store.txn([held.fence()], [Put(keys.ELECTION, codec.encode(codec.ElectionRecord(None, held.epoch)))])
 
 
 def epoch_in(counted: Item | None, election: Item | None) -> int:
@@ -81,8 +81,8 @@ def epoch_in(counted: Item | None, election: Item | None) -> int:
     return 0 if election is None else election.mod_revision  # 0.1 counted none: it was the revision
 
 
-def office(item: Item) -> codec.Office:
-    return codec.decode(codec.Office, item.value, key=keys.ELECTION)
+def election_record(item: Item) -> codec.ElectionRecord:
+    return codec.decode(codec.ElectionRecord, item.value, key=keys.ELECTION)
 
 
 async def _take(store: ClusterStore, host: str, stale: Item | None) -> Leadership:
@@ -92,9 +92,11 @@ async def _take(store: ClusterStore, host: str, stale: Item | None) -> Leadershi
         Unchanged(keys.ELECTION, stale.mod_revision if stale else 0),
         Unchanged(keys.EPOCH, counted.mod_revision if counted else 0),
     ]
-    puts = [Put(keys.ELECTION, codec.encode(codec.Office(host, epoch))), Put(keys.EPOCH, codec.encode(epoch))]
+    puts = [Put(keys.ELECTION, codec.encode(codec.ElectionRecord(host, epoch))), Put(keys.EPOCH, codec.encode(epoch))]
     revision = await store.txn(compares, puts)
-    log.info("leadership won", extra={"host": host, "epoch": epoch, "from": office(stale).host if stale else None})
+    log.info(
+        "leadership won", extra={"host": host, "epoch": epoch, "from": election_record(stale).host if stale else None}
+    )
     return Leadership(host, epoch, revision)
 
 

@@ -139,7 +139,7 @@ class EtcdClient:
         return wire.decode(kind, content)
 
     @contextlib.asynccontextmanager
-    async def stream(self, endpoint: Endpoint, path: str, body: Mapping[str, Any]) -> AsyncIterator[Lines]:
+    async def stream(self, endpoint: Endpoint, path: str, body: Mapping[str, Any]) -> AsyncIterator[LineStream]:
         """An answer without end, line by line. Raises Unreached, also from within the lines."""
         async with contextlib.AsyncExitStack() as stack:
             try:
@@ -150,10 +150,10 @@ class EtcdClient:
             except (TimeoutError, aiohttp.ClientError, OSError) as err:
                 raise _unreached(endpoint, err) from err
             stack.callback(response.close)  # it never ends: its connection cannot be used again
-            yield Lines(endpoint, response.content)
+            yield LineStream(endpoint, response.content)
 
     async def members(self) -> tuple[EtcdMember, ...]:
-        return (await self.call("cluster/member/list", {}, wire.Members)).members
+        return (await self.call("cluster/member/list", {}, wire.MemberList)).members
 
     async def status(self, endpoint: Endpoint) -> EtcdStatus:
         """What one member says of itself; a learner answers this too. Raises Unreached."""
@@ -162,21 +162,21 @@ class EtcdClient:
     async def add_learner(self, peer_url: str) -> EtcdMember:
         """Raises Conflict when etcd refuses: a learner is there already, or not all voters are healthy."""
         body = {"peerURLs": [peer_url], "isLearner": True}
-        member = (await self.once("cluster/member/add", body, wire.Members)).member
+        member = (await self.once("cluster/member/add", body, wire.MemberList)).member
         if member is None:
             raise Conflict("etcd did not name the member it added.")
         return member
 
     async def promote(self, member_id: int) -> None:
         """Raises Conflict while the learner is behind."""
-        await self.once("cluster/member/promote", {"ID": str(member_id)}, wire.Members)
+        await self.once("cluster/member/promote", {"ID": str(member_id)}, wire.MemberList)
 
     async def remove(self, member_id: int) -> None:
-        await self.once("cluster/member/remove", {"ID": str(member_id)}, wire.Members)
+        await self.once("cluster/member/remove", {"ID": str(member_id)}, wire.MemberList)
 
     async def readdress(self, member_id: int, peer_url: str) -> None:
         """A voter's address has changed."""
-        await self.once("cluster/member/update", {"ID": str(member_id), "peerURLs": [peer_url]}, wire.Members)
+        await self.once("cluster/member/update", {"ID": str(member_id), "peerURLs": [peer_url]}, wire.MemberList)
 
     async def transfer_leadership(self, leader: Endpoint, to: int) -> None:
         """``leader`` is the voter that leads etcd now: no other one can hand over. Raises Conflict, Unreached."""
@@ -210,7 +210,7 @@ class EtcdClient:
         )
 
 
-class Lines:
+class LineStream:
     """The lines of a stream."""
 
     def __init__(self, endpoint: Endpoint, content: aiohttp.StreamReader) -> None:

@@ -25,7 +25,7 @@ from morgand.cluster.etcd_process import EtcdProcess
 from morgand.cluster.etcd_wire import EtcdStatus
 from morgand.cluster.mirror import Mirror
 from morgand.cluster.voters import VoterRecord, VoterState
-from morgand.state.hosts import Sight
+from morgand.state.hosts import PeerHealth
 
 log = logging.getLogger("morgand.succession")
 
@@ -36,13 +36,13 @@ TIMEOUT_NOW = 14  # raft.proto, MessageType.MsgTimeoutNow
 OLDEST = "3.0.0"  # the etcd that this message needs at least
 
 
-class Turn(StrEnum):
+class LeaderTerm(StrEnum):
     STAND = "stand"
     WAIT = "wait"  # it is another voter's turn
     LEAVE = "leave"  # nothing is to be done, or nothing by this host
 
 
-def turn(me: str, leader: str, voters: Mapping[str, str], quiet: Collection[str], waited_s: float) -> Turn:
+def turn(me: str, leader: str, voters: Mapping[str, str], quiet: Collection[str], waited_s: float) -> LeaderTerm:
     """Whether the etcd of this host is to stand for election now.
 
     ``leader`` is the member it follows, empty for none; ``voters`` are hosts and their members. Who survives stands in
@@ -51,8 +51,8 @@ def turn(me: str, leader: str, voters: Mapping[str, str], quiet: Collection[str]
     heirs = sorted(host for host in voters if host not in quiet)
     lost = {member for host, member in voters.items() if host in quiet}
     if me not in heirs or not lost or (leader and leader not in lost):
-        return Turn.LEAVE
-    return Turn.STAND if waited_s >= heirs.index(me) * TURN_S else Turn.WAIT
+        return LeaderTerm.LEAVE
+    return LeaderTerm.STAND if waited_s >= heirs.index(me) * TURN_S else LeaderTerm.WAIT
 
 
 def timeout_now(status: EtcdStatus) -> bytes:
@@ -77,11 +77,11 @@ class Succession:
 
     def __init__(
         self, process: EtcdProcess, client: EtcdClient, mirror: Mirror, clock: Clock, *,
-        sight: Callable[[str], Sight | None], changed: Callable[[], asyncio.Event],
+        sight: Callable[[str], PeerHealth | None], changed: Callable[[], asyncio.Event],
         leased: Callable[[], bool],
     ) -> None:  # fmt: skip
         self._process, self._client, self._mirror, self._clock = process, client, mirror, clock
-        self._sight, self._changed, self._leased = sight, changed, leased
+        self._peer_health, self._changed, self._leased = sight, changed, leased
 
     async def run(self) -> None:
         seen = set[str]()
@@ -105,10 +105,10 @@ class Succession:
                 voters = self._voters()
                 leader = f"{status.leader:x}" if status.leader else ""
                 what = turn(place.host_id, leader, voters, self._quiet(voters), waited_s)
-                if what is Turn.STAND and self._leased():
+                if what is LeaderTerm.STAND and self._leased():
                     answer = await self._process.ask_peer("POST", "/raft", timeout_now(status), headers(status))
                     log.info("etcd told to elect", extra={"lost": leader, "term": status.term, "answer": answer})
-                if what is not Turn.WAIT:
+                if what is not LeaderTerm.WAIT:
                     return
             await self._clock.sleep(LOOK_EVERY_S)
 
@@ -117,7 +117,7 @@ class Succession:
         return {one.host: one.member for one in records if one.state is VoterState.VOTER}
 
     def _quiet(self, voters: Collection[str]) -> set[str]:
-        return {host for host in voters if (sight := self._sight(host)) is not None and sight.quiet}
+        return {host for host in voters if (sight := self._peer_health(host)) is not None and sight.quiet}
 
 
 def _varint(value: int) -> bytes:

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator
 
 from morgand.base.errors import Unavailable
 from morgand.cluster import etcd_wire as wire
-from morgand.cluster.etcd import PATIENCE_S, Endpoint, EtcdClient, Lines
+from morgand.cluster.etcd import PATIENCE_S, Endpoint, EtcdClient, LineStream
 from morgand.cluster.etcd_wire import Gap, Line, Ranged, Unreached, Watched
 from morgand.cluster.store import Changes
 
@@ -55,7 +55,7 @@ def _choose(client: EtcdClient, failed: set[str]) -> Endpoint:
     return found or endpoints[0]
 
 
-async def _next(client: EtcdClient, endpoint: Endpoint, lines: Lines) -> Watched | None:
+async def _next(client: EtcdClient, endpoint: Endpoint, lines: LineStream) -> Watched | None:
     """The next answer, or None when there is none and the voter is well. Raises Unreached, Gap."""
     line = await lines.next(QUIET_S)
     if line is None:

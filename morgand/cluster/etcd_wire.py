@@ -48,7 +48,7 @@ class Ranged(msgspec.Struct, frozen=True):
     more: bool = False
 
 
-class Answer(msgspec.Struct, frozen=True):
+class TxnAnswer(msgspec.Struct, frozen=True):
     """One operation's answer inside a transaction."""
 
     response_txn: Txn | None = None
@@ -58,10 +58,10 @@ class Answer(msgspec.Struct, frozen=True):
 class Txn(msgspec.Struct, frozen=True):
     header: Header = Header()
     succeeded: bool = False
-    responses: tuple[Answer, ...] = ()
+    responses: tuple[TxnAnswer, ...] = ()
 
 
-class Event(msgspec.Struct, frozen=True):
+class WatchEvent(msgspec.Struct, frozen=True):
     kv: Kv
     type: str = "PUT"
 
@@ -70,7 +70,7 @@ class Watched(msgspec.Struct, frozen=True):
     header: Header = Header()
     created: bool = False
     canceled: bool = False
-    events: tuple[Event, ...] = ()
+    events: tuple[WatchEvent, ...] = ()
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -93,7 +93,7 @@ class EtcdMember(msgspec.Struct, frozen=True, rename=_MEMBER):
     learner: bool = False
 
 
-class Members(msgspec.Struct, frozen=True):
+class MemberList(msgspec.Struct, frozen=True):
     members: tuple[EtcdMember, ...] = ()
     member: EtcdMember | None = None
 
@@ -221,7 +221,7 @@ def txn(
 
 def decided(answer: Txn, nonce: str) -> Decided | Undecided:
     """Read the answer to ``txn``."""
-    first = answer.responses[0] if answer.responses else Answer()
+    first = answer.responses[0] if answer.responses else TxnAnswer()
     if answer.succeeded and first.response_txn is not None:
         held = first.response_txn.succeeded
         return Decided(answer.header.revision if held else None, answer.header.revision)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from morgand.base.errors import Fenced, StoreConflict
 from morgand.cluster import codec, election, keys
 from morgand.cluster.election import Leadership
-from morgand.cluster.store import NOTHING, ClusterStore, Compare, Item, Passed, Put, QuietSince, Unchanged
+from morgand.cluster.store import NOTHING, ClusterStore, Compare, Handoff, Item, Put, QuietSince, Unchanged
 from morgand.state.plans import Plan
 
 # what a snapshot is read from
@@ -26,7 +26,7 @@ async def fence(
     taken: Sequence[str],
     *,
     lease: int,
-    passed: Passed = NOTHING,
+    passed: Handoff = NOTHING,
 ) -> int:
     """Give up a host: it is fenced and ``taken``, keys of its assignments, are nobody's; returns the revision.
     What an engine holds ready elsewhere is ``passed`` on at once.
@@ -49,7 +49,7 @@ async def fence(
     )  # fmt: skip
 
 
-async def hand_on(store: ClusterStore, leadership: Leadership, passed: Passed) -> int:
+async def hand_on(store: ClusterStore, leadership: Leadership, passed: Handoff) -> int:
     """Let assignments follow what was decided elsewhere, in an epoch of its own; returns the revision.
 
     Raises StoreConflict.

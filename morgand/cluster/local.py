@@ -9,7 +9,7 @@ from pathlib import Path
 
 from morgand.base.errors import StoreConflict, Unavailable
 from morgand.cluster.store import Change, Changes, Compare, Item, Put, QuietSince, Unchanged
-from morgand.cluster.storefile import Content, StoreFile
+from morgand.cluster.storefile import StoreContent, StoreFile
 
 Items = list[Item]  # the class has a method of that name
 
@@ -19,7 +19,7 @@ HISTORY = 1000  # transactions a watcher may fall behind before it gets everythi
 class LocalStore:
     """Implements ``ClusterStore``. The caller holds the data directory's lock: one process, one store."""
 
-    def __init__(self, file: StoreFile, content: Content) -> None:
+    def __init__(self, file: StoreFile, content: StoreContent) -> None:
         self._file = file
         self._revision = content.revision
         self._items = {key: Item(key, value, create, mod) for key, value, create, mod in content.rows}
@@ -86,7 +86,7 @@ class LocalStore:
             if not changes:
                 return self._revision
             rows = [(one.key, one.value, one.create_revision, one.mod_revision) for one in items.values()]
-            await asyncio.to_thread(self._file.write, Content(revision, rows))
+            await asyncio.to_thread(self._file.write, StoreContent(revision, rows))
             self._commit(items, Changes(revision, tuple(changes)))
             return revision
 

@@ -17,7 +17,7 @@ KEYRING = "gossip.keyring"
 
 
 @dataclass(frozen=True, slots=True)
-class Membership:
+class MemberFile:
     """``port`` is the first of the host's six; ``peers`` are APIs of hosts (``ip:port``), ``etcd`` client URLs."""
 
     cluster: str
@@ -34,11 +34,11 @@ class Membership:
         return f"{self.address}:{self.port}"
 
 
-def read(folder: Path) -> Membership | None:
+def read(folder: Path) -> MemberFile | None:
     """None on a lone host. Raises ConfigError for a damaged file."""
     file = folder / FILE
     try:
-        return msgspec.json.decode(file.read_bytes(), type=Membership)
+        return msgspec.json.decode(file.read_bytes(), type=MemberFile)
     except FileNotFoundError:
         return None
     except OSError as err:
@@ -47,7 +47,7 @@ def read(folder: Path) -> Membership | None:
         raise ConfigError(f"{file} is damaged: {err}.", remedy="Remove this host from another one, join anew.") from err
 
 
-def encode(membership: Membership) -> bytes:
+def encode(membership: MemberFile) -> bytes:
     """For the file (write it whole, mode 0600)."""
     return msgspec.json.format(msgspec.json.encode(membership), indent=2) + b"\n"
 

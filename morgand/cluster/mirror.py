@@ -70,7 +70,7 @@ class Mirror:
     def _take(self, items: Sequence[Item], revision: int) -> None:
         self._items, self.revision = {item.key: item for item in items}, revision
         self.current = True
-        self._tell()
+        self._notify()
 
     async def run(self) -> None:
         """Follow until cancelled."""
@@ -98,8 +98,8 @@ class Mirror:
                 self._items[change.key] = change.item
         self.revision = changes.revision
         self.current = True
-        self._tell()
+        self._notify()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         told, self._changed = self._changed, asyncio.Event()
         told.set()

@@ -66,7 +66,7 @@ class Changes:
 
 
 @dataclass(frozen=True, slots=True)
-class Passed:
+class Handoff:
     """Roles that pass from one host to another: ``given`` (their epoch is set when it is known), slots ``taken``, and
     what else is written and has to hold for it.
     """
@@ -78,7 +78,7 @@ class Passed:
     deletes: tuple[str, ...] = ()
 
 
-NOTHING = Passed()
+NOTHING = Handoff()
 
 
 class ClusterStore(Protocol):

@@ -28,12 +28,12 @@ NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 Row = tuple[str, bytes, int, int]  # key, value, create revision, mod revision
 
 
-class Content(msgspec.Struct, frozen=True):
+class StoreContent(msgspec.Struct, frozen=True):
     revision: int
     rows: list[Row]
 
 
-class Damaged(MorganError):
+class DamagedStore(MorganError):
     """A file of the cluster store is damaged."""
 
 
@@ -47,25 +47,25 @@ class StoreFile:
     def exists(self) -> bool:
         return self.path.exists() or self.previous.exists()
 
-    def read(self) -> Content:
+    def read(self) -> StoreContent:
         """The newest readable generation; empty where there is none. Raises Damaged, Unavailable."""
         try:
             content = _parse(self.path)
-        except Damaged as err:
+        except DamagedStore as err:
             kept = self._read_previous()
             if kept is None:
-                raise Damaged(
+                raise DamagedStore(
                     f"The cluster store {self.path} is damaged, and so is the copy beside it.",
                     remedy=f"Restore {self.path} from a backup, or move it away to begin with an empty cluster "
                     "(conversations and documents are not in it and stay).",
                 ) from err
             log.warning("cluster store damaged, previous generation used", extra={"file": str(self.path)})
-            return Content(kept.revision + FALLBACK_LEAP, kept.rows)
+            return StoreContent(kept.revision + FALLBACK_LEAP, kept.rows)
         if content is not None:
             return content
-        return self._read_previous() or Content(0, [])
+        return self._read_previous() or StoreContent(0, [])
 
-    def write(self, content: Content) -> None:
+    def write(self, content: StoreContent) -> None:
         """Durable when it returns. Raises StorageFull and leaves the old file in place."""
         body = msgspec.msgpack.encode(content)
         data = MAGIC + hashlib.sha256(body).digest() + body
@@ -90,7 +90,7 @@ class StoreFile:
 
         Under a second name, where the file system knows such: at no moment is there no file.
         """
-        with contextlib.suppress(Damaged):
+        with contextlib.suppress(DamagedStore):
             if _parse(self.path) is None:
                 return
             second = self.previous.with_name(f"{self.previous.name}.new")
@@ -102,14 +102,14 @@ class StoreFile:
             else:
                 second.replace(self.previous)
 
-    def _read_previous(self) -> Content | None:
+    def _read_previous(self) -> StoreContent | None:
         try:
             return _parse(self.previous)
-        except Damaged:
+        except DamagedStore:
             return None
 
 
-def _parse(path: Path) -> Content | None:
+def _parse(path: Path) -> StoreContent | None:
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -118,11 +118,11 @@ def _parse(path: Path) -> Content | None:
         raise _translated(err, path) from err
     head, body = data[: len(MAGIC) + 32], data[len(MAGIC) + 32 :]
     if head != MAGIC + hashlib.sha256(body).digest():
-        raise Damaged(f"{path} is damaged.")
+        raise DamagedStore(f"{path} is damaged.")
     try:
-        return msgspec.msgpack.decode(body, type=Content)
+        return msgspec.msgpack.decode(body, type=StoreContent)
     except msgspec.MsgspecError as err:
-        raise Damaged(f"{path} is damaged.") from err
+        raise DamagedStore(f"{path} is damaged.") from err
 
 
 def _translated(err: OSError, path: Path) -> MorganError:

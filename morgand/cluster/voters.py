@@ -35,7 +35,7 @@ class VoterRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class VoterCandidate:
     """A host of the cluster, and the first of its ports. ``failed``: it was a learner not long ago and got stuck.
     ``primary``: it has the database's primary.
     """
@@ -71,7 +71,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Seat:
+class VotingMember:
     """A member of etcd as it is. ``leads``: it is etcd's own leader.
 
     ``healthy``: started, answering and caught up; for ``steady_s`` without a break. Otherwise it has not been healthy,
@@ -89,7 +89,7 @@ class Seat:
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class VoterPatience:
     """How long things last before they are believed."""
 
     steady_s: float = STEADY_S
@@ -127,7 +127,7 @@ class Promote:
 
 @dataclass(frozen=True, slots=True)
 class Remove:
-    seat: Seat
+    seat: VotingMember
     why: str
 
 
@@ -135,17 +135,17 @@ class Remove:
 class Readdress:
     """A host has another address than the one etcd knows."""
 
-    seat: Seat
+    seat: VotingMember
     record: VoterRecord
 
 
 @dataclass(frozen=True, slots=True)
-class Move:
+class MoveLeader:
     """Let another voter lead etcd."""
 
-    seat_from: Seat
-    seat_to: Seat
+    seat_from: VotingMember
+    seat_to: VotingMember
     why: str
 
 
-Step = Note | Forget | Add | Promote | Remove | Readdress | Move
+Step = Note | Forget | Add | Promote | Remove | Readdress | MoveLeader

@@ -14,9 +14,9 @@ from typing import Any
 import msgspec
 
 from morgand.base.clock import Clock
-from morgand.detector.detector import View
+from morgand.detector.detector import DetectorView
 from morgand.detector.lease import LeaseReader, now_s
-from morgand.state.hosts import Sight
+from morgand.state.hosts import PeerHealth
 from morgand.state.roles import RoleState
 
 log = logging.getLogger("morgand.detector")
@@ -24,7 +24,7 @@ log = logging.getLogger("morgand.detector")
 SIGN_EVERY_S = 0.5
 PAUSE_S = 0.2
 LINE_BYTES = 1024 * 1024
-NOTHING = View(0.0, 0, False, {})  # noqa: FBT003 - what is seen while the process is not running
+NOTHING = DetectorView(0.0, 0, False, {})  # noqa: FBT003 - what is seen while the process is not running
 VIEW_S = 0.8  # how long a view holds: whoever it calls dead cannot have a lease again by then
 
 Probe = Callable[[], Awaitable[bool]]
@@ -70,7 +70,7 @@ class Heartbeats:
     def leased(self) -> bool:
         return self.lease > 0
 
-    def sight(self, host: str) -> Sight | None:
+    def sight(self, host: str) -> PeerHealth | None:
         """What is seen of a host; None when nothing is known, or this host has stood still."""
         return self._view.sights.get(host) if self._now() - self._view.at <= VIEW_S else None
 
@@ -107,17 +107,17 @@ class Heartbeats:
     async def _talk(self) -> None:
         """One connection to its end."""
         reader, writer = await asyncio.open_unix_connection(self._socket, limit=LINE_BYTES)
-        telling = asyncio.create_task(self._tell(writer), name="detector-orders")
+        telling = asyncio.create_task(self._notify(writer), name="detector-orders")
         try:
             self._lease.open()
             while line := await reader.readline():
-                self._see(msgspec.json.decode(line, type=View))
+                self._see(msgspec.json.decode(line, type=DetectorView))
         finally:
             telling.cancel()
             await asyncio.gather(telling, return_exceptions=True)
             writer.close()
 
-    async def _tell(self, writer: asyncio.StreamWriter) -> None:
+    async def _notify(self, writer: asyncio.StreamWriter) -> None:
         told: Orders | None = None
         while True:
             self._ordered.clear()
@@ -130,7 +130,7 @@ class Heartbeats:
                 async with asyncio.timeout(SIGN_EVERY_S):
                     await self._ordered.wait()
 
-    def _see(self, view: View) -> None:
+    def _see(self, view: DetectorView) -> None:
         self._view = view
         self._changed.set()
         self._changed = asyncio.Event()

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from morgand.detector.beat import Beat, Stamp
 from morgand.detector.link import Link, Peer
 from morgand.detector.suspicion import BEAT_S, VOTE_S, agreed, lease_until, majority
-from morgand.state.hosts import Sight
+from morgand.state.hosts import PeerHealth
 
 STALL_S = 0.3  # whoever stood still so long forgives the others as much
 ASLEEP_S = 2.0  # and after this long begins anew: the others have given it up
@@ -24,13 +24,13 @@ BETWEEN_S = 0.01  # ticks at least
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class DetectorView:
     """What the detector of one host says at a time of its clock. ``boot`` changes with every start and after sleep."""
 
     at: float
     boot: int
     leased: bool
-    sights: Mapping[str, Sight]
+    sights: Mapping[str, PeerHealth]
 
 
 class Detector:
@@ -108,17 +108,17 @@ class Detector:
         granted = {host: link.grants_us_at for host, link in self._links.items()}
         return lease_until(self._me, self._voters, granted, now)
 
-    def view(self, now: float) -> View:
+    def view(self, now: float) -> DetectorView:
         leased = now < self.leased_until(now)
-        sights = {host: self._sight(host, link, now, leased=leased) for host, link in self._links.items()}
-        return View(now, self._boot, leased, sights)
+        sights = {host: self._peer_health(host, link, now, leased=leased) for host, link in self._links.items()}
+        return DetectorView(now, self._boot, leased, sights)
 
-    def _sight(self, host: str, link: Link, now: float, *, leased: bool) -> Sight:
+    def _peer_health(self, host: str, link: Link, now: float, *, leased: bool) -> PeerHealth:
         suspect = link.voted_at is not None
         against = {other for other, one in self._links.items() if host in one.votes and now - one.echoed_at <= VOTE_S}
         dead = suspect and leased and agreed(host, self._voters, {*against, self._me})
         silent_s, quiet = max(0.0, now - link.heard_at), suspect or link.quiet(now)
-        return Sight(silent_s, quiet=quiet, suspect=suspect, dead=dead, well_s=link.well_s(now))
+        return PeerHealth(silent_s, quiet=quiet, suspect=suspect, dead=dead, well_s=link.well_s(now))
 
     def _begin(self, boot: int, now: float) -> None:
         self._boot, self._seq = boot, 0

@@ -74,7 +74,7 @@ class Process:
                 OSError
             ):  # a host that cannot be reached is silent, and that is all there is to it
                 self._air.sendto(encode(beat, self._keys[0]), (peer.address, peer.port))
-        self._tell(now)
+        self._notify(now)
 
     def _hear(self) -> None:
         """Whatever has come in."""
@@ -91,7 +91,7 @@ class Process:
                 self._detector.hear(beat, now_s())
                 voted = voted or bool(beat.votes)
         if voted:
-            self._tell(now_s())
+            self._notify(now_s())
 
     # --- the daemon ------------------------------------------------------------------------------
 
@@ -146,7 +146,7 @@ class Process:
         self._bound = (address, port)
         self._selector.register(self._air, selectors.EVENT_READ, self._hear)
 
-    def _tell(self, now: float) -> None:
+    def _notify(self, now: float) -> None:
         """Say what is seen: at once when somebody falls silent, is given up or comes back, else twice a second."""
         if self._daemon is None or self._detector is None:
             return

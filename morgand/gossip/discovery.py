@@ -21,7 +21,7 @@ MAX_FOUND = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class DiscoveredHost:
     """A host that says it is of a cluster; ``port`` is that of its API for hosts."""
 
     cluster: str
@@ -45,9 +45,9 @@ async def advertised(cluster: str, name: str, host: str, address: str, port: int
         yield
 
 
-async def find(timeout_s: float) -> list[Found]:
+async def find(timeout_s: float) -> list[DiscoveredHost]:
     """Hosts that answer within the time."""
-    found: dict[str, Found] = {}
+    found: dict[str, DiscoveredHost] = {}
     names: asyncio.Queue[str] = asyncio.Queue(maxsize=MAX_FOUND)
 
     def heard(zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange) -> None:
@@ -74,7 +74,7 @@ async def find(timeout_s: float) -> list[Found]:
     return list(found.values())
 
 
-async def _resolve(zeroconf: AsyncZeroconf, name: str) -> Found | None:
+async def _resolve(zeroconf: AsyncZeroconf, name: str) -> DiscoveredHost | None:
     info = AsyncServiceInfo(SERVICE, name)
     if not await info.async_request(zeroconf.zeroconf, RESOLVE_MS) or info.port is None:
         return None
@@ -82,4 +82,4 @@ async def _resolve(zeroconf: AsyncZeroconf, name: str) -> Found | None:
     said = {
         key.decode(errors="replace"): (value or b"").decode(errors="replace") for key, value in info.properties.items()
     }
-    return Found(said.get("cluster", ""), said.get("name", ""), addresses[0], info.port) if addresses else None
+    return DiscoveredHost(said.get("cluster", ""), said.get("name", ""), addresses[0], info.port) if addresses else None

@@ -38,7 +38,7 @@ Answer = Callable[[bytes], Awaitable[bytes]]
 Keep = Callable[[str, tuple[str, ...], Probe, Report], Coroutine[Any, Any, None]]
 
 
-class Membership:
+class GossipMembership:
     """``run`` until cancelled. ``members`` holds everybody gossip knows, this host included."""
 
     def __init__(self, place: Place, keep: Keep, seeds: Callable[[], Sequence[str]], clock: Clock) -> None:

@@ -17,7 +17,7 @@ OPTIONAL = ("e", "g", "n", "v", "p")  # dropped in this order when it gets too m
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
+class TagSummary:
     """What a member says of itself."""
 
     name: str = ""
@@ -51,8 +51,8 @@ def size(tags: Mapping[str, str]) -> int:
     return sum(len(key.encode()) + len(value.encode()) + 2 * OVERHEAD_BYTES for key, value in tags.items())
 
 
-def decode(tags: Mapping[str, str]) -> Summary:
-    return Summary(
+def decode(tags: Mapping[str, str]) -> TagSummary:
+    return TagSummary(
         name=tags.get("n", ""), version=tags.get("v", ""), peer=tags.get("p", ""), ram_mb=_number(tags.get("r")),
         vram_mb=tuple(_number(one) for one in _words(tags.get("g"))), cores=_number(tags.get("c")),
         duty="sometimes" if tags.get("d") == "s" else "always", engines=_words(tags.get("e")),

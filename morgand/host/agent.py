@@ -10,7 +10,7 @@ from morgand.cluster import codec, keys
 from morgand.cluster.mirror import Mirror
 from morgand.host.assignments import Assignments
 from morgand.host.runner import Runner
-from morgand.membership.connection import Fabric
+from morgand.membership.connection import ClusterConnection
 from morgand.peers.directory import ClusterDirectory
 from morgand.roles.catalog import BY_NAME
 from morgand.state.roles import Assignment
@@ -18,12 +18,12 @@ from morgand.state.roles import Assignment
 CUT_OFF_S = 2.0  # without the others for so long: another host may hold by now what this one held
 
 
-class Performer:
+class HostAgent:
     """``run`` is a task; the runner does what it says."""
 
     def __init__(
         self, me: str, runner: Runner, assignments: Assignments, *, mirror: Mirror, directory: ClusterDirectory,
-        fabric: Fabric, leaving: Callable[[], bool], clock: Clock,
+        fabric: ClusterConnection, leaving: Callable[[], bool], clock: Clock,
     ) -> None:  # fmt: skip
         self._me, self._runner, self._assignments = me, runner, assignments
         self._mirror, self._directory, self._fabric = mirror, directory, fabric

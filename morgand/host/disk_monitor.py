@@ -18,7 +18,7 @@ LOOK_EVERY_S = 5.0
 PATIENCE_S = 10.0  # with one look: a disk that hangs for longer is slow, whatever comes of it
 
 
-class DiskWatch:
+class DiskMonitor:
     """``look`` once, before anything else; ``run`` is a task. ``probe`` looks at the disk, blocking: in a thread."""
 
     def __init__(self, probe: Callable[[], DiskProbe], clock: Clock) -> None:

@@ -17,7 +17,7 @@ from morgand.state.roles import RoleStatus
 log = logging.getLogger("morgand.handover")
 
 
-class Handover:
+class Drain:
     """``leave`` says that this host goes, ``resign`` gives the leadership up; both may raise MorganError."""
 
     def __init__(

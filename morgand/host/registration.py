@@ -19,7 +19,7 @@ from morgand.cluster.store import ClusterStore, Put, Unchanged
 from morgand.config import Config
 from morgand.fingerprint.collect import collect
 from morgand.fingerprint.override import read_override
-from morgand.membership.connection import Fabric
+from morgand.membership.connection import ClusterConnection
 from morgand.process.account import why_no_way
 from morgand.roles.db.succession import ENGINE as POSTGRESQL
 from morgand.roles.models import available
@@ -36,12 +36,12 @@ DISK_CHANGE = 0.05  # of the free space: less is not worth a write and a plan
 PROGRAMS = ("etcd", "serf")  # what the cluster itself runs on
 
 
-class Presence:
+class Registration:
     """``look`` once, before anything else; ``keep_record`` and ``keep_profile`` are tasks. ``leave`` says goodbye."""
 
     def __init__(
         self, me: str, config: Config, root: Path, *, models: Sequence[Model], models_dir: Path, store: ClusterStore,
-        mirror: Mirror, fabric: Fabric, disk: Callable[[], Disk], clock: Clock,
+        mirror: Mirror, fabric: ClusterConnection, disk: Callable[[], Disk], clock: Clock,
     ) -> None:  # fmt: skip
         """``root``: the data directory; ``disk``: the one it is on, as it was found last."""
         self._me, self._config, self._root = me, config, root

@@ -11,11 +11,11 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from morgand.base.aio import apart
+from morgand.base.aio import isolated_task
 from morgand.base.clock import Clock
 from morgand.base.errors import MorganError, first_of
 from morgand.roles.base import ServiceFactory
-from morgand.roles.lifecycle import REPORTED, SHOWN, Event, Phase, step
+from morgand.roles.lifecycle import REPORTED, SHOWN, LifecycleEvent, Phase, step
 from morgand.state.roles import Assignment, RoleState, RoleStatus
 
 log = logging.getLogger("morgand.runner")
@@ -25,7 +25,7 @@ RETRY_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class Reconciliation:
     """What has to change on this host."""
 
     start: tuple[Assignment, ...] = ()
@@ -34,13 +34,13 @@ class Work:
     refused: tuple[Assignment, ...] = ()  # older than what runs
 
 
-def reconcile(wanted: Iterable[Assignment], running: Mapping[Key, Assignment]) -> Work:
+def reconcile(wanted: Iterable[Assignment], running: Mapping[Key, Assignment]) -> Reconciliation:
     """The difference between what should run here and what does."""
     by_key = {one.role: one for one in wanted}
     refused = tuple(one for key, one in by_key.items() if key in running and one.epoch < running[key].epoch)
     fresh = {key: one for key, one in by_key.items() if one not in refused}
     same = {key for key, one in fresh.items() if key in running and _same_engine(one, running[key])}
-    return Work(
+    return Reconciliation(
         start=tuple(one for key, one in fresh.items() if key not in same),
         stop=tuple(key for key in running if key not in by_key or (key in fresh and key not in same)),
         keep=tuple(fresh[key] for key in fresh if key in same),
@@ -111,7 +111,7 @@ class Runner:
 
         while True:  # one attempt every RETRY_S for as long as the plan wants the role here
             try:
-                await apart(self._factory(assignment).run(report))
+                await isolated_task(self._factory(assignment).run(report))
             except* MorganError as group:  # a service's tasks fail together
                 report(RoleState.FAILED, str(first_of(group)))
             await self._clock.sleep(RETRY_S)
@@ -120,20 +120,20 @@ class Runner:
         """A service must not end by itself: a defect fails its role, loudly, and nothing else."""
         if not task.cancelled() and (defect := task.exception()) is not None:
             log.error("role defect", exc_info=defect, extra={"role": key})
-            self._step(key, Event.DOWN, f"A defect ended it: {defect!r}. The log has the details.")
+            self._step(key, LifecycleEvent.DOWN, f"A defect ended it: {defect!r}. The log has the details.")
 
     async def _withdraw(self, key: Key) -> None:
         running = self._running[key]
         if running.phase is not Phase.STOPPING:  # else ``apply`` has begun to, and was broken off
-            self._step(key, Event.WITHDRAW, None)
+            self._step(key, LifecycleEvent.WITHDRAW, None)
             running.task.cancel()
         await asyncio.wait([running.task])
         last = self._status(running)
-        running.phase = step(running.phase, Event.END)
+        running.phase = step(running.phase, LifecycleEvent.END)
         del self._running[key]
         self._on_change(last)  # whoever tells of this host's roles looks again: this one is gone
 
-    def _step(self, key: Key, event: Event, detail: str | None) -> None:
+    def _step(self, key: Key, event: LifecycleEvent, detail: str | None) -> None:
         running = self._running[key]
         before = running.phase
         running.phase, running.detail = step(before, event), detail

@@ -23,7 +23,7 @@ RETRY_S = 0.5
 VRAM_UNKNOWN = 0
 
 
-class Reporter:
+class StatusReporter:
     """``tell`` after every change of a role; ``run`` until the end."""
 
     def __init__(self, me: str, store: ClusterStore, roles: Callable[[], list[RoleStatus]], clock: Clock) -> None:

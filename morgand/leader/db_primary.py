@@ -61,7 +61,7 @@ class PrimaryKeeper:
         while True:
             changed = self._mirror.next()
             try:
-                await self._look(held)
+                await self._poll(held)
             except (StoreConflict, StorageFull, Unavailable) as err:
                 log.debug("primary not kept", extra={"reason": err.message})
                 await self._clock.sleep(LOOK_EVERY_S)
@@ -69,7 +69,7 @@ class PrimaryKeeper:
                 async with asyncio.timeout(LOOK_EVERY_S):
                     await changed.wait()
 
-    async def _look(self, held: Leadership) -> None:
+    async def _poll(self, held: Leadership) -> None:
         patroni, db = patroni_in(self._mirror), holders_in(self._mirror)
         request = self._mirror.get(keys.MOVE)
         passed = succession.follow(patroni, db) or (succession.moved(patroni, db, request) if request else None)

@@ -11,14 +11,14 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from morgand.cluster.codec import HostRecord
-from morgand.state.hosts import HostState, Sight
+from morgand.state.hosts import HostState, PeerHealth
 
 QUARANTINE_S = 3.0  # a host that was fenced is well for so long before it is welcome
 PROBATION = timedelta(seconds=30)
 DOUBT_S = 3.0  # how long most hosts must be silent at once before that is believed
 
 
-def verdict(state: HostState, sight: Sight) -> HostState:
+def verdict(state: HostState, sight: PeerHealth) -> HostState:
     """The state a host should be in. One that left by itself comes back by itself."""
     if state is HostState.LEFT:
         return state
@@ -30,7 +30,7 @@ def verdict(state: HostState, sight: Sight) -> HostState:
 
 
 def changes(
-    records: Sequence[HostRecord], sights: Mapping[str, Sight], me: str, now: datetime
+    records: Sequence[HostRecord], sights: Mapping[str, PeerHealth], me: str, now: datetime
 ) -> list[HostRecord]:  # fmt: skip
     """The records that should be written anew, as seen by ``me``, who is there in any case."""
     others = [one for one in records if one.id != me]

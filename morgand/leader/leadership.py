@@ -9,18 +9,18 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-from morgand.base.aio import apart
+from morgand.base.aio import isolated_task
 from morgand.base.clock import Clock
 from morgand.base.errors import Fenced, StorageFull, StoreConflict, Unavailable
 from morgand.cluster import codec, election, fencing, keys
 from morgand.cluster.election import Leadership
 from morgand.cluster.mirror import Mirror
-from morgand.cluster.store import NOTHING, ClusterStore, Item, Passed, Put, Unchanged
+from morgand.cluster.store import NOTHING, ClusterStore, Handoff, Item, Put, Unchanged
 from morgand.leader import host_verdicts
 from morgand.leader.db_primary import holders_in, patroni_in
 from morgand.leader.planner import Inputs, Planner
 from morgand.roles.db.succession import takeover
-from morgand.state.hosts import HostState, Sight
+from morgand.state.hosts import HostState, PeerHealth
 from morgand.state.roles import Assignment
 
 log = logging.getLogger("morgand.leader")
@@ -32,10 +32,10 @@ VERDICT_S = 0.15  # the votes of the others come within a beat
 Duty = Callable[[Leadership], Coroutine[Any, Any, None]]
 
 
-class Sights(Protocol):
+class PeerHealthSource(Protocol):
     """What this host sees of the others."""
 
-    def sight(self, host: str) -> Sight | None:
+    def sight(self, host: str) -> PeerHealth | None:
         """None when nothing is known of it."""
         ...
 
@@ -48,10 +48,10 @@ class Leader:
     """``run`` never ends by itself. ``duties`` are further loops of whoever leads; each ends when cancelled."""
 
     def __init__(
-        self, me: str, *, store: ClusterStore, mirror: Mirror, sights: Sights, inputs: Callable[[], Inputs],
+        self, me: str, *, store: ClusterStore, mirror: Mirror, sights: PeerHealthSource, inputs: Callable[[], Inputs],
         clock: Clock, duties: Callable[[], tuple[Duty, ...]] = tuple,
     ) -> None:  # fmt: skip
-        self._me, self._store, self._mirror, self._sights = me, store, mirror, sights
+        self._me, self._store, self._mirror, self._peer_healths = me, store, mirror, sights
         self._inputs, self._clock, self._duties = inputs, clock, duties
         self._held: Leadership | None = None
 
@@ -64,7 +64,7 @@ class Leader:
         while True:
             unavailable = False
             try:
-                await apart(self._campaign_and_lead())
+                await isolated_task(self._campaign_and_lead())
             except* Fenced as group:
                 log.info("leadership ended", extra={"reason": str(group.exceptions[0])})
             except* Unavailable as group:
@@ -77,7 +77,7 @@ class Leader:
 
     async def _campaign_and_lead(self) -> None:
         self._held = held = await election.campaign(self._store, self._me, self._lost)
-        await self._look(held)  # who is dead already, perhaps the last leader, is given up before anything is planned
+        await self._poll(held)  # who is dead already, perhaps the last leader, is given up before anything is planned
         async with asyncio.TaskGroup() as group:
             group.create_task(Planner(self._store, held, self._inputs, self._clock).run(), name="planner")
             group.create_task(self._keep_hosts(held), name="hosts")
@@ -90,14 +90,14 @@ class Leader:
             changed = self._mirror.next()
             item = self._mirror.get(keys.ELECTION)
             if item is not None and superseded(item, held):
-                raise Fenced(f"Epoch {held.epoch} has ended: {election.office(item).host} leads.")
+                raise Fenced(f"Epoch {held.epoch} has ended: {election.election_record(item).host} leads.")
             await changed.wait()
 
     async def _lost(self, leader: str) -> None:
         """Return when ``leader`` is given up."""
         while True:
-            changed = self._sights.next()
-            sight = self._sights.sight(leader)
+            changed = self._peer_healths.next()
+            sight = self._peer_healths.sight(leader)
             if sight is not None and sight.dead:
                 return
             await changed.wait()
@@ -109,14 +109,14 @@ class Leader:
         """
         suspects: frozenset[str] = frozenset()
         while True:
-            changed = self._sights.next()
+            changed = self._peer_healths.next()
             before, suspects = suspects, self._suspects()
             if suspects - before:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(VERDICT_S):
                         await changed.wait()
                 continue
-            pause_s = LOOK_EVERY_S if await self._look(held) else RETRY_S
+            pause_s = LOOK_EVERY_S if await self._poll(held) else RETRY_S
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
                     await changed.wait()
@@ -124,10 +124,10 @@ class Leader:
     def _suspects(self) -> frozenset[str]:
         """Hosts that this one holds for dead, and not yet enough of the others."""
         hosts = [item.key.removeprefix(keys.HOSTS) for item in self._mirror.list(keys.HOSTS)]
-        sights = {host: self._sights.sight(host) for host in hosts}
+        sights = {host: self._peer_healths.sight(host) for host in hosts}
         return frozenset(host for host, seen in sights.items() if seen is not None and seen.suspect and not seen.dead)
 
-    async def _look(self, held: Leadership) -> bool:
+    async def _poll(self, held: Leadership) -> bool:
         """Judge the hosts once; False when something else changed meanwhile, and it has to be done again."""
         try:
             await self._judge(held)
@@ -140,7 +140,7 @@ class Leader:
     async def _judge(self, held: Leadership) -> None:
         items = {item.key: item for item in self._mirror.list(keys.HOSTS)}
         records = [codec.decode(codec.HostRecord, item.value, key=key) for key, item in items.items()]
-        sights = {one.id: seen for one in records if one.peer and (seen := self._sights.sight(one.id))}
+        sights = {one.id: seen for one in records if one.peer and (seen := self._peer_healths.sight(one.id))}
         leases = {item.key: item.mod_revision for item in self._mirror.list(keys.LEASES)}  # of the same moment
         for record in host_verdicts.changes(records, sights, self._me, self._clock.now()):
             item = items[keys.host(record.id)]
@@ -156,7 +156,7 @@ class Leader:
             await self._mirror.until(revision)
             log.warning("host changed", extra={"host": record.name, "state": record.state.value, "epoch": held.epoch})
 
-    def _passed(self, host: str, records: Sequence[codec.HostRecord]) -> Passed:
+    def _passed(self, host: str, records: Sequence[codec.HostRecord]) -> Handoff:
         """The database goes on where all is that it acknowledged, and Patroni counts on the host no more."""
         alive = frozenset(
             one.id
@@ -167,7 +167,7 @@ class Leader:
         return replace(passed, deletes=(*passed.deletes, keys.PATRONI_MEMBERS + host))
 
     def _lives(self, host: str) -> bool:
-        sight = self._sights.sight(host)
+        sight = self._peer_healths.sight(host)
         return host == self._me or (sight is not None and not sight.dead)
 
     def _taken(self, host: str) -> list[str]:
@@ -186,5 +186,5 @@ def superseded(item: Item, held: Leadership) -> bool:
 
     The same epoch at another revision is that of a truth that was moved to another store.
     """
-    epoch = election.office(item).epoch
+    epoch = election.election_record(item).epoch
     return epoch > held.epoch or (epoch == held.epoch and item.mod_revision != held.revision)

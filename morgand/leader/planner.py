@@ -170,7 +170,7 @@ class Planner:
                     await commit_plan(self._store, self._leadership, result, snapshot.epoch)
             except StoreConflict:
                 continue
-            self._tell(snapshot, result, attempt, (self._clock.monotonic() - started) * 1000)
+            self._notify(snapshot, result, attempt, (self._clock.monotonic() - started) * 1000)
             return result
         raise StoreConflict(f"The cluster store changed {ATTEMPTS} times while a plan was made.")
 
@@ -203,7 +203,7 @@ class Planner:
         except StopAsyncIteration:
             raise Unavailable("The cluster store is closed.") from None
 
-    def _tell(self, snapshot: Snapshot, result: Plan, attempt: int, took_ms: float) -> None:
+    def _notify(self, snapshot: Snapshot, result: Plan, attempt: int, took_ms: float) -> None:
         log.log(
             logging.DEBUG if result.empty else logging.INFO,
             "planned",

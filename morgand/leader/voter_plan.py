@@ -14,24 +14,24 @@ from dataclasses import dataclass, replace
 
 from morgand.cluster.voters import (
     Add,
-    Candidate,
     Forget,
-    Move,
+    MoveLeader,
     Note,
-    Patience,
     Promote,
     Readdress,
     Remove,
-    Seat,
     Step,
+    VoterCandidate,
+    VoterPatience,
     VoterRecord,
     VoterState,
+    VotingMember,
 )
 from morgand.state.hosts import Duty, HostState
 
 FEW, MANY = 3, 5  # voters; one where there are not even a few hosts: two voters are worse than one
 AWAY = (HostState.FENCED, HostState.LEFT)
-PATIENCE = Patience()
+PATIENCE = VoterPatience()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +39,13 @@ class _Aim:
     """How many voters there are to be, which of them stay, and who may come, the best first."""
 
     size: int
-    staying: Sequence[Seat]
-    coming: Sequence[Candidate]
+    staying: Sequence[VotingMember]
+    coming: Sequence[VoterCandidate]
 
 
 def next_step(
-    candidates: Sequence[Candidate], seats: Sequence[Seat], records: Mapping[str, VoterRecord], *,
-    leader: str, may_move: bool = True, patience: Patience = PATIENCE,
+    candidates: Sequence[VoterCandidate], seats: Sequence[VotingMember], records: Mapping[str, VoterRecord], *,
+    leader: str, may_move: bool = True, patience: VoterPatience = PATIENCE,
 ) -> Step | None:  # fmt: skip
     """What to do now; None when everything is as it should be, or has to be waited for.
 
@@ -64,12 +64,12 @@ def next_step(
     return _move(known, seats, aim, leader, patience, removed=step is not None) or step
 
 
-def ranked(candidates: Sequence[Candidate]) -> list[Candidate]:
+def ranked(candidates: Sequence[VoterCandidate]) -> list[VoterCandidate]:
     """The best first: a witness, which is there for that; wired, always on, no laptop, fast to write (within a factor
     of two), not the largest GPU."""
     largest = max((one.host.profile.vram_mb for one in candidates), default=0)
 
-    def key(one: Candidate) -> tuple[bool | int | str, ...]:
+    def key(one: VoterCandidate) -> tuple[bool | int | str, ...]:
         profile = one.host.profile
         return (
             not profile.witness, not profile.network.wired, profile.duty is not Duty.ALWAYS, profile.laptop,
@@ -80,7 +80,7 @@ def ranked(candidates: Sequence[Candidate]) -> list[Candidate]:
 
 
 def _bookkeeping(
-    known: Mapping[str, Candidate], seats: Sequence[Seat], records: Mapping[str, VoterRecord]
+    known: Mapping[str, VoterCandidate], seats: Sequence[VotingMember], records: Mapping[str, VoterRecord]
 ) -> Step | None:
     """Records say what etcd says, and etcd knows every host by its present address."""
     for seat in seats:
@@ -99,14 +99,17 @@ def _bookkeeping(
     return None
 
 
-def _leftover(seats: Sequence[Seat], records: Mapping[str, VoterRecord]) -> Step | None:
+def _leftover(seats: Sequence[VotingMember], records: Mapping[str, VoterRecord]) -> Step | None:
     """A host that was wanted and never became a member."""
     seated = {seat.host for seat in seats}
     return next((Forget(host) for host in records if host not in seated), None)
 
 
 def _aim(
-    candidates: Sequence[Candidate], known: Mapping[str, Candidate], seats: Sequence[Seat], patience: Patience
+    candidates: Sequence[VoterCandidate],
+    known: Mapping[str, VoterCandidate],
+    seats: Sequence[VotingMember],
+    patience: VoterPatience,
 ) -> _Aim:
     """Five voters from hosts that are fit for it, else three, else one.
 
@@ -127,10 +130,10 @@ def _aim(
     return _Aim(FEW if len(staying) + len(coming) >= FEW else 1, staying, coming)
 
 
-def _with_a_steady_majority(free: Sequence[Candidate], staying: Sequence[Candidate]) -> list[Candidate]:
+def _with_a_steady_majority(free: Sequence[VoterCandidate], staying: Sequence[VoterCandidate]) -> list[VoterCandidate]:
     """Those of the free hosts that may become one of three: hosts that are on only sometimes stay a minority."""
     part_time = sum(one.host.profile.duty is Duty.SOMETIMES for one in staying)
-    found: list[Candidate] = []
+    found: list[VoterCandidate] = []
     for one in free:
         part_time += one.host.profile.duty is Duty.SOMETIMES
         if one.host.profile.duty is Duty.ALWAYS or part_time <= (FEW - 1) // 2:
@@ -138,7 +141,9 @@ def _with_a_steady_majority(free: Sequence[Candidate], staying: Sequence[Candida
     return found
 
 
-def _learner(known: Mapping[str, Candidate], seats: Sequence[Seat], aim: _Aim, patience: Patience) -> Step | None:
+def _learner(
+    known: Mapping[str, VoterCandidate], seats: Sequence[VotingMember], aim: _Aim, patience: VoterPatience
+) -> Step | None:
     """etcd has room for one learner at a time, so it is dealt with before the voters.
 
     etcd 3.4 itself would let one vote that never started: healthy means that it answered, and as this member.
@@ -156,14 +161,16 @@ def _learner(known: Mapping[str, Candidate], seats: Sequence[Seat], aim: _Aim, p
     return None
 
 
-def _voters(known: Mapping[str, Candidate], seats: Sequence[Seat], aim: _Aim, patience: Patience) -> Step | None:
+def _voters(
+    known: Mapping[str, VoterCandidate], seats: Sequence[VotingMember], aim: _Aim, patience: VoterPatience
+) -> Step | None:
     if any(seat.learner for seat in seats):
         return None
     return _without_the_dead(known, seats, aim, patience) or _more(seats, aim) or _fewer(known, seats, aim)
 
 
 def _without_the_dead(
-    known: Mapping[str, Candidate], voters: Sequence[Seat], aim: _Aim, patience: Patience
+    known: Mapping[str, VoterCandidate], voters: Sequence[VotingMember], aim: _Aim, patience: VoterPatience
 ) -> Step | None:
     """A voter that is down goes before its successor comes; without a successor it keeps its seat.
 
@@ -179,7 +186,7 @@ def _without_the_dead(
     return next((Remove(seat, "it is down for too long") for seat in dead if _bearable(voters, seat)), None)
 
 
-def _more(voters: Sequence[Seat], aim: _Aim) -> Step | None:
+def _more(voters: Sequence[VotingMember], aim: _Aim) -> Step | None:
     one = next((one for one in aim.coming if one.host.state is HostState.ALIVE), None)
     short = len(aim.staying) < aim.size and len(voters) <= aim.size
     if one is None or not short or not all(seat.healthy for seat in voters):
@@ -188,7 +195,7 @@ def _more(voters: Sequence[Seat], aim: _Aim) -> Step | None:
     return Add(record, f"voters wanted: {aim.size}")
 
 
-def _fewer(known: Mapping[str, Candidate], voters: Sequence[Seat], aim: _Aim) -> Step | None:
+def _fewer(known: Mapping[str, VoterCandidate], voters: Sequence[VotingMember], aim: _Aim) -> Step | None:
     """Those that do not stay; when there are none, those that are not well, then the worst."""
     count = len(voters)
     if count <= aim.size:
@@ -208,7 +215,13 @@ def _fewer(known: Mapping[str, Candidate], voters: Sequence[Seat], aim: _Aim) ->
 
 
 def _move(
-    known: Mapping[str, Candidate], seats: Sequence[Seat], aim: _Aim, leader: str, patience: Patience, *, removed: bool
+    known: Mapping[str, VoterCandidate],
+    seats: Sequence[VotingMember],
+    aim: _Aim,
+    leader: str,
+    patience: VoterPatience,
+    *,
+    removed: bool,
 ) -> Step | None:
     """Off a host that goes. Where there are enough voters, off those whose loss would cost more than etcd's leader:
     the cluster's leader, and the database's primary.
@@ -222,39 +235,39 @@ def _move(
     burdened = {leader} | {one.host.id for one in known.values() if one.primary}
     heirs.sort(key=lambda seat: (seat not in enduring, seat.host in burdened))
     if removed or _gone(known, held) or _away(known, held):
-        return Move(held, heirs[0], "its host is not to lead etcd") if heirs else None
+        return MoveLeader(held, heirs[0], "its host is not to lead etcd") if heirs else None
     steady = [seat for seat in heirs if seat.host not in burdened and seat.steady_s >= patience.heir_s]
     if held.host in burdened and len(voters) >= FEW and steady:
-        return Move(held, steady[0], "its host has enough to lose")
+        return MoveLeader(held, steady[0], "its host has enough to lose")
     return None
 
 
-def _may_lead(known: Mapping[str, Candidate], seat: Seat) -> bool:
+def _may_lead(known: Mapping[str, VoterCandidate], seat: VotingMember) -> bool:
     one = known.get(seat.host or "")
     return one is not None and seat.healthy and not one.leaving and one.host.state is HostState.ALIVE
 
 
-def _gone(known: Mapping[str, Candidate], seat: Seat) -> bool:
+def _gone(known: Mapping[str, VoterCandidate], seat: VotingMember) -> bool:
     one = known.get(seat.host or "")
     return one is None or one.leaving
 
 
-def _away(known: Mapping[str, Candidate], seat: Seat) -> bool:
+def _away(known: Mapping[str, VoterCandidate], seat: VotingMember) -> bool:
     one = known.get(seat.host or "")
     return one is None or one.host.state in AWAY
 
 
-def _best_first(known: Mapping[str, Candidate], seats: Sequence[Seat]) -> list[Seat]:
+def _best_first(known: Mapping[str, VoterCandidate], seats: Sequence[VotingMember]) -> list[VotingMember]:
     rank = {one.host.id: number for number, one in enumerate(ranked(list(known.values())))}
     return sorted(seats, key=lambda seat: rank.get(seat.host or "", len(rank)))
 
 
-def _bearable(voters: Sequence[Seat], without: Seat) -> bool:
+def _bearable(voters: Sequence[VotingMember], without: VotingMember) -> bool:
     """Whether the others are a working majority of themselves."""
     rest = [seat for seat in voters if seat != without]
     return bool(rest) and sum(seat.healthy for seat in rest) * 2 > len(rest)
 
 
-def _record(candidate: Candidate, seat: Seat) -> VoterRecord:
+def _record(candidate: VoterCandidate, seat: VotingMember) -> VoterRecord:
     state = VoterState.LEARNER if seat.learner else VoterState.VOTER
     return VoterRecord(candidate.host.id, candidate.peer_url, candidate.client_url, state, seat.member)

@@ -16,17 +16,17 @@ from morgand.cluster.etcd_wire import EtcdMember, EtcdStatus
 from morgand.cluster.store import ClusterStore, Compare, Item, Put, Unchanged
 from morgand.cluster.voters import (
     Add,
-    Candidate,
     Forget,
-    Move,
+    MoveLeader,
     Note,
-    Patience,
     Promote,
     Readdress,
     Remove,
-    Seat,
     Step,
+    VoterCandidate,
+    VoterPatience,
     VoterRecord,
+    VotingMember,
 )
 from morgand.leader.voter_plan import next_step
 
@@ -41,7 +41,7 @@ LAG_ENTRIES = 100  # a member this far behind has caught up, for our purposes: e
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    seats: tuple[Seat, ...]
+    seats: tuple[VotingMember, ...]
     records: Mapping[str, VoterRecord]
     items: Mapping[str, Item]
     endpoints: Mapping[str, Endpoint]  # by member
@@ -65,12 +65,12 @@ class VoterKeeper:
     """``run`` is a duty of the leader: it ends when cancelled. ``candidates`` are the cluster's hosts."""
 
     def __init__(
-        self, store: ClusterStore, client: EtcdClient, clock: Clock, candidates: Callable[[], Sequence[Candidate]],
+        self, store: ClusterStore, client: EtcdClient, clock: Clock, candidates: Callable[[], Sequence[VoterCandidate]],
         *, steady_s: float = voters.STEADY_S, dead_s: float = voters.DEAD_S,
     ) -> None:  # fmt: skip
         self._store, self._client, self._clock = store, client, clock
         self._candidates = candidates
-        self._patience = Patience(steady_s=steady_s, dead_s=dead_s)
+        self._patience = VoterPatience(steady_s=steady_s, dead_s=dead_s)
         self._since: dict[int, _Since] = {}
         self._looked_at = self._moved_at = float("-inf")
         self._failed_at: dict[str, float] = {}
@@ -104,7 +104,7 @@ class VoterKeeper:
         records = [codec.decode(VoterRecord, item.value, key=item.key) for item in items]
         members = await self._client.members()
         found = await asyncio.gather(*(self._status(member) for member in members))
-        self._look(members, found)
+        self._poll(members, found)
         answered = [status.leader for status in found if status is not None]
         leading = next((one for one in answered if answered.count(one) * 2 > len(answered)), 0)
         return _View(
@@ -114,7 +114,7 @@ class VoterKeeper:
             {f"{one.id:x}": Endpoint(one.client_urls[0], one.name) for one in members if one.client_urls},
         )
 
-    def _look(self, members: Sequence[EtcdMember], found: Sequence[EtcdStatus | None]) -> None:
+    def _poll(self, members: Sequence[EtcdMember], found: Sequence[EtcdStatus | None]) -> None:
         """Take note of who is well: started, answering, led by somebody, and nearly as far as the furthest."""
         now = self._clock.monotonic()
         before = self._since if now - self._looked_at <= BLINK_S else {}
@@ -125,12 +125,12 @@ class VoterKeeper:
             known = before.get(member.id, _Since(None, now, 0))
             self._since[member.id] = known.seen(now, status, well=well)
 
-    def _seat(self, member: EtcdMember, records: Sequence[VoterRecord], leading: int) -> Seat:
+    def _seat(self, member: EtcdMember, records: Sequence[VoterRecord], leading: int) -> VotingMember:
         since = self._since[member.id]
         url = member.peer_urls[0] if member.peer_urls else ""
         host = member.name or next((one.host for one in records if one.peer_url == url), None)
         steady_s = self._looked_at - since.well if since.well is not None else 0.0
-        return Seat(
+        return VotingMember(
             f"{member.id:x}", host, url, member.learner, healthy=since.well is not None, steady_s=steady_s,
             ill_s=self._looked_at - since.moved, leads=member.id == leading,
         )  # fmt: skip
@@ -150,34 +150,34 @@ class VoterKeeper:
         match step:
             case Note(record):
                 await self._write(held, view, record)
-                self._tell(held, "voter noted", record.host, f"etcd has it as {record.state}")
+                self._notify(held, "voter noted", record.host, f"etcd has it as {record.state}")
             case Forget(host):
                 item = view.items[host]
                 await self._store.txn([held.fence(), Unchanged(item.key, item.mod_revision)], [], [item.key])
-                self._tell(held, "voter forgotten", host, "etcd does not have it")
+                self._notify(held, "voter forgotten", host, "etcd does not have it")
             case Add(record, why):
                 await self._write(held, view, record)  # first: it tells whose an unnamed member is
                 member = await self._client.add_learner(record.peer_url)
-                self._tell(held, "voter added", record.host, why, member=f"{member.id:x}")
+                self._notify(held, "voter added", record.host, why, member=f"{member.id:x}")
             case Promote(record):
                 await self._leading(held)
                 await self._client.promote(int(record.member, 16))
-                self._tell(held, "voter votes", record.host, f"well for {self._patience.steady_s:g} s")
+                self._notify(held, "voter votes", record.host, f"well for {self._patience.steady_s:g} s")
             case Remove(seat, why):
                 await self._leading(held)
                 await self._client.remove(int(seat.member, 16))
                 if seat.learner and seat.host is not None and seat.ill_s >= self._patience.stuck_s:
                     self._failed_at[seat.host] = self._clock.monotonic()
-                self._tell(held, "voter removed", seat.host, why, member=seat.member)
+                self._notify(held, "voter removed", seat.host, why, member=seat.member)
             case Readdress(seat, record):
                 await self._leading(held)
                 await self._client.readdress(int(seat.member, 16), record.peer_url)
-                self._tell(held, "voter readdressed", seat.host, f"from {seat.peer_url} to {record.peer_url}")
-            case Move(seat_from, seat_to, why):
+                self._notify(held, "voter readdressed", seat.host, f"from {seat.peer_url} to {record.peer_url}")
+            case MoveLeader(seat_from, seat_to, why):
                 self._moved_at = self._clock.monotonic()
                 await self._leading(held)
                 await self._client.transfer_leadership(view.endpoints[seat_from.member], int(seat_to.member, 16))
-                self._tell(held, "etcd's leader moved", seat_to.host, why, previous=seat_from.host)
+                self._notify(held, "etcd's leader moved", seat_to.host, why, previous=seat_from.host)
 
     async def _leading(self, held: Leadership) -> None:
         """Still leading: what follows cannot be fenced. Raises StoreConflict."""
@@ -188,7 +188,7 @@ class VoterKeeper:
         compares: list[Compare] = [held.fence(), Unchanged(keys.voter(record.host), item.mod_revision if item else 0)]
         await self._store.txn(compares, [Put(keys.voter(record.host), codec.encode(record))])
 
-    def _tell(self, held: Leadership, what: str, host: str | None, cause: str, **more: str | None) -> None:
+    def _notify(self, held: Leadership, what: str, host: str | None, cause: str, **more: str | None) -> None:
         log.info(what, extra={"host": host, "cause": cause, "epoch": held.epoch, **more})
 
     def _complain(self, err: MorganError) -> None:

@@ -15,7 +15,7 @@ from morgand.base import files
 from morgand.base.clock import Clock
 from morgand.base.errors import MorganError
 from morgand.membership import join_schema as wire
-from morgand.membership.join_client import Meeting, parse_target
+from morgand.membership.join_client import JoinClient, parse_target
 from morgand.security import ca, trust
 
 log = logging.getLogger("morgand.renewal")
@@ -24,7 +24,7 @@ LOOK_EVERY_S = 60.0
 RETRY_S = 600.0
 
 
-class Renewal:
+class CertificateRenewal:
     """``address`` is the host's own now, ``peers`` are members' APIs (``ip:port``), ``renewed`` is told afterwards:
     contexts in use are to be reloaded."""
 
@@ -62,7 +62,7 @@ class Renewal:
 
     async def _ask(self, request: wire.CertificateRequest) -> bytes:
         refusal = MorganError("No member is known that could renew the certificate.")
-        async with Meeting(self._clock) as meeting:
+        async with JoinClient(self._clock) as meeting:
             for peer in self._peers():
                 try:
                     return await meeting.renew(parse_target(peer, 0), self._folder, request)

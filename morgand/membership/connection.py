@@ -19,21 +19,22 @@ from morgand.cluster.mirror import Mirror
 from morgand.cluster.switch import SwitchStore
 from morgand.fingerprint.host_id import HostIdentity
 from morgand.leader.leadership import Duty
-from morgand.membership.context import Home
+from morgand.membership.context import MembershipContext
 from morgand.membership.lease import fenced_hosts
 from morgand.peers.client import PeerClient
 from morgand.peers.directory import ClusterDirectory
-from morgand.state.hosts import Member, Sight
+from morgand.state.hosts import Member, PeerHealth
 
 if TYPE_CHECKING:  # loaded when this host becomes a member
-    from morgand.membership.session import Links
+    from morgand.membership.session import MemberSession
 
 
-class Fabric:
+class ClusterConnection:
     """``run`` is a task of the daemon; the rest may be asked at any time."""
 
     def __init__(
-        self, identity: HostIdentity, home: Home, *, store: SwitchStore, mirror: Mirror, directory: ClusterDirectory,
+        self, identity: HostIdentity, home: MembershipContext, *, store: SwitchStore, mirror: Mirror,
+        directory: ClusterDirectory,
         clock: Clock,
     ) -> None:  # fmt: skip
         self._identity, self._home, self._store = identity, home, store
@@ -41,7 +42,7 @@ class Fabric:
         self._membership = member_file.read(home.folder)
         self._founding = asyncio.Lock()
         self._linked = asyncio.Event()
-        self._links: Links | None = None
+        self._links: MemberSession | None = None
         if self._membership is not None:
             self._link(self._membership)
 
@@ -59,7 +60,7 @@ class Fabric:
         return self._membership.api if self._membership else ""
 
     @property
-    def member(self) -> member_file.Membership | None:
+    def member(self) -> member_file.MemberFile | None:
         """None while this host is alone."""
         return self._links.membership if self._links else self._membership
 
@@ -79,7 +80,7 @@ class Fabric:
         if self._links is not None:
             await self._links.connected.wait()
 
-    def sight(self, host: str) -> Sight | None:
+    def sight(self, host: str) -> PeerHealth | None:
         return self._links.beats.sight(host) if self._links else None
 
     def next(self) -> asyncio.Event:
@@ -126,10 +127,10 @@ class Fabric:
         )
         self._link(self._membership)
 
-    def _link(self, member: member_file.Membership) -> None:
-        from morgand.membership.session import Links
+    def _link(self, member: member_file.MemberFile) -> None:
+        from morgand.membership.session import MemberSession
 
-        self._links = Links(
+        self._links = MemberSession(
             member, self._home, store=self._store, mirror=self._mirror, directory=self._directory, clock=self._clock
         )
         self._linked.set()

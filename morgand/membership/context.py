@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from morgand.cluster.voters import Candidate
+from morgand.cluster.voters import VoterCandidate
 from morgand.config import Config
 from morgand.peers.wire import Export
 from morgand.state.hosts import Profile
 
 
 @dataclass(frozen=True, slots=True)
-class Home:
+class MembershipContext:
     """What of this host its links need."""
 
     name: str
@@ -24,4 +24,4 @@ class Home:
     config: Callable[[], Config]
     profile: Callable[[], Profile]
     exports: Mapping[str, Export]
-    candidates: Callable[[], Sequence[Candidate]]
+    candidates: Callable[[], Sequence[VoterCandidate]]

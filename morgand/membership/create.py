@@ -18,13 +18,13 @@ from morgand.base.clock import Clock
 from morgand.base.errors import Conflict
 from morgand.cluster import codec, keys, member_file
 from morgand.cluster.etcd_process import EtcdProcess, VoterPlace
-from morgand.cluster.member_file import Membership
+from morgand.cluster.member_file import MemberFile
 from morgand.cluster.store import ClusterStore, Put
 from morgand.cluster.voters import VoterRecord, VoterState
 from morgand.fingerprint.host_id import HostIdentity
 from morgand.fingerprint.machine import machine_digest
 from morgand.membership import registry
-from morgand.membership.context import Home
+from morgand.membership.context import MembershipContext
 from morgand.security import ca, trust
 from morgand.security.ca import Authority
 from morgand.state.hosts import Profile
@@ -37,9 +37,9 @@ PACKAGES = {"etcd": "etcd-server", "serf": "serf"}
 
 
 async def found(
-    identity: HostIdentity, home: Home, *, store: ClusterStore, clock: Clock,
-    etcd: Callable[[Membership, Home, Clock], EtcdProcess],
-) -> Membership:  # fmt: skip
+    identity: HostIdentity, home: MembershipContext, *, store: ClusterStore, clock: Clock,
+    etcd: Callable[[MemberFile, MembershipContext, Clock], EtcdProcess],
+) -> MemberFile:  # fmt: skip
     """Make a cluster of this host. Raises Conflict with the remedy, Unavailable, StorageFull."""
     profile, config, folder, now = home.profile(), home.config(), home.folder, clock.now()
     address, port = profile.network.address, config.cluster.port
@@ -47,14 +47,14 @@ async def found(
     await asyncio.to_thread(_check_ports, address, port)
     place = VoterPlace(identity.id, address, port, identity.cluster_id, folder)
     peers, urls = (f"{address}:{port}",), (place.client_url,)
-    member = Membership(identity.cluster_id, config.cluster.name, identity.id, address, port, peers, urls)
+    member = MemberFile(identity.cluster_id, config.cluster.name, identity.id, address, port, peers, urls)
     authority, key = ca.make_authority(identity.cluster_id, now), ca.make_key()
     certificate = ca.sign(
         authority, ca.make_request(key, identity.id), host_id=identity.id, cluster_id=identity.cluster_id,
         addresses=(address,), now=now,
     )  # fmt: skip
     made = ca.facts(certificate)
-    own = registry.Member(
+    own = registry.RegisteredMember(
         identity.id, home.name, machine_digest(), now, (registry.Issued(made.serial, made.not_after),)
     )
     voter = VoterRecord(identity.id, place.peer_url, place.client_url, VoterState.VOTER)

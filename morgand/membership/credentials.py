@@ -11,10 +11,10 @@ from morgand.base import files
 from morgand.base.clock import Clock
 from morgand.base.errors import StorageFull, Unavailable
 from morgand.cluster import codec, keys
-from morgand.cluster.member_file import Membership
+from morgand.cluster.member_file import MemberFile
 from morgand.cluster.mirror import Mirror
 from morgand.cluster.store import ClusterStore
-from morgand.membership.cert_renewal import Renewal
+from morgand.membership.cert_renewal import CertificateRenewal
 from morgand.security import ca, trust
 from morgand.security.ca import Authority
 
@@ -23,7 +23,7 @@ class Credentials:
     """``heed_revocations`` and ``renewal`` are tasks. ``client`` and ``server`` are good for as long as those run."""
 
     def __init__(
-        self, folder: Path, member: Callable[[], Membership], *, store: ClusterStore, mirror: Mirror, clock: Clock
+        self, folder: Path, member: Callable[[], MemberFile], *, store: ClusterStore, mirror: Mirror, clock: Clock
     ) -> None:
         """``folder`` holds the files; ``member`` is this host as it is now. Raises ConfigError."""
         self._folder, self._member = folder, member
@@ -38,9 +38,9 @@ class Credentials:
             raise Unavailable("The cluster's authority is not known here.")
         return codec.decode(Authority, item.value, key=item.key)
 
-    def renewal(self) -> Renewal:
+    def renewal(self) -> CertificateRenewal:
         """The upkeep of this host's own certificate."""
-        return Renewal(
+        return CertificateRenewal(
             self._folder, address=lambda: self._member().address, peers=lambda: self._member().peers,
             clock=self._clock, renewed=self._reload,
         )  # fmt: skip

@@ -10,13 +10,13 @@ from morgand import __version__
 from morgand.base.clock import Clock
 from morgand.base.errors import Unavailable
 from morgand.cluster import keys
-from morgand.cluster.member_file import Membership
+from morgand.cluster.member_file import MemberFile
 from morgand.cluster.mirror import Mirror
 from morgand.gossip import membership as gossip
 from morgand.gossip import tags
 from morgand.gossip.agent import Place
 from morgand.gossip.discovery import advertised
-from morgand.membership.context import Home
+from morgand.membership.context import MembershipContext
 from morgand.membership.create import gossip_key
 from morgand.membership.programs import keeper
 from morgand.state.hosts import Member
@@ -28,14 +28,14 @@ RETRY_S = 0.5
 ROTATE_S = 30.0  # a host that was removed takes a moment to be gone from gossip
 
 
-class Gossiping:
+class GossipPublisher:
     """``run``, ``advertise`` and ``keep_tags`` are tasks. ``member`` is this host as it is now."""
 
-    def __init__(self, member: Callable[[], Membership], home: Home, mirror: Mirror, clock: Clock) -> None:
+    def __init__(self, member: Callable[[], MemberFile], home: MembershipContext, mirror: Mirror, clock: Clock) -> None:
         self._member, self._home, self._mirror, self._clock = member, home, mirror, clock
         me = member()
         place = Place(me.host, me.address, me.port + GOSSIP_PORT, home.folder)
-        self._gossip = gossip.Membership(place, keeper(home, clock), self._seeds, clock)
+        self._gossip = gossip.GossipMembership(place, keeper(home, clock), self._seeds, clock)
 
     def members(self) -> Mapping[str, Member]:
         return self._gossip.members()

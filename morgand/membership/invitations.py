@@ -13,7 +13,7 @@ from morgand.base.errors import StoreConflict, Unauthorized
 from morgand.cluster import codec, keys
 from morgand.cluster.store import ClusterStore, Compare, Put, Unchanged
 from morgand.security import invitations, tokens
-from morgand.security.invitations import Accepted, Invitation, Refused
+from morgand.security.invitations import Invitation, InvitationAccepted, InvitationRefused
 
 log = logging.getLogger("morgand.join")
 
@@ -72,21 +72,21 @@ class Invitations:
         """Those that can be used now, the newest first, ``MAX_CODES`` at most."""
         items, _ = await self._store.list(keys.INVITATIONS)
         every = [_decoded(item.value, item.key) for item in items]
-        usable = [one for one in every if isinstance(invitations.usable(one, self._clock.now()), Accepted)]
+        usable = [one for one in every if isinstance(invitations.usable(one, self._clock.now()), InvitationAccepted)]
         return sorted(usable, key=lambda one: one.created, reverse=True)[:MAX_CODES]
 
-    def _usable(self, found: Invitation | None) -> Accepted | Refused:
+    def _usable(self, found: Invitation | None) -> InvitationAccepted | InvitationRefused:
         now = self._clock.now()
         return invitations.usable(found, now) if found is not None else invitations.check(None, "", now)
 
-    def _wrong(self, found: Invitation | None) -> Refused:
+    def _wrong(self, found: Invitation | None) -> InvitationRefused:
         now = self._clock.now()
         if found is None:
-            return Refused("The invitation is not valid.", invitations.ANOTHER)
+            return InvitationRefused("The invitation is not valid.", invitations.ANOTHER)
         return invitations.wrong(found, now)
 
     async def _settle(
-        self, invitation_id: str, decide: Callable[[Invitation | None], Accepted | Refused]
+        self, invitation_id: str, decide: Callable[[Invitation | None], InvitationAccepted | InvitationRefused]
     ) -> tuple[Invitation, Compare]:
         """Decide on the record as it is; store a burnt try before it is told. Raises Unauthorized, Unavailable."""
         key = keys.invitation(invitation_id)
@@ -94,7 +94,7 @@ class Invitations:
             item = await self._store.get(key)
             verdict = decide(_decoded(item.value, key) if item else None)
             compare = Unchanged(key, item.mod_revision if item else 0)
-            if isinstance(verdict, Accepted):
+            if isinstance(verdict, InvitationAccepted):
                 return verdict.invitation, compare
             if verdict.burnt is not None:
                 try:
@@ -107,8 +107,8 @@ class Invitations:
         raise _contended()
 
 
-def _told(verdict: Accepted | Refused) -> Unauthorized:
-    assert isinstance(verdict, Refused)
+def _told(verdict: InvitationAccepted | InvitationRefused) -> Unauthorized:
+    assert isinstance(verdict, InvitationRefused)
     return Unauthorized(verdict.reason, remedy=verdict.remedy)
 
 

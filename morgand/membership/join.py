@@ -16,12 +16,12 @@ from morgand.base.clock import Clock, SystemClock
 from morgand.base.datadir import DataDir
 from morgand.base.errors import Conflict, StorageFull, Unavailable
 from morgand.cluster import member_file
-from morgand.cluster.member_file import Membership
+from morgand.cluster.member_file import MemberFile
 from morgand.config import Config
 from morgand.fingerprint.host_id import adopt, load_or_create
 from morgand.fingerprint.machine import machine_digest
 from morgand.membership import join_schema as wire
-from morgand.membership.join_client import Contact, Meeting, Target, parse_target
+from morgand.membership.join_client import Contact, JoinClient, JoinTarget, parse_target
 from morgand.security import ca, tokens, trust
 from morgand.security.tokens import Code, Token
 
@@ -31,7 +31,7 @@ LONE = ("db", "objects", "vectors", "cluster/store", "cluster/store.previous")  
 BY_ADDRESS = "Give the address of a host of the cluster: `morgand join ADDRESS TOKEN`."
 
 
-class Found(Protocol):
+class NearbyHost(Protocol):
     """A host that announces itself on the local network."""
 
     @property
@@ -41,15 +41,15 @@ class Found(Protocol):
     def port(self) -> int: ...
 
 
-Find = Callable[[float], Awaitable[Sequence[Found]]]
+Find = Callable[[float], Awaitable[Sequence[NearbyHost]]]
 Say = Callable[[str], object]
 
 
 @dataclass(frozen=True, slots=True)
-class Sponsored:
+class Admission:
     """The member that will let this host in, the authority that is proven, and what proves the invitation."""
 
-    target: Target
+    target: JoinTarget
     ca_pem: bytes
     invitation: str
     secret: str
@@ -64,7 +64,7 @@ async def join(
     with DataDir(config.data_dir) as data:
         identity = await asyncio.to_thread(load_or_create, data.root)
         before = member_file.read(data.root / "cluster")
-        async with Meeting(clock) as meeting:
+        async with JoinClient(clock) as meeting:
             contact = _meant(await meeting.contacts(await _targets(config, address, find)), given)
             if before is not None and await _belongs(meeting, contact, before, data.root / "cluster"):
                 say(f"{config.host_name} is a member of cluster '{before.cluster_name}' already.")
@@ -78,7 +78,7 @@ async def join(
             )  # fmt: skip
             request = _request(sponsored, host, key, clock)
             reply = await meeting.join(sponsored.target, sponsored.ca_pem, request)
-        member = Membership(
+        member = MemberFile(
             reply.cluster, reply.cluster_name, host.id, host.address, host.port, reply.peers, reply.etcd
         )  # fmt: skip
         aside = await asyncio.to_thread(_enter, data.root, member, sponsored.ca_pem, reply, key, alone=before is None)
@@ -87,7 +87,7 @@ async def join(
     say(f"{config.host_name} has joined cluster '{member.cluster_name}'. Start it: `morgand start` (or `morgand run`).")
 
 
-async def _targets(config: Config, address: str | None, find: Find | None) -> list[Target]:
+async def _targets(config: Config, address: str | None, find: Find | None) -> list[JoinTarget]:
     """Where to ask. Raises InvalidInput for what is no address, Unavailable when nobody announces itself."""
     if address is not None:
         return [parse_target(address, config.cluster.port)]
@@ -98,7 +98,7 @@ async def _targets(config: Config, address: str | None, find: Find | None) -> li
     found = await find(FIND_S)
     if not found:
         raise Unavailable("No cluster announces itself on the local network.", remedy=BY_ADDRESS)
-    return [Target(one.address, one.port) for one in found]
+    return [JoinTarget(one.address, one.port) for one in found]
 
 
 def _meant(contacts: Sequence[Contact], given: Token | Code) -> Contact:
@@ -117,7 +117,7 @@ def _meant(contacts: Sequence[Contact], given: Token | Code) -> Contact:
     return contacts[0]
 
 
-async def _belongs(meeting: Meeting, contact: Contact, before: Membership, folder: Path) -> bool:
+async def _belongs(meeting: JoinClient, contact: Contact, before: MemberFile, folder: Path) -> bool:
     """Whether this host is a member of the cluster it is invited to: one that was removed, or was away until its
     certificate ran out, joins anew. Raises Conflict for a member of another cluster."""
     own = await asyncio.to_thread(trust.read, folder / trust.CA)
@@ -130,19 +130,19 @@ async def _belongs(meeting: Meeting, contact: Contact, before: Membership, folde
     )
 
 
-async def _proven(meeting: Meeting, contact: Contact, given: Token | Code) -> Sponsored:
+async def _proven(meeting: JoinClient, contact: Contact, given: Token | Code) -> Admission:
     if isinstance(given, Token):
-        return Sponsored(contact.target, contact.ca_pem, given.invitation, given.secret)
+        return Admission(contact.target, contact.ca_pem, given.invitation, given.secret)
     grant = await meeting.prove(contact, given)
-    return Sponsored(contact.target, grant.ca.encode("ascii"), grant.invitation, grant.secret)
+    return Admission(contact.target, grant.ca.encode("ascii"), grant.invitation, grant.secret)
 
 
-def _request(sponsored: Sponsored, host: wire.JoinHost, key: bytes, clock: Clock) -> wire.JoinRequest:
+def _request(sponsored: Admission, host: wire.JoinHost, key: bytes, clock: Clock) -> wire.JoinRequest:
     csr = ca.make_request(key, host.id).decode("ascii")
     return wire.JoinRequest(sponsored.invitation, sponsored.secret, csr, host, clock.now().timestamp())
 
 
-def _towards(target: Target) -> str:
+def _towards(target: JoinTarget) -> str:
     """The own address on the way to a member: the interface the cluster is reached by. Nothing is sent."""
     family, kind, _, _, where = socket.getaddrinfo(target.address, target.port, type=socket.SOCK_DGRAM)[0]
     with socket.socket(family, kind) as probe:
@@ -151,7 +151,7 @@ def _towards(target: Target) -> str:
 
 
 def _enter(
-    root: Path, member: Membership, ca_pem: bytes, reply: wire.JoinReply, key: bytes, *, alone: bool
+    root: Path, member: MemberFile, ca_pem: bytes, reply: wire.JoinReply, key: bytes, *, alone: bool
 ) -> Path | None:
     """Write the member's files; where the data of a lone host is now, or None when there was none."""
     folder = root / "cluster"

@@ -34,7 +34,7 @@ TOLD_CHARS = 500  # of what a stranger says, at most this much reaches the termi
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class JoinTarget:
     """Where a member may be; ``port`` is that of its API for hosts."""
 
     address: str
@@ -48,7 +48,7 @@ class Target:
 class Contact:
     """Somebody who answered, and the certificate it calls its authority's: not believed yet."""
 
-    target: Target
+    target: JoinTarget
     ca_pem: bytes
 
     @property
@@ -56,21 +56,21 @@ class Contact:
         return ca.digest(self.ca_pem)
 
 
-def parse_target(text: str, port: int) -> Target:
+def parse_target(text: str, port: int) -> JoinTarget:
     """``HOST``, ``HOST:PORT``, ``[V6]:PORT`` or a bare IPv6 address. Raises InvalidInput."""
     bare = text.strip().strip("[]")
     if bare and (":" not in text or (text.count(":") > 1 and "]:" not in text)):
-        return Target(bare, port)
+        return JoinTarget(bare, port)
     try:
         parsed = parse_listen(text.strip())
     except ConfigError:
         parsed = None
     if parsed is None:
         raise InvalidInput(f"'{text}' is no address.", remedy="Write it as 192.168.1.10 or 192.168.1.10:7471.")
-    return Target(*parsed)
+    return JoinTarget(*parsed)
 
 
-class Meeting:
+class JoinClient:
     """Speaks to members; an asynchronous context manager."""
 
     def __init__(self, clock: Clock) -> None:
@@ -86,7 +86,7 @@ class Meeting:
         assert self._session is not None
         await self._session.close()
 
-    async def contacts(self, targets: Sequence[Target]) -> list[Contact]:
+    async def contacts(self, targets: Sequence[JoinTarget]) -> list[Contact]:
         """Those that answer, in the order given. Raises Unavailable when none does, Conflict for a clock far off."""
         found = await asyncio.gather(*(self._contact(one) for one in targets), return_exceptions=True)
         for one in found:
@@ -111,22 +111,22 @@ class Meeting:
             raise Unavailable(f"{contact.target} answers nonsense.")
         return msgspec.json.decode(pake.unseal(replies[reply.offer].key, reply.sealed), type=wire.Grant)
 
-    async def join(self, target: Target, ca_pem: bytes, request: wire.JoinRequest) -> wire.JoinReply:
+    async def join(self, target: JoinTarget, ca_pem: bytes, request: wire.JoinRequest) -> wire.JoinReply:
         """The request goes only to a member of the cluster with this authority. Raises what the member refuses."""
         tls = trust.joiner_context(ca_pem)
         return await self._ask("POST", target, wire.JOIN_PATH, wire.JoinReply, tls=tls, body=request)
 
-    async def renew(self, target: Target, folder: Path, request: wire.CertificateRequest) -> bytes:
+    async def renew(self, target: JoinTarget, folder: Path, request: wire.CertificateRequest) -> bytes:
         """A member's next certificate, PEM, from any member. Raises MorganError with what it says."""
         tls = await asyncio.to_thread(trust.client_context, folder)
         reply = await self._ask("POST", target, wire.CERTIFICATE_PATH, wire.CertificateReply, tls=tls, body=request)
         return reply.certificate.encode("ascii")
 
-    async def revocations(self, target: Target, ca_pem: bytes) -> bytes:
+    async def revocations(self, target: JoinTarget, ca_pem: bytes) -> bytes:
         """The list of revoked certificates as a member has it, PEM. Raises MorganError."""
         return (await self._fetch("GET", target, wire.REVOKED_PATH, tls=trust.joiner_context(ca_pem)))[0]
 
-    async def still_member(self, target: Target, folder: Path) -> bool:
+    async def still_member(self, target: JoinTarget, folder: Path) -> bool:
         """Whether the member, which answers strangers, answers this host with the certificate it has, too."""
         try:
             tls = await asyncio.to_thread(trust.client_context, folder)
@@ -137,7 +137,7 @@ class Meeting:
             return False  # its files are damaged: it can only join anew
         return True
 
-    async def _contact(self, target: Target) -> Contact:
+    async def _contact(self, target: JoinTarget) -> Contact:
         content, date = await self._fetch("GET", target, wire.CA_PATH, tls=trust.blind_context())
         if date is not None:  # in whole seconds. With a clock far off no certificate would be valid: say why first
             same_time(self._clock.now().timestamp(), parsedate_to_datetime(date), unsure_s=1.0)
@@ -147,7 +147,7 @@ class Meeting:
             raise Unavailable(f"{target} is no host of a Morgan cluster.") from err
 
     async def _ask(
-        self, method: str, target: Target, path: str, kind: type[T], *, tls: ssl.SSLContext,
+        self, method: str, target: JoinTarget, path: str, kind: type[T], *, tls: ssl.SSLContext,
         body: msgspec.Struct | None = None,
     ) -> T:  # fmt: skip
         content, _ = await self._fetch(method, target, path, tls=tls, body=body)
@@ -157,7 +157,7 @@ class Meeting:
             raise Unavailable(f"{target} answers nonsense: is it a Morgan host?") from err
 
     async def _fetch(
-        self, method: str, target: Target, path: str, *, tls: ssl.SSLContext, body: msgspec.Struct | None = None
+        self, method: str, target: JoinTarget, path: str, *, tls: ssl.SSLContext, body: msgspec.Struct | None = None
     ) -> tuple[bytes, str | None]:
         """The body and the Date of an answer. Raises NoConnection, or MorganError (it said no)."""
         assert self._session is not None
@@ -177,14 +177,14 @@ class Meeting:
 class NoConnection(Unavailable):
     """No connection to a member, or one it broke off: with TLS 1.3 that is how a certificate is refused."""
 
-    def __init__(self, target: Target, err: Exception) -> None:
+    def __init__(self, target: JoinTarget, err: Exception) -> None:
         super().__init__(
             f"No connection to {target}: {trust.explain(_os_error(err))}.",
             remedy="Check the address (`morganctl cluster invite` prints it) and that morgand runs there.",
         )
 
 
-def _replies(code: Code, offers: Sequence[wire.CodeOffer]) -> list[pake.Reply]:
+def _replies(code: Code, offers: Sequence[wire.CodeOffer]) -> list[pake.PakeReply]:
     """Raises Unauthorized for offers that are none."""
     try:
         return [pake.reply(invitations.stretch(code.text, one.salt), one.message) for one in offers]
@@ -192,7 +192,7 @@ def _replies(code: Code, offers: Sequence[wire.CodeOffer]) -> list[pake.Reply]:
         raise Unauthorized("The other side does not speak SPAKE2.", remedy="Check the address.") from err
 
 
-async def _bounded(content: aiohttp.StreamReader, target: Target) -> bytes:
+async def _bounded(content: aiohttp.StreamReader, target: JoinTarget) -> bytes:
     found = bytearray()
     async for piece in content.iter_any():
         found += piece
@@ -201,7 +201,7 @@ async def _bounded(content: aiohttp.StreamReader, target: Target) -> bytes:
     return bytes(found)
 
 
-def _refused(content: bytes, target: Target, status: int) -> MorganError:
+def _refused(content: bytes, target: JoinTarget, status: int) -> MorganError:
     """What the member said, made safe for a terminal."""
     try:
         told = msgspec.json.decode(content, type=ErrorReply).error

@@ -21,7 +21,7 @@ MAX_OPEN_FROM_ONE = 4  # so that one address cannot keep everybody else out
 OPEN_S = 20.0
 
 
-class Authority(Protocol):
+class CodeAuthority(Protocol):
     @property
     def ca_pem(self) -> bytes: ...
 
@@ -30,13 +30,13 @@ class Authority(Protocol):
 class _Exchange:
     began_s: float
     remote: str
-    offers: tuple[tuple[str, pake.Offer], ...]  # with the invitation's id
+    offers: tuple[tuple[str, pake.PakeOffer], ...]  # with the invitation's id
 
 
 class Codes:
     """Offer, then judge one answer."""
 
-    def __init__(self, invitations: Invitations, clock: Clock, authority: Authority) -> None:
+    def __init__(self, invitations: Invitations, clock: Clock, authority: CodeAuthority) -> None:
         self._invitations, self._clock, self._authority = invitations, clock, authority
         self._open: dict[str, _Exchange] = {}
 
@@ -53,7 +53,7 @@ class Codes:
         if not found:
             del self._open[name]
             raise Unauthorized("No invitation is open: each is good once and for 15 minutes.", remedy=ANOTHER)
-        made = await asyncio.to_thread(lambda: [(one.id, pake.Offer(bytes.fromhex(one.code))) for one in found])
+        made = await asyncio.to_thread(lambda: [(one.id, pake.PakeOffer(bytes.fromhex(one.code))) for one in found])
         self._open[name] = _Exchange(now_s, remote, tuple(made))
         offers = [wire.CodeOffer(one.salt, side.message) for one, (_, side) in zip(found, made, strict=True)]
         return wire.CodeOffers(name, offers)
@@ -76,7 +76,7 @@ class Codes:
         return msgspec.json.encode(wire.Grant(invitation, secret, self._authority.ca_pem.decode("ascii")))
 
 
-def _accepted(side: pake.Offer, answer: wire.CodeAnswer) -> bytes | None:
+def _accepted(side: pake.PakeOffer, answer: wire.CodeAnswer) -> bytes | None:
     """Nonsense is a wrong answer like any other: it costs a try."""
     try:
         return side.accept(answer.message, answer.confirmation)

@@ -8,16 +8,16 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from morgand.cluster import member_file
-from morgand.cluster.member_file import Membership
+from morgand.cluster.member_file import MemberFile
 from morgand.security import trust
 from morgand.security.ca import Authority
 
 
-class Sponsor:
-    """Implements ``api.join.Sponsor``. ``folder`` holds this member's credentials; ``member`` is it as it is now."""
+class JoinMaterial:
+    """Implements ``join_server.MaterialSource``. ``folder`` holds the credentials; ``member`` is it as it is now."""
 
     def __init__(
-        self, folder: Path, member: Callable[[], Membership], authority: Callable[[], Awaitable[Authority]]
+        self, folder: Path, member: Callable[[], MemberFile], authority: Callable[[], Awaitable[Authority]]
     ) -> None:
         self._folder, self._member, self._authority = folder, member, authority
 

@@ -26,7 +26,7 @@ from morgand.membership import join_schema as wire
 from morgand.membership import registry
 from morgand.membership.invitations import Invitations
 from morgand.membership.join_codes import Codes
-from morgand.membership.registry import Issued, Member
+from morgand.membership.registry import Issued, RegisteredMember
 from morgand.security import ca, invitations, trust
 from morgand.security.ca import Authority, CertFacts
 
@@ -39,7 +39,7 @@ BODY_MB = 1
 DEADLINE_S = 20.0  # for one request, its body included
 
 
-class Sponsor(Protocol):
+class MaterialSource(Protocol):
     """What the member knows that a newcomer needs. ``authority`` may raise Unavailable."""
 
     @property
@@ -64,10 +64,10 @@ class Sponsor(Protocol):
     def etcd(self) -> Sequence[str]: ...
 
 
-class Join:
+class JoinServer:
     """Handlers; ``routes`` go into the application on the port for hosts (TLS, client certificate optional)."""
 
-    def __init__(self, sponsor: Sponsor, store: ClusterStore, clock: Clock) -> None:
+    def __init__(self, sponsor: MaterialSource, store: ClusterStore, clock: Clock) -> None:
         self._sponsor, self._store, self._clock = sponsor, store, clock
         self._invitations = Invitations(store, clock)
         self._codes = Codes(self._invitations, clock, sponsor)
@@ -112,14 +112,14 @@ class Join:
             return json(self._welcome(authority, certificate, crl))
         raise StoreConflict("Too many hosts join at once.", remedy="Try again.")
 
-    async def _newcomer(self, host: wire.JoinHost) -> tuple[Member, list[Compare]]:
+    async def _newcomer(self, host: wire.JoinHost) -> tuple[RegisteredMember, list[Compare]]:
         """The member to be, and what must still hold when it is written. Raises Conflict."""
         listed, revision = await self._store.list(keys.MEMBERS)
         records, _ = await self._store.list(keys.HOSTS)
-        every = [codec.decode(Member, item.value, key=item.key) for item in listed]
+        every = [codec.decode(RegisteredMember, item.value, key=item.key) for item in listed]
         hosts = [codec.decode(codec.HostRecord, item.value, key=item.key) for item in records]
         before = next((one for one in every if one.id == host.id), None)
-        newcomer = Member(
+        newcomer = RegisteredMember(
             host.id, host.name, host.machine, self._clock.now(), before.certificates if before else ()
         )  # fmt: skip
         found = registry.objection(newcomer, every, hosts)
@@ -131,7 +131,9 @@ class Join:
             Unchanged(keys.member(host.id), item.mod_revision if item else 0),
         ]
 
-    def _certified(self, authority: Authority, csr: str, member: Member, address: str) -> tuple[bytes, Member]:
+    def _certified(
+        self, authority: Authority, csr: str, member: RegisteredMember, address: str
+    ) -> tuple[bytes, RegisteredMember]:
         now = self._clock.now()
         certificate = ca.sign(
             authority, csr.encode("ascii", "replace"), host_id=member.id, cluster_id=self._sponsor.cluster_id,
@@ -164,7 +166,7 @@ class Join:
             item = await self._store.get(key)
             if item is None:
                 raise _stranger()
-            member = codec.decode(Member, item.value, key=key)
+            member = codec.decode(RegisteredMember, item.value, key=key)
             certificate, member = self._certified(authority, asked.csr, member, asked.address)
             try:
                 await self._store.txn([Unchanged(key, item.mod_revision)], [Put(key, codec.encode(member))])

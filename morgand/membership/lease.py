@@ -13,7 +13,7 @@ from morgand.base.errors import StorageFull, StoreConflict, Unavailable
 from morgand.cluster import codec, keys
 from morgand.cluster.codec import HostRecord
 from morgand.cluster.election import Leadership
-from morgand.cluster.member_file import Membership
+from morgand.cluster.member_file import MemberFile
 from morgand.cluster.mirror import Mirror
 from morgand.cluster.store import ClusterStore, Put, Unchanged
 from morgand.cluster.voters import VoterRecord, VoterState
@@ -27,11 +27,11 @@ RETRY_S = 0.3
 KEY_BYTES = 32
 
 
-class Pulse:
+class LeaseManager:
     """``run`` until cancelled. ``leased`` is what this host may act by."""
 
     def __init__(
-        self, me: Callable[[], Membership], beats: Heartbeats, *, store: ClusterStore, mirror: Mirror, clock: Clock,
+        self, me: Callable[[], MemberFile], beats: Heartbeats, *, store: ClusterStore, mirror: Mirror, clock: Clock,
     ) -> None:  # fmt: skip
         self._me, self._beats, self._store, self._mirror, self._clock = me, beats, store, mirror, clock
         self._trusted = 0

@@ -7,9 +7,9 @@ import sys
 
 from morgand.base.clock import Clock
 from morgand.cluster.etcd_process import EtcdProcess, VoterPlace
-from morgand.cluster.member_file import Membership
+from morgand.cluster.member_file import MemberFile
 from morgand.gossip import membership as gossip
-from morgand.membership.context import Home
+from morgand.membership.context import MembershipContext
 from morgand.process.supervisor import Child, ChildSpec
 from morgand.security import trust
 from morgand.state.roles import RoleState
@@ -19,7 +19,7 @@ log = logging.getLogger("morgand.programs")
 ETCD = (sys.executable, "-m", "morgand.process.die_with_parent", "etcd")
 
 
-def keeper(home: Home, clock: Clock) -> gossip.Keep:
+def keeper(home: MembershipContext, clock: Clock) -> gossip.Keep:
     """How programs of others are kept running here."""
 
     async def keep(name: str, argv: tuple[str, ...], probe: gossip.Probe, report: gossip.Report) -> None:
@@ -29,7 +29,7 @@ def keeper(home: Home, clock: Clock) -> gossip.Keep:
     return keep
 
 
-def etcd_process(me: Membership, home: Home, clock: Clock) -> EtcdProcess:
+def etcd_process(me: MemberFile, home: MembershipContext, clock: Clock) -> EtcdProcess:
     """This host's etcd, whether it is a voter or not."""
     place = VoterPlace(me.host, me.address, me.port, me.cluster, home.folder)
     return EtcdProcess(place, keeper(home, clock), trust.client_context(home.folder), program=ETCD)

@@ -24,9 +24,9 @@ from morgand.cluster import codec, keys, member_file
 from morgand.cluster.copy import copy_file
 from morgand.cluster.etcd import Endpoint, EtcdClient
 from morgand.cluster.etcd_process import EtcdProcess, VoterPlace
-from morgand.cluster.member_file import Membership
+from morgand.cluster.member_file import MemberFile
 from morgand.cluster.store import Item
-from morgand.cluster.storefile import Content, StoreFile
+from morgand.cluster.storefile import StoreContent, StoreFile
 from morgand.cluster.voters import VoterRecord, VoterState
 from morgand.config import Config
 from morgand.fingerprint.host_id import load_or_create
@@ -87,7 +87,7 @@ async def recover(config: Config, *, say: Say, confirmed: Callable[[], bool], cl
     say(f"{config.host_name} goes on alone. Start it: `morgand start`. Invite others anew: `morganctl cluster invite`.")
 
 
-def story(items: Mapping[str, bytes], source: str, me: Membership, reached: Sequence[str]) -> list[str]:
+def story(items: Mapping[str, bytes], source: str, me: MemberFile, reached: Sequence[str]) -> list[str]:
     """What is about to happen, in sentences. ``reached``: ids of hosts that are on.
 
     Raises Conflict for one of them that has what only it has stored: it is the one to go on with.
@@ -169,7 +169,7 @@ def _authority(items: Mapping[str, bytes]) -> Authority | None:
     return codec.decode(Authority, value, key=keys.AUTHORITY) if value is not None else None
 
 
-async def _permit(truth: _Truth, me: Membership, folder: Path) -> None:
+async def _permit(truth: _Truth, me: MemberFile, folder: Path) -> None:
     """Raises Conflict while the voters are not lost."""
     voting = recovery_plan.voters(truth.items)
     names = {host: one.name for host, one in recovery_plan.others(truth.items, me.host).items()}
@@ -208,7 +208,7 @@ async def _reached(truth: _Truth, me: str) -> list[str]:
     return [host for host, on in zip(known, found, strict=True) if on]
 
 
-def _perform(items: Mapping[str, bytes], me: Membership, place: VoterPlace, now: datetime) -> None:
+def _perform(items: Mapping[str, bytes], me: MemberFile, place: VoterPlace, now: datetime) -> None:
     """Write everything; the new etcd's configuration last. Blocking. Raises StorageFull.
 
     Until then the old etcd's data are where they were: a host that dies in between has not recovered.
@@ -218,7 +218,7 @@ def _perform(items: Mapping[str, bytes], me: Membership, place: VoterPlace, now:
     member, certificate = _certified(items, me, authority, trust.read(folder / trust.KEY), now)
     voter = VoterRecord(me.host, place.peer_url, place.client_url, VoterState.VOTER)
     kept = recovery_plan.recovered(items, Survivor(member, voter), new_key())
-    StoreFile(folder).write(Content(1, [(key, kept[key], 1, 1) for key in sorted(kept)]))
+    StoreFile(folder).write(StoreContent(1, [(key, kept[key], 1, 1) for key in sorted(kept)]))
     serials = [key.removeprefix(keys.REVOKED) for key in kept if key.startswith(keys.REVOKED)]
     files.write_private(folder / trust.CRL, ca.revocation_list(authority, serials, now))
     files.write_private(folder / trust.CERT, certificate)
@@ -233,15 +233,15 @@ def _perform(items: Mapping[str, bytes], me: Membership, place: VoterPlace, now:
 
 
 def _certified(
-    items: Mapping[str, bytes], me: Membership, authority: Authority, key: bytes, now: datetime
-) -> tuple[registry.Member, bytes]:
+    items: Mapping[str, bytes], me: MemberFile, authority: Authority, key: bytes, now: datetime
+) -> tuple[registry.RegisteredMember, bytes]:
     """This host's record with a new certificate: the old one may have run out while nobody could renew it."""
     request = ca.make_request(key, me.host)
     certificate = ca.sign(
         authority, request, host_id=me.host, cluster_id=me.cluster, addresses=(me.address,), now=now
     )  # fmt: skip
     found = ca.facts(certificate)
-    member = codec.decode(registry.Member, items[keys.member(me.host)], key=keys.member(me.host))
+    member = codec.decode(registry.RegisteredMember, items[keys.member(me.host)], key=keys.member(me.host))
     return registry.certified(member, registry.Issued(found.serial, found.not_after), now), certificate
 
 

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from morgand.cluster import codec, keys
-from morgand.cluster.codec import HostRecord, Office
+from morgand.cluster.codec import ElectionRecord, HostRecord
 from morgand.cluster.voters import VoterRecord, VoterState
-from morgand.membership.registry import Member, Objection
+from morgand.membership.registry import Objection, RegisteredMember
 from morgand.state.hosts import HostState
 from morgand.state.roles import Assignment
 
@@ -29,7 +29,7 @@ OF_ONE_HOST = (keys.HOSTS, keys.PROFILES, keys.VOTERS, keys.MEMBERS, keys.ASSIGN
 class Survivor:
     """The host that goes on, as it is to be written down."""
 
-    member: Member
+    member: RegisteredMember
     voter: VoterRecord
 
 
@@ -91,7 +91,7 @@ def recovered(items: Mapping[str, bytes], survivor: Survivor, beat_key: str) -> 
         kept[keys.host(me)] = codec.encode(replace(record, state=HostState.ALIVE, draining=False))
     for key, value in items.items():
         if key.startswith(keys.MEMBERS) and key != keys.member(me):
-            gone = codec.decode(Member, value, key=key)
+            gone = codec.decode(RegisteredMember, value, key=key)
             for one in gone.certificates:
                 kept[keys.revoked(one.serial)] = codec.encode({"host": gone.id, "expires": one.expires})
     return kept
@@ -111,4 +111,4 @@ def outdated(items: Mapping[str, bytes], copy: Mapping[str, bytes]) -> bool:
 def _epoch(items: Mapping[str, bytes]) -> int:
     if keys.EPOCH in items:
         return codec.decode(int, items[keys.EPOCH], key=keys.EPOCH)
-    return codec.decode(Office, items[keys.ELECTION], key=keys.ELECTION).epoch if keys.ELECTION in items else 0
+    return codec.decode(ElectionRecord, items[keys.ELECTION], key=keys.ELECTION).epoch if keys.ELECTION in items else 0

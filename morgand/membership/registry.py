@@ -25,7 +25,7 @@ class Issued:
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class RegisteredMember:
     """``machine`` is a digest: the same identity on another machine is a copy."""
 
     id: str
@@ -41,7 +41,9 @@ class Objection:
     remedy: str
 
 
-def objection(newcomer: Member, members: Iterable[Member], hosts: Iterable[codec.HostRecord]) -> Objection | None:
+def objection(
+    newcomer: RegisteredMember, members: Iterable[RegisteredMember], hosts: Iterable[codec.HostRecord]
+) -> Objection | None:
     """Why this host cannot be let in, or None. A member that joins anew on its own machine is welcome."""
     known = {one.id: one for one in members}
     names = {one.id: one.name for one in hosts} | {one.id: one.name for one in known.values()}
@@ -61,17 +63,17 @@ def objection(newcomer: Member, members: Iterable[Member], hosts: Iterable[codec
     return None
 
 
-def certified(member: Member, issued: Issued, now: datetime) -> Member:
+def certified(member: RegisteredMember, issued: Issued, now: datetime) -> RegisteredMember:
     """The member with one more certificate; those that have expired need no revoking and are forgotten."""
     return replace(member, certificates=(*(one for one in member.certificates if one.expires > now), issued))
 
 
-async def members(store: ClusterStore) -> list[Member]:
+async def members(store: ClusterStore) -> list[RegisteredMember]:
     items, _ = await store.list(keys.MEMBERS)
-    return [codec.decode(Member, item.value, key=item.key) for item in items]
+    return [codec.decode(RegisteredMember, item.value, key=item.key) for item in items]
 
 
-async def enrol(store: ClusterStore, member: Member) -> None:
+async def enrol(store: ClusterStore, member: RegisteredMember) -> None:
     """Write a member unconditionally: the founder's own record."""
     await store.txn([], [Put(keys.member(member.id), codec.encode(member))])
 
@@ -88,7 +90,7 @@ async def expel(store: ClusterStore, host_id: str, beat_key: str) -> Sequence[st
         item = await store.get(key)
         if item is None:
             return ()
-        found = codec.decode(Member, item.value, key=key).certificates
+        found = codec.decode(RegisteredMember, item.value, key=key).certificates
         compares: list[Compare] = [Unchanged(key, item.mod_revision)]
         puts = [Put(keys.revoked(one.serial), codec.encode({"host": host_id, "expires": one.expires})) for one in found]
         try:

@@ -13,14 +13,14 @@ from pathlib import Path
 
 from morgand.base.clock import Clock
 from morgand.base.errors import Fenced, MorganError
-from morgand.membership.join_client import Meeting, parse_target
+from morgand.membership.join_client import JoinClient, parse_target
 from morgand.security import ca, trust
 
 EVERY_S = 5.0
 ANSWER_S = 3.0
 
 
-class Expulsion:
+class RevocationCheck:
     """``peers``: APIs of hosts (``ip:port``) that are not known to be well; ``folder`` holds the credentials."""
 
     def __init__(self, folder: Path, peers: Callable[[], Sequence[str]], clock: Clock) -> None:
@@ -37,7 +37,7 @@ class Expulsion:
     async def _ask(self, where: Sequence[str]) -> None:
         authority = await asyncio.to_thread(trust.read, self._folder / trust.CA)
         own = ca.facts(await asyncio.to_thread(trust.read, self._folder / trust.CERT))
-        async with Meeting(self._clock) as meeting:
+        async with JoinClient(self._clock) as meeting:
             told = await asyncio.gather(*(self._revoked(meeting, peer, authority, own.serial) for peer in where))
         if any(told):
             peer = where[told.index(True)]
@@ -46,7 +46,7 @@ class Expulsion:
                 remedy="To have it again: `morganctl cluster invite` there, and `morgand join` here.",
             )
 
-    async def _revoked(self, meeting: Meeting, peer: str, authority: bytes, serial: str) -> bool:
+    async def _revoked(self, meeting: JoinClient, peer: str, authority: bytes, serial: str) -> bool:
         """False as well when it does not answer."""
         try:
             async with asyncio.timeout(ANSWER_S):

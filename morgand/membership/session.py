@@ -23,9 +23,9 @@ from morgand.cluster.copy import Copy
 from morgand.cluster.etcd import Endpoint, EtcdClient
 from morgand.cluster.etcd_store import EtcdStore
 from morgand.cluster.etcd_succession import Succession
-from morgand.cluster.member_file import Membership
+from morgand.cluster.local_etcd import LocalEtcd
+from morgand.cluster.member_file import MemberFile
 from morgand.cluster.mirror import Mirror
-from morgand.cluster.seat import OwnSeat
 from morgand.cluster.store import ClusterStore
 from morgand.cluster.storefile import StoreFile
 from morgand.cluster.switch import SwitchStore, set_aside
@@ -35,18 +35,18 @@ from morgand.leader.db_primary import PrimaryKeeper, ensure_secrets
 from morgand.leader.leadership import Duty
 from morgand.leader.voters import VoterKeeper
 from morgand.membership import registry
-from morgand.membership.context import Home
+from morgand.membership.context import MembershipContext
 from morgand.membership.credentials import Credentials
-from morgand.membership.gossip import Gossiping
+from morgand.membership.gossip import GossipPublisher
 from morgand.membership.invitations import Invitations
-from morgand.membership.join_material import Sponsor
-from morgand.membership.join_server import Join
-from morgand.membership.lease import Pulse, ensure_key, fenced_hosts, new_key
+from morgand.membership.join_material import JoinMaterial
+from morgand.membership.join_server import JoinServer
+from morgand.membership.lease import LeaseManager, ensure_key, fenced_hosts, new_key
 from morgand.membership.programs import etcd_process, keeper, teller
-from morgand.membership.revocation_check import Expulsion
+from morgand.membership.revocation_check import RevocationCheck
 from morgand.peers.client import PeerClient
 from morgand.peers.directory import ClusterDirectory
-from morgand.peers.server import PeerApi
+from morgand.peers.server import PeerServer
 from morgand.security import ca, tokens, trust
 from morgand.state.hosts import HostState, Member
 from morgand.state.roles import RolePreference
@@ -57,11 +57,12 @@ RETRY_S = 0.5
 CONNECT_S = 45.0
 
 
-class Links:
+class MemberSession:
     """``run`` is a task; ``connected`` is set once the shared store is in use and others can reach this host."""
 
     def __init__(
-        self, me: Membership, home: Home, *, store: SwitchStore, mirror: Mirror, directory: ClusterDirectory,
+        self, me: MemberFile, home: MembershipContext, *, store: SwitchStore, mirror: Mirror,
+        directory: ClusterDirectory,
         clock: Clock,
     ) -> None:  # fmt: skip
         """Reads the credentials: raises ConfigError."""
@@ -73,14 +74,14 @@ class Links:
         self.peers = PeerClient(self._credentials.client, directory.address_of, clock)
         self._etcd = EtcdClient(self.voters, self._credentials.client, name=me.host)
         process = etcd_process(me, home, clock)
-        self._seat = OwnSeat(store, self._etcd, process, clock, teller("etcd"))
-        self._gossip = Gossiping(self._me, home, mirror, clock)
+        self._seat = LocalEtcd(store, self._etcd, process, clock, teller("etcd"))
+        self._gossip = GossipPublisher(self._me, home, mirror, clock)
         self.beats = Heartbeats(home.run, keeper(home, clock), clock)
         self._succession = Succession(
             process, self._etcd, mirror, clock, sight=self.beats.sight, changed=self.beats.next,
             leased=lambda: self.beats.leased,
         )  # fmt: skip
-        self.pulse = Pulse(self._me, self.beats, store=store, mirror=mirror, clock=clock)
+        self.pulse = LeaseManager(self._me, self.beats, store=store, mirror=mirror, clock=clock)
 
     async def run(self) -> None:
         """Until cancelled. Raises Conflict when a port is taken, EngineError when a program is missing."""
@@ -101,7 +102,7 @@ class Links:
                 group.create_task(self._once_connected(self._remember), name="remember")
                 group.create_task(self._once_connected(self._credentials.heed_revocations), name="revocations")
                 group.create_task(self._credentials.renewal().run(), name="renewal")
-                group.create_task(Expulsion(self._folder, self._doubtful, self._clock).run(), name="expulsion")
+                group.create_task(RevocationCheck(self._folder, self._doubtful, self._clock).run(), name="expulsion")
                 group.create_task(Copy(self._mirror, self._folder, self._clock).run(), name="copy")
         except OSError as err:
             raise Conflict(
@@ -111,7 +112,7 @@ class Links:
             await runner.cleanup()
             await self.peers.close()
 
-    def _me(self) -> Membership:
+    def _me(self) -> MemberFile:
         return self.membership
 
     def members(self) -> Mapping[str, Member]:
@@ -200,11 +201,11 @@ class Links:
             return found
         return [Endpoint(url, "peer") for url in self.membership.etcd]
 
-    def _peer_api(self) -> PeerApi:
-        sponsor = Sponsor(self._folder, self._me, self._credentials.authority)
-        return PeerApi(
+    def _peer_api(self) -> PeerServer:
+        sponsor = JoinMaterial(self._folder, self._me, self._credentials.authority)
+        return PeerServer(
             self._home.exports, held=self._directory.held, acting=self._directory, member=self._is_present,
-            spool=self._home.spool, open_routes=Join(sponsor, self._store, self._clock).routes(),
+            spool=self._home.spool, open_routes=JoinServer(sponsor, self._store, self._clock).routes(),
         )  # fmt: skip
 
     def _is_present(self, host: str) -> bool:

@@ -16,7 +16,7 @@ from morgand.base import staleness
 from morgand.base.errors import Fenced, InvalidInput, MorganError, Overloaded, StorageFull, Unavailable
 from morgand.base.staleness import Reading
 from morgand.peers import wire
-from morgand.peers.route import Directory, Route, client_of, routed
+from morgand.peers.route import Directory, PortRoute, client_of, routed
 from morgand.peers.wire import Signature
 from morgand.state.ports import History, Library
 
@@ -49,13 +49,13 @@ def export_name(port: str) -> str:
     return f"{port}-copy"
 
 
-def with_copies(protocol: type[T], route: Route, local: T, copies: Copies) -> T:
+def with_copies(protocol: type[T], route: PortRoute, local: T, copies: Copies) -> T:
     """The port ``protocol``, routed, with copies for reads that may be stale."""
     return cast("T", _WithCopies(protocol, route, local, copies))
 
 
 class _WithCopies:
-    def __init__(self, protocol: type, route: Route, local: Any, copies: Copies) -> None:
+    def __init__(self, protocol: type, route: PortRoute, local: Any, copies: Copies) -> None:
         self._protocol, self._route, self._copies = protocol, route, copies
         self._patient: Any = routed(protocol, route, local)
         self._hasty: Any = routed(protocol, replace(route, patience_s=PATIENCE_S), local)

@@ -11,7 +11,7 @@ from typing import TypeVar
 from uuid import uuid4
 
 from morgand.base.errors import Fenced, Unavailable
-from morgand.peers.route import Holder, Rounds, Route, acting, client_of, routed
+from morgand.peers.route import Holder, PortRoute, Rounds, acting, client_of, routed
 from morgand.state.ports import Objects
 
 T = TypeVar("T")
@@ -23,7 +23,7 @@ KEPT = 32  # fetched copies that are still there: more than are read at the same
 class RoutedObjects:
     """Implements ``ports.Objects``. ``folder`` holds the last ``KEPT`` fetched copies."""
 
-    def __init__(self, route: Route, local: Objects, folder: Path) -> None:
+    def __init__(self, route: PortRoute, local: Objects, folder: Path) -> None:
         self._route = route
         self._local = local
         self._folder = folder

@@ -76,7 +76,7 @@ class Directory(Acting, Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
+class PortRoute:
     """How a port of a role is reached. ``patience_s``: how long to wait for a role that is moving."""
 
     role: str
@@ -105,7 +105,7 @@ def candidates(
     )
 
 
-def routed(protocol: type[T], route: Route, local: T) -> T:
+def routed(protocol: type[T], route: PortRoute, local: T) -> T:
     """An object that implements the port ``protocol`` wherever its role is held.
 
     Calls are repeated at the next candidate while nothing of an answer has been given out. Writes of History and
@@ -115,7 +115,7 @@ def routed(protocol: type[T], route: Route, local: T) -> T:
 
 
 class _Routed:
-    def __init__(self, protocol: type, route: Route, local: Any) -> None:
+    def __init__(self, protocol: type, route: PortRoute, local: Any) -> None:
         self._protocol = protocol
         self._route = route
         self._local = local
@@ -211,7 +211,7 @@ class Rounds:
     When all of a round are overloaded there is no second one: it would only lengthen the queues.
     """
 
-    def __init__(self, route: Route, busy: Mapping[str, int]) -> None:
+    def __init__(self, route: PortRoute, busy: Mapping[str, int]) -> None:
         self._route = route
         self._busy = busy
         self._left: list[Holder] = []
@@ -267,7 +267,7 @@ class Rounds:
             self._pause_s = min(2 * self._pause_s, LOOK_AGAIN_LIMIT_S)
 
 
-def client_of(route: Route) -> PeerClient:
+def client_of(route: PortRoute) -> PeerClient:
     """Raises Unavailable while this host is not connected to others."""
     client = route.client()
     if client is None:

@@ -42,7 +42,7 @@ T = TypeVar("T")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class PeerApi:
+class PeerServer:
     """``exports`` by the name in the path. ``member``: whether a host id belongs to the cluster now."""
 
     def __init__(

@@ -17,7 +17,7 @@ from morgand.roles.process import EngineClient
 from morgand.state.roles import Assignment, Model, RoleState
 
 
-class Service(Protocol):
+class RoleService(Protocol):
     """Performs one assignment."""
 
     async def run(self, report: Report) -> None:
@@ -40,7 +40,7 @@ class HostContext:
         return self.run_dir / f"{role}.sock"
 
 
-ServiceFactory = Callable[[Assignment], Service]
+ServiceFactory = Callable[[Assignment], RoleService]
 
 
 class ProcessService:

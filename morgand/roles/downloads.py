@@ -38,7 +38,7 @@ class _Cut(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class DownloadPatience:
     """How long a download tries."""
 
     attempts: int = ATTEMPTS
@@ -46,7 +46,9 @@ class Patience:
     stall_s: float = STALL_S
 
 
-async def download(model: Model, models_dir: Path, progress: Progress, patience: Patience = Patience()) -> Path:
+async def download(
+    model: Model, models_dir: Path, progress: Progress, patience: DownloadPatience = DownloadPatience()
+) -> Path:
     """Fetch a ``gguf:`` source; returns the file.
 
     Raises Unavailable without a network or after the last attempt, EngineError when the content has a wrong digest,

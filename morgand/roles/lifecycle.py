@@ -21,7 +21,7 @@ class Phase(StrEnum):
     GONE = "gone"
 
 
-class Event(StrEnum):
+class LifecycleEvent(StrEnum):
     """What happened to it."""
 
     START = "start"  # the engine is being (re)started
@@ -31,30 +31,30 @@ class Event(StrEnum):
     END = "end"  # everything it held is released
 
 
-TRANSITIONS: dict[tuple[Phase, Event], Phase] = {
-    (Phase.STARTING, Event.START): Phase.STARTING,
-    (Phase.STARTING, Event.UP): Phase.READY,
-    (Phase.STARTING, Event.DOWN): Phase.FAILED,
-    (Phase.STARTING, Event.WITHDRAW): Phase.STOPPING,
-    (Phase.READY, Event.START): Phase.STARTING,
-    (Phase.READY, Event.UP): Phase.READY,
-    (Phase.READY, Event.DOWN): Phase.FAILED,
-    (Phase.READY, Event.WITHDRAW): Phase.STOPPING,
-    (Phase.FAILED, Event.START): Phase.STARTING,
-    (Phase.FAILED, Event.UP): Phase.READY,
-    (Phase.FAILED, Event.DOWN): Phase.FAILED,
-    (Phase.FAILED, Event.WITHDRAW): Phase.STOPPING,
+TRANSITIONS: dict[tuple[Phase, LifecycleEvent], Phase] = {
+    (Phase.STARTING, LifecycleEvent.START): Phase.STARTING,
+    (Phase.STARTING, LifecycleEvent.UP): Phase.READY,
+    (Phase.STARTING, LifecycleEvent.DOWN): Phase.FAILED,
+    (Phase.STARTING, LifecycleEvent.WITHDRAW): Phase.STOPPING,
+    (Phase.READY, LifecycleEvent.START): Phase.STARTING,
+    (Phase.READY, LifecycleEvent.UP): Phase.READY,
+    (Phase.READY, LifecycleEvent.DOWN): Phase.FAILED,
+    (Phase.READY, LifecycleEvent.WITHDRAW): Phase.STOPPING,
+    (Phase.FAILED, LifecycleEvent.START): Phase.STARTING,
+    (Phase.FAILED, LifecycleEvent.UP): Phase.READY,
+    (Phase.FAILED, LifecycleEvent.DOWN): Phase.FAILED,
+    (Phase.FAILED, LifecycleEvent.WITHDRAW): Phase.STOPPING,
     # an engine that is being stopped may still report; it no longer matters
-    (Phase.STOPPING, Event.START): Phase.STOPPING,
-    (Phase.STOPPING, Event.UP): Phase.STOPPING,
-    (Phase.STOPPING, Event.DOWN): Phase.STOPPING,
-    (Phase.STOPPING, Event.END): Phase.GONE,
+    (Phase.STOPPING, LifecycleEvent.START): Phase.STOPPING,
+    (Phase.STOPPING, LifecycleEvent.UP): Phase.STOPPING,
+    (Phase.STOPPING, LifecycleEvent.DOWN): Phase.STOPPING,
+    (Phase.STOPPING, LifecycleEvent.END): Phase.GONE,
 }
 
-REPORTED: dict[RoleState, Event] = {
-    RoleState.STARTING: Event.START,
-    RoleState.READY: Event.UP,
-    RoleState.FAILED: Event.DOWN,
+REPORTED: dict[RoleState, LifecycleEvent] = {
+    RoleState.STARTING: LifecycleEvent.START,
+    RoleState.READY: LifecycleEvent.UP,
+    RoleState.FAILED: LifecycleEvent.DOWN,
 }
 
 SHOWN: dict[Phase, RoleState] = {
@@ -65,6 +65,6 @@ SHOWN: dict[Phase, RoleState] = {
 }
 
 
-def step(phase: Phase, event: Event) -> Phase:
+def step(phase: Phase, event: LifecycleEvent) -> Phase:
     """The next phase. Raises KeyError for a pair the table does not know."""
     return TRANSITIONS[phase, event]

@@ -9,13 +9,13 @@ from morgand.state.roles import Assignment
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class PlanDifference:
     assignments: tuple[Assignment, ...]
     added: tuple[Assignment, ...]
     removed: tuple[Assignment, ...]
 
 
-def difference(current: Iterable[Assignment], wanted: Iterable[Assignment]) -> Difference:
+def difference(current: Iterable[Assignment], wanted: Iterable[Assignment]) -> PlanDifference:
     """What stays keeps its epoch; what is new, moved, or gets another engine or model takes the wanted one's.
 
     A changed assignment stands in ``removed`` as it was and in ``added`` as it will be.
@@ -31,7 +31,7 @@ def difference(current: Iterable[Assignment], wanted: Iterable[Assignment]) -> D
         else:
             added.append(one)
     whole = sorted((*kept, *added), key=lambda one: one.slot)
-    return Difference(
+    return PlanDifference(
         assignments=tuple(whole),
         added=tuple(sorted(added, key=lambda one: one.slot)),
         removed=tuple(sorted(before.values(), key=lambda one: one.slot)),

@@ -39,12 +39,12 @@ class Invitation:
 
 
 @dataclass(frozen=True, slots=True)
-class Accepted:
+class InvitationAccepted:
     invitation: Invitation
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class InvitationRefused:
     """``burnt`` is the invitation with a try less, to be stored before the refusal is told; None when unchanged."""
 
     reason: str
@@ -64,38 +64,42 @@ def stretch(code: str, salt: str) -> bytes:
     return hashlib.scrypt(code.encode("ascii"), salt=bytes.fromhex(salt), n=2**14, r=8, p=1, dklen=32)
 
 
-def check(found: Invitation | None, secret: str, now: datetime) -> Accepted | Refused:
+def check(found: Invitation | None, secret: str, now: datetime) -> InvitationAccepted | InvitationRefused:
     """Whether this secret opens this invitation. Who does not know the secret learns nothing of its fate."""
     if found is None:
-        return Refused("There is no such invitation, or it is long over.", ANOTHER)
+        return InvitationRefused("There is no such invitation, or it is long over.", ANOTHER)
     given = _digest(secret, found.salt)
     if not any([hmac.compare_digest(given, one) for one in (found.secret, found.granted) if one]):  # noqa: C419 - all
         return wrong(found, now)
     return usable(found, now)
 
 
-def usable(found: Invitation, now: datetime) -> Accepted | Refused:
+def usable(found: Invitation, now: datetime) -> InvitationAccepted | InvitationRefused:
     """For somebody who has proven to own it."""
     if found.used_by:
-        return Refused(f"The invitation was used already, by host {found.used_by}; each is good for one.", ANOTHER)
+        return InvitationRefused(
+            f"The invitation was used already, by host {found.used_by}; each is good for one.", ANOTHER
+        )
     if found.revoked:
-        return Refused("The invitation was withdrawn.", ANOTHER)
+        return InvitationRefused("The invitation was withdrawn.", ANOTHER)
     if found.tries_left <= 0:
-        return Refused(f"The invitation is locked: it was tried wrongly {TRIES} times.", ANOTHER)
+        return InvitationRefused(f"The invitation is locked: it was tried wrongly {TRIES} times.", ANOTHER)
     if now >= found.expires:
-        return Refused(f"The invitation ended at {found.expires:%H:%M:%S} UTC, 15 minutes after it was made.", ANOTHER)
-    return Accepted(found)
+        return InvitationRefused(
+            f"The invitation ended at {found.expires:%H:%M:%S} UTC, 15 minutes after it was made.", ANOTHER
+        )
+    return InvitationAccepted(found)
 
 
-def wrong(found: Invitation, now: datetime) -> Refused:
+def wrong(found: Invitation, now: datetime) -> InvitationRefused:
     """For somebody who has proven not to own it: a try is burnt."""
-    if not isinstance(usable(found, now), Accepted):
-        return Refused("The invitation is not valid.", ANOTHER)
+    if not isinstance(usable(found, now), InvitationAccepted):
+        return InvitationRefused("The invitation is not valid.", ANOTHER)
     left = found.tries_left - 1
     burnt = replace(found, tries_left=left)
     if left == 0:
-        return Refused(f"The invitation is wrong, and now locked after {TRIES} wrong tries.", ANOTHER, burnt)
-    return Refused(
+        return InvitationRefused(f"The invitation is wrong, and now locked after {TRIES} wrong tries.", ANOTHER, burnt)
+    return InvitationRefused(
         "The invitation is wrong.", f"Check what you typed; {left} {'try' if left == 1 else 'tries'} left.", burnt
     )
 

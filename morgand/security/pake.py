@@ -31,7 +31,7 @@ MESSAGE_BYTES = 33
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class PakeReply:
     """The joiner's answer to an offer; ``key`` stays with it."""
 
     message: bytes
@@ -39,7 +39,7 @@ class Reply:
     key: bytes = field(repr=False)
 
 
-class Offer:
+class PakeOffer:
     """The host's side of one exchange; good for one reply."""
 
     def __init__(self, stretched: bytes) -> None:
@@ -53,12 +53,12 @@ class Offer:
         return key if hmac.compare_digest(_confirmation(key), confirmation) else None
 
 
-def reply(stretched: bytes, offer: bytes) -> Reply:
+def reply(stretched: bytes, offer: bytes) -> PakeReply:
     """The joiner's side. Raises InvalidInput for nonsense."""
     side = SPAKE2_B(stretched, idA=HOST, idB=JOINER)
     message = side.start()
     key = _finish(side, offer)
-    return Reply(message, _confirmation(key), key)
+    return PakeReply(message, _confirmation(key), key)
 
 
 def seal(key: bytes, content: bytes) -> bytes:

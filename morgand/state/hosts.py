@@ -96,7 +96,7 @@ class Host:
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class PeerHealth:
     """What one host sees of another. ``dead``: agreed by a majority of the other voters.
 
     ``well_s``: for how long it has been heard, has heard us, and has held its lease, without a break. ``quiet``: it got

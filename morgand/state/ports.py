@@ -222,7 +222,7 @@ class History(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Completion:
+class DocumentResult:
     """A document that is ready to be found: what extraction told of it, and all its chunks."""
 
     document: str
@@ -255,7 +255,7 @@ class Library(Protocol):
 
     async def set_state(self, document: str, state: DocumentState, error: str | None = None) -> None: ...
 
-    async def complete_many(self, completions: Sequence[Completion]) -> dict[str, list[str]]:
+    async def complete_many(self, completions: Sequence[DocumentResult]) -> dict[str, list[str]]:
         """For each, in this order and in one transaction: store the chunks (and their full-text rows), mark the
         document completed, and soft-delete every older document of the same source. Returns the ids of those
         replaced, by document. Documents that were deleted or overtaken in the meantime are left out."""

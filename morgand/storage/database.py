@@ -49,7 +49,7 @@ SETTLE_S = 5.0  # what is under way on a file may take this long when another da
 
 
 @dataclass(frozen=True, slots=True)
-class Health:
+class DatabaseHealth:
     """``in_use`` of at most ``limit`` connections."""
 
     latency_ms: float
@@ -201,7 +201,7 @@ class Database:
             ):
                 yield await connection.execution_options(isolation_level="AUTOCOMMIT")
 
-    async def health(self) -> Health:
+    async def health(self) -> DatabaseHealth:
         """Ask something trivial. Raises Unavailable, StorageFull."""
         loop = asyncio.get_running_loop()
         started = loop.time()
@@ -210,7 +210,7 @@ class Database:
                 await connection.execute(text("SELECT 1"))
         pool = self._engine.pool
         in_use = pool.checkedout() if isinstance(pool, QueuePool) else 0
-        return Health((loop.time() - started) * 1000, in_use, POOL_SIZE)
+        return DatabaseHealth((loop.time() - started) * 1000, in_use, POOL_SIZE)
 
     def insert(self, model: type[Base]) -> postgresql.Insert | sqlite.Insert:
         """An INSERT that knows ON CONFLICT."""

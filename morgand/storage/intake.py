@@ -15,7 +15,7 @@ from sqlalchemy import bindparam, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from morgand.state.assistant import Document, DocumentState
-from morgand.state.ports import Completion
+from morgand.state.ports import DocumentResult
 from morgand.storage import fulltext
 from morgand.storage.models import Base, ChunkRow, DocumentRow, clean
 from morgand.storage.rows import batches, chunk_values, document_of, new_id, valid_ids
@@ -112,7 +112,7 @@ async def _known(
 
 
 async def complete(
-    session: AsyncSession, completions: Mapping[UUID, Completion], now: datetime, *, sqlite: bool
+    session: AsyncSession, completions: Mapping[UUID, DocumentResult], now: datetime, *, sqlite: bool
 ) -> dict[UUID, list[Version]]:
     """See ``Library.complete_many``; by id, in the order given."""
     live = await _lock_sources(session, list(completions))
@@ -152,7 +152,7 @@ async def _lock_sources(session: AsyncSession, ids: Sequence[UUID]) -> list[Vers
 
 
 async def _insert_chunks(
-    session: AsyncSession, completions: Mapping[UUID, Completion], now: datetime, *, sqlite: bool
+    session: AsyncSession, completions: Mapping[UUID, DocumentResult], now: datetime, *, sqlite: bool
 ) -> None:
     chunks = [(identity, chunk) for identity, one in completions.items() for chunk in one.chunks]
     if not chunks:
@@ -191,13 +191,13 @@ def _row(identity: UUID, document: Document, revision: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _completed(identity: UUID, one: Completion, now: datetime) -> dict[str, Any]:
+def _completed(identity: UUID, one: DocumentResult, now: datetime) -> dict[str, Any]:
     return {
         "document": identity, "now": now, "new_title": one.title, "new_mime": one.mime, "all": len(one.chunks),
         "embedded": sum(chunk.embedding is not None for chunk in one.chunks),
     }  # fmt: skip
 
 
-def by_id(completions: Sequence[Completion]) -> dict[UUID, Completion]:
+def by_id(completions: Sequence[DocumentResult]) -> dict[UUID, DocumentResult]:
     """Those whose id can name something."""
     return {valid[0]: one for one in completions if (valid := valid_ids([one.document]))}

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from morgand.base.clock import Clock
 from morgand.base.errors import NotFound
 from morgand.state.assistant import Document, DocumentState, Level, StoredChunk
-from morgand.state.ports import Completion
+from morgand.state.ports import DocumentResult
 from morgand.storage import fulltext, intake
 from morgand.storage.database import Database
 from morgand.storage.models import Base, ChunkRow, DocumentRow
@@ -72,7 +72,7 @@ class SqlLibrary:
             row = await _live(session, document, lock=True)
             row.state, row.error, row.updated_at = state.value, error, self._clock.now()
 
-    async def complete_many(self, completions: Sequence[Completion]) -> dict[str, list[str]]:
+    async def complete_many(self, completions: Sequence[DocumentResult]) -> dict[str, list[str]]:
         """See the port."""
         known = intake.by_id(completions)
         async with self._database.write() as session:

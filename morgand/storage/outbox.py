@@ -21,7 +21,7 @@ from morgand.base.errors import Conflict, MorganError, NotFound, Overloaded, Una
 from morgand.storage.history import opened_id
 from morgand.storage.models import clean
 from morgand.storage.rows import new_id
-from morgand.storage.sealed import Damaged, SealedFolder
+from morgand.storage.sealed import DamagedFile, SealedFolder
 
 log = logging.getLogger("morgand.outbox")
 
@@ -53,7 +53,7 @@ class KeptMessage(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class OutboxEntry:
     """What is known of a kept message without opening it. ``digest`` is the text's."""
 
     name: str
@@ -78,7 +78,7 @@ class Outbox:
         self.damaged: tuple[Path, ...] = ()
         self._files = SealedFolder(data_dir / "outbox", data_dir / "outbox.key")
         self._max_messages, self._max_bytes = max_messages, max_bytes
-        self._entries: dict[str, Entry] = {}  # by turn, oldest first
+        self._entries: dict[str, OutboxEntry] = {}  # by turn, oldest first
         self._delivered: set[str] = set()  # turns that are stored, and are being answered
         self._number = 0
         self._changing = asyncio.Lock()
@@ -93,7 +93,7 @@ class Outbox:
             try:
                 body = await asyncio.to_thread(self._files.read, name)
                 message = _decoded(name, body)
-            except Damaged as err:
+            except DamagedFile as err:
                 await self._set_aside(name, err)
                 continue
             except Unavailable as err:
@@ -112,7 +112,7 @@ class Outbox:
         """Set when something has changed since this call."""
         return self._changed
 
-    def waiting(self) -> list[Entry]:
+    def waiting(self) -> list[OutboxEntry]:
         """What is to be delivered, oldest first; what is stored and only waits for its answer included."""
         return [one for one in self._entries.values() if not one.refused]
 
@@ -121,14 +121,14 @@ class Outbox:
         """Messages that the database does not have yet."""
         return sum(one.turn not in self._delivered for one in self.waiting())
 
-    def refused(self) -> list[Entry]:
+    def refused(self) -> list[OutboxEntry]:
         return [one for one in self._entries.values() if one.refused]
 
-    def all(self) -> list[Entry]:
+    def all(self) -> list[OutboxEntry]:
         """Oldest first."""
         return list(self._entries.values())
 
-    def find(self, turn: str) -> Entry | None:
+    def find(self, turn: str) -> OutboxEntry | None:
         """A message that waits, and is not stored yet."""
         found = self._entries.get(turn)
         return None if found is None or found.refused or turn in self._delivered else found
@@ -137,7 +137,7 @@ class Outbox:
         """Whether messages of a conversation wait: what comes now must not overtake them."""
         return any(one.place == place and one.turn not in self._delivered for one in self.waiting())
 
-    async def put(self, message: KeptMessage) -> Entry:
+    async def put(self, message: KeptMessage) -> OutboxEntry:
         """Durable when it returns. The same turn again stores nothing twice.
 
         Raises Conflict (same turn, other content), InvalidInput (an id that is none), Overloaded (the outbox is full),
@@ -146,34 +146,34 @@ class Outbox:
         new_id(message.turn, "turn")
         return await _to_the_end(self._put(msgspec.structs.replace(message, text=clean(message.text))))
 
-    async def read(self, entry: Entry) -> KeptMessage:
+    async def read(self, entry: OutboxEntry) -> KeptMessage:
         """Raises Damaged after setting the file aside, Unavailable."""
         try:
             return _decoded(entry.name, await asyncio.to_thread(self._files.read, entry.name))
-        except Damaged as err:
+        except DamagedFile as err:
             await self._set_aside(entry.name, err)
             self._drop(entry)
             raise
 
-    def delivered(self, entry: Entry) -> None:
+    def delivered(self, entry: OutboxEntry) -> None:
         """The database has it; the file stays until the answer is stored too."""
         self._delivered.add(entry.turn)
-        self._tell()
+        self._notify()
 
-    async def remove(self, entry: Entry) -> None:
+    async def remove(self, entry: OutboxEntry) -> None:
         """Forget a message. Raises StorageFull, Unavailable: it may be there again after a restart."""
         try:
             await asyncio.to_thread(self._files.remove, entry.name)
         finally:
             self._drop(entry)
 
-    async def refuse(self, entry: Entry, reason: str) -> None:
+    async def refuse(self, entry: OutboxEntry, reason: str) -> None:
         """Set a message aside. Raises Damaged, StorageFull, Unavailable."""
         message = msgspec.structs.replace(await self.read(entry), reason=reason)
         name = entry.name.removesuffix(KEPT) + REFUSED
         size = await asyncio.to_thread(self._files.write, name, msgspec.msgpack.encode(message))
         self._entries[entry.turn] = replace(entry, name=name, reason=reason, size=size)
-        self._tell()
+        self._notify()
         await asyncio.to_thread(self._files.remove, entry.name)
 
     async def discard(self, turn: str) -> None:
@@ -185,7 +185,7 @@ class Outbox:
             raise Conflict("The message waits and will be sent.", remedy="Delete its conversation afterwards.")
         await self.remove(entry)
 
-    async def _put(self, message: KeptMessage) -> Entry:
+    async def _put(self, message: KeptMessage) -> OutboxEntry:
         body = msgspec.msgpack.encode(message)
         async with self._changing:
             known = self._entries.get(message.turn)
@@ -201,7 +201,7 @@ class Outbox:
             if known is not None:  # refused before, and sent again
                 await asyncio.to_thread(self._files.remove, known.name)
         self._delivered.discard(message.turn)
-        self._tell()
+        self._notify()
         return entry
 
     def _check_room(self, size: int) -> None:
@@ -215,7 +215,7 @@ class Outbox:
             "(`morganctl conversations waiting`).",
         )
 
-    async def _set_aside(self, name: str, err: Damaged) -> None:
+    async def _set_aside(self, name: str, err: DamagedFile) -> None:
         log.error("kept message damaged", extra={"file": name, "reason": err.message})
         try:
             await asyncio.to_thread(self._files.set_aside, name)
@@ -223,25 +223,25 @@ class Outbox:
         except MorganError as fault:  # it stays where it is, and is met again at the next start
             log.warning("damaged file not set aside", extra={"reason": fault.message})
 
-    def _drop(self, entry: Entry) -> None:
+    def _drop(self, entry: OutboxEntry) -> None:
         self._entries.pop(entry.turn, None)
         self._delivered.discard(entry.turn)
-        self._tell()
+        self._notify()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         told, self._changed = self._changed, asyncio.Event()
         told.set()
 
 
-def heads(entries: Sequence[Entry]) -> list[Entry]:
+def heads(entries: Sequence[OutboxEntry]) -> list[OutboxEntry]:
     """The oldest message of each conversation, oldest first."""
-    first: dict[str, Entry] = {}
+    first: dict[str, OutboxEntry] = {}
     for one in entries:
         first.setdefault(one.place, one)
     return list(first.values())
 
 
-def check_same(known: Entry, text: str, conversation: str | None) -> None:
+def check_same(known: OutboxEntry, text: str, conversation: str | None) -> None:
     """Raises Conflict if a turn that is kept came again with other content."""
     if known.digest != _digest(clean(text)) or (conversation is not None and conversation != known.place):
         raise Conflict(
@@ -260,8 +260,8 @@ async def _to_the_end(work: Coroutine[Any, Any, T]) -> T:
         raise
 
 
-def _entry(name: str, message: KeptMessage, size: int) -> Entry:
-    return Entry(name, message.turn, message.place, _digest(message.text), size, message.reason)
+def _entry(name: str, message: KeptMessage, size: int) -> OutboxEntry:
+    return OutboxEntry(name, message.turn, message.place, _digest(message.text), size, message.reason)
 
 
 def _digest(text: str) -> bytes:
@@ -277,4 +277,4 @@ def _decoded(name: str, body: bytes) -> KeptMessage:
     try:
         return msgspec.msgpack.decode(body, type=KeptMessage)
     except msgspec.MsgspecError as err:
-        raise Damaged(f"The message in {name} cannot be read: {err}.") from err
+        raise DamagedFile(f"The message in {name} cannot be read: {err}.") from err

@@ -28,7 +28,7 @@ DAMAGED = ".damaged"
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
-class Damaged(MorganError):
+class DamagedFile(MorganError):
     """A sealed file is damaged, or was sealed with another key."""
 
 
@@ -72,18 +72,18 @@ class SealedFolder:
         try:
             data, cipher = file.read_bytes(), self._opened()
         except FileNotFoundError as err:
-            raise Damaged(f"{file} is gone.") from err
+            raise DamagedFile(f"{file} is gone.") from err
         except OSError as err:
             if err.errno == errno.EIO:
-                raise Damaged(f"{file} lies on a damaged part of the disk.") from err
+                raise DamagedFile(f"{file} lies on a damaged part of the disk.") from err
             raise Unavailable(f"{file} cannot be read: {err.strerror}.", remedy="Check its disk.") from err
         nonce, sealed = data[len(MAGIC) : len(MAGIC) + NONCE_BYTES], data[len(MAGIC) + NONCE_BYTES :]
         if cipher is None or not data.startswith(MAGIC) or len(nonce) != NONCE_BYTES:
-            raise Damaged(f"{file} is damaged.")
+            raise DamagedFile(f"{file} is damaged.")
         try:
             return cipher.decrypt(nonce, sealed, name.encode())
         except InvalidTag as err:
-            raise Damaged(f"{file} is damaged, or was sealed with another key than {self._key_file}.") from err
+            raise DamagedFile(f"{file} is damaged, or was sealed with another key than {self._key_file}.") from err
 
     def remove(self, name: str) -> None:
         """Gone for good when it returns. Raises StorageFull, Unavailable."""

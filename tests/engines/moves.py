@@ -20,7 +20,7 @@ from morgand.storage.history import SqlHistory
 from morgand.storage.library import SqlLibrary
 from morgand.storage.migrate import upgrade
 from morgand.storage.models import Base
-from morgand.storage.move.mover import Move, Progress
+from morgand.storage.move.mover import DatabaseMove, Progress
 from morgand.storage.move.rows import TABLES
 from morgand.storage.purge import purge
 from tests.fakes.postgres import Server, binaries
@@ -123,8 +123,8 @@ async def arrived(url: str, kept: Path | None) -> Content:
 
 def move(
     source: Database, url: str, report: Callable[[Progress], None] = lambda _: None, *, marker: str = MARKER
-) -> Move:
-    return Move(source, url, marker, CLOCK, report)
+) -> DatabaseMove:
+    return DatabaseMove(source, url, marker, CLOCK, report)
 
 
 async def nothing() -> None:

@@ -24,12 +24,12 @@ from morgand.cluster.etcd_process import EtcdProcess
 from morgand.cluster.etcd_store import EtcdStore
 from morgand.cluster.etcd_succession import Succession
 from morgand.cluster.local import LocalStore
+from morgand.cluster.local_etcd import LocalEtcd
 from morgand.cluster.mirror import Mirror
 from morgand.cluster.pace import SHORTEST_S
-from morgand.cluster.seat import OwnSeat
 from morgand.cluster.store import ClusterStore, Compare, Put, QuietSince, Unchanged
 from morgand.cluster.switch import MOVED, SwitchStore
-from morgand.cluster.voters import Candidate, VoterRecord, VoterState
+from morgand.cluster.voters import VoterCandidate, VoterRecord, VoterState
 from morgand.leader.voters import VoterKeeper
 from morgand.security import ca
 from morgand.state.hosts import Host, HostState, Network
@@ -377,7 +377,7 @@ async def test_voters_come_and_go_with_the_hosts(tmp_path: Path) -> None:
                 voter = town.host(number)
                 candidates.append(candidate(town, voter))
                 own = town.store(voter.place.host_id, ["h1"])
-                seat = OwnSeat(own, own._client, voter.process, SystemClock(), voter.report)
+                seat = LocalEtcd(own, own._client, voter.process, SystemClock(), voter.report)
                 seats.append(group.create_task(seat.run()))
                 if number == 2:
                     await asyncio.sleep(3)
@@ -416,7 +416,7 @@ async def test_a_dead_voter_is_replaced(tmp_path: Path) -> None:
             await until(store, "h1", "h2", "h3")
             fourth = town.host(4)
             own = town.store("h4", ["h1", "h2"])
-            seat = group.create_task(OwnSeat(own, own._client, fourth.process, SystemClock(), fourth.report).run())
+            seat = group.create_task(LocalEtcd(own, own._client, fourth.process, SystemClock(), fourth.report).run())
             candidates["h4"] = candidate(town, fourth)
             dies(town.voters["h3"], kept[2])
             candidates["h3"] = away(candidates["h3"], HostState.FENCED)
@@ -475,7 +475,7 @@ async def led_by_another(town: Town, host: str) -> str:
     return found
 
 
-def away(one: Candidate, state: HostState) -> Candidate:
+def away(one: VoterCandidate, state: HostState) -> VoterCandidate:
     return replace(one, host=replace(one.host, state=state))
 
 
@@ -541,10 +541,10 @@ async def test_a_voter_whose_address_changes_is_the_same_voter(tmp_path: Path) -
     await town.close()
 
 
-def candidate(town: Town, voter: Voter) -> Candidate:
+def candidate(town: Town, voter: Voter) -> VoterCandidate:
     place = voter.place
     found = replace(profile(engines=(*EMBEDDED, "etcd")), network=Network("lo", place.address, wired=True))
-    return Candidate(Host(place.host_id, place.host_id, place.address, found), town.port)
+    return VoterCandidate(Host(place.host_id, place.host_id, place.address, found), town.port)
 
 
 async def states(store: ClusterStore) -> dict[str, VoterState]:

@@ -18,7 +18,7 @@ from morgand.storage.database import Database
 from morgand.storage.history import SqlHistory
 from morgand.storage.library import SqlLibrary
 from morgand.storage.migrate import upgrade
-from morgand.storage.move.mover import Move, Moved, Progress
+from morgand.storage.move.mover import DatabaseMove, Moved, Progress
 from morgand.storage.move.old_file import already_moved
 from morgand.storage.move.rows import TABLES
 from tests.engines.moves import (
@@ -212,7 +212,7 @@ async def test_a_copier_that_fails_during_the_proof_keeps_nobody_waiting(
     """Killed or frozen: the move is given up in a bounded time, SQLite serves on, and the next attempt succeeds."""
 
     async with source.write():
-        moving = asyncio.create_task(Move(source, url, MARKER, CLOCK, lambda _: None, hold_s=2.0).run(nothing))
+        moving = asyncio.create_task(DatabaseMove(source, url, MARKER, CLOCK, lambda _: None, hold_s=2.0).run(nothing))
         while not source._turn._waiters:  # the copier is ready, and the move waits for this writer
             await asyncio.sleep(0.01)
         [copier] = [one for one in psutil.Process().children() if "morgand.storage.move.child" in one.cmdline()]

@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from morgand.base.errors import Unavailable
 from morgand.state.assistant import DocumentState
-from morgand.state.ports import Completion
+from morgand.state.ports import DocumentResult
 from morgand.storage.database import Database
 from morgand.storage.engine import WRITERS
 from morgand.storage.history import SqlHistory
@@ -184,8 +184,8 @@ async def stored_document(history: SqlHistory, library: SqlLibrary) -> list[Writ
         lambda _, library: library.start([stored.id]),
         lambda _, library: library.start([str(uuid4())]),
         lambda _, library: library.set_state(stored.id, DocumentState.PENDING),
-        lambda _, library: library.complete_many([Completion(stored.id, None, "text/plain", chunks)]),
-        lambda _, library: library.complete_many([Completion(str(uuid4()), None, "text/plain", ())]),
+        lambda _, library: library.complete_many([DocumentResult(stored.id, None, "text/plain", chunks)]),
+        lambda _, library: library.complete_many([DocumentResult(str(uuid4()), None, "text/plain", ())]),
         lambda _, library: library.set_embeddings({chunks[0].id: b"\0" * 8}),
         lambda _, library: library.set_embeddings({str(uuid4()): b"\0" * 8}),
     ]

@@ -12,7 +12,7 @@ import pytest
 
 from morgand.base.errors import NotFound
 from morgand.state.assistant import DocumentState
-from morgand.state.ports import Completion
+from morgand.state.ports import DocumentResult
 from morgand.storage import intake
 from morgand.storage.database import Database
 from morgand.storage.history import SqlHistory
@@ -83,7 +83,7 @@ class Crowd:
             for document in self.some(added):
                 chunks = tree(document, ["boiler", "soup"], embedding=None)
                 self.chunks += [chunk.id for chunk in chunks]
-                done.append(Completion(document, None, "text/plain", tuple(chunks)))
+                done.append(DocumentResult(document, None, "text/plain", tuple(chunks)))
             await self.library.complete_many(done)
 
     async def embed(self) -> None:
@@ -110,7 +110,7 @@ async def test_chunks_that_come_while_embeddings_wait_for_others_are_not_touched
     added = await library.add_many([new_document("/docs/old", "1"), new_document("/docs/new", "2")])
     old, new = (document.id for document, _ in added)
     chunks = {one: tree(one, ["boiler"], embedding=None) for one in (old, new)}
-    await library.complete_many([Completion(old, None, "text/plain", tuple(chunks[old]))])
+    await library.complete_many([DocumentResult(old, None, "text/plain", tuple(chunks[old]))])
     embeddings = {chunk.id: b"\0" * 8 for trees in chunks.values() for chunk in trees}
     async with database.write() as session:
         await intake.lock(session, [UUID(old)])
@@ -118,7 +118,7 @@ async def test_chunks_that_come_while_embeddings_wait_for_others_are_not_touched
         async with asyncio.timeout(60):
             while running.sql("SELECT count(*) FROM pg_locks WHERE NOT granted") == "0":
                 await asyncio.sleep(0.02)
-        await library.complete_many([Completion(new, None, "text/plain", tuple(chunks[new]))])
+        await library.complete_many([DocumentResult(new, None, "text/plain", tuple(chunks[new]))])
     await storing
     assert {chunk.embedding for chunk in await library.chunks(old)} == {b"\0" * 8}
     assert {chunk.embedding for chunk in await library.chunks(new)} == {None}

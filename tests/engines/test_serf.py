@@ -22,7 +22,7 @@ import pytest
 from morgand.base.clock import SystemClock
 from morgand.base.errors import Unavailable
 from morgand.gossip.agent import Place
-from morgand.gossip.membership import Membership, Probe, Report
+from morgand.gossip.membership import GossipMembership, Probe, Report
 from morgand.gossip.serf import SerfClient
 from morgand.process.supervisor import Child, ChildSpec
 from morgand.state.hosts import Member, MemberStatus
@@ -46,11 +46,11 @@ class Agent:
 
     place: Place
     seeds: Sequence[str]
-    membership: Membership = field(init=False)
+    membership: GossipMembership = field(init=False)
     task: asyncio.Task[None] | None = None
 
     def __post_init__(self) -> None:
-        self.membership = Membership(self.place, self._keep, lambda: self.seeds, SystemClock())
+        self.membership = GossipMembership(self.place, self._keep, lambda: self.seeds, SystemClock())
 
     async def _keep(self, name: str, argv: tuple[str, ...], probe: Probe, report: Report) -> None:
         spec = ChildSpec(name, argv, {}, self.place.folder / "serf.log", start_deadline_s=30.0)

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from morgand.api import schema as s
 from morgand.api.backend import Backend
-from morgand.assistant.events import Accepted, Delta, QueryDone, QueryEvent, Queued, TurnDone, TurnEvent
+from morgand.assistant.events import Delta, QueryDone, QueryEvent, Queued, TurnAccepted, TurnDone, TurnEvent
 from morgand.base.clock import SystemClock
 from morgand.base.errors import ConfigError, Conflict, InvalidInput, MorganError, NotFound
 from morgand.config import check_value, setting_fields
@@ -68,7 +68,7 @@ class ScriptedAssistant:
             return
         place = conversation or turn_id
         turn = await self.history.store_message(turn_id, place, text, tokens=1, user=user)
-        yield Accepted(turn.id, turn.conversation)
+        yield TurnAccepted(turn.id, turn.conversation)
         if answer and turn.answer is None:
             async for delta in self._speak():
                 yield delta

@@ -17,7 +17,7 @@ from morgand.base.clock import SystemClock
 from morgand.base.errors import MorganError
 from morgand.peers import wire
 from morgand.peers.client import PeerClient
-from morgand.peers.server import PeerApi
+from morgand.peers.server import PeerServer
 from morgand.peers.wire import Export
 from morgand.roles.objects.store import FolderObjects
 from morgand.security import ca, trust
@@ -91,7 +91,7 @@ class Served:
     """A host's API on an address of its own."""
 
     engine: Engine
-    api: PeerApi
+    api: PeerServer
     address: str
     held: dict[str, Assignment]
     members: set[str]
@@ -127,7 +127,7 @@ async def served(
     held = {role: Assignment(role, "main", "b", "toy", 5, "test") for role in ("embedder", "llm", "objects")}
     members, engaged = {"a", "b"}, Engaged()
     (tmp_path / "spool").mkdir()
-    api = PeerApi(
+    api = PeerServer(
         {
             "embedder": Export("embedder", Embedder, engine),
             "embedder-copy": Export("embedder", Embedder, engine, frozenset({"embed_query"})),

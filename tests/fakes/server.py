@@ -12,7 +12,7 @@ from aiohttp import web
 
 from morgand.api.backend import Backend
 from morgand.api.http import make_app, make_runner
-from morgand.api.service import Service
+from morgand.api.service import ApiContext
 from morgand.base.clock import SystemClock
 from morgand.config import LimitsConfig
 from morgand.state.ports import History, Library
@@ -31,7 +31,7 @@ class Served:
     key: str
     session: aiohttp.ClientSession
     backend: Backend
-    service: Service
+    service: ApiContext
     limits: list[LimitsConfig]  # one, replaced by tests while it runs
 
 
@@ -47,7 +47,7 @@ async def served(folder: Path, ports: Callable[[Database], tuple[History, Librar
     await upgrade(database)
     backend = make_backend(*ports(database), folder / "spool")
     limits = [LimitsConfig()]
-    service = Service(backend, lambda: limits[0])
+    service = ApiContext(backend, lambda: limits[0])
     _, key = await backend.keys.create("test")
     runners = [make_runner(make_app(service, trusted=trusted)) for trusted in (True, False)]
     for runner in runners:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from morgand.state.hosts import Sight
+from morgand.state.hosts import PeerHealth
 
 
 class Eyes:
@@ -14,8 +14,8 @@ class Eyes:
         self.quiet = set[str]()
         self.changed = asyncio.Event()
 
-    def sight(self, host: str) -> Sight:
-        return Sight(quiet=host in self.quiet)
+    def sight(self, host: str) -> PeerHealth:
+        return PeerHealth(quiet=host in self.quiet)
 
     async def see(self, *quiet: str) -> None:
         """And let everybody who waits for it go on."""

@@ -16,8 +16,8 @@ from morgand.base.clock import SystemClock
 from morgand.cluster.local import LocalStore
 from morgand.membership import registry
 from morgand.membership.invitations import Invitations
-from morgand.membership.join_server import Join
-from morgand.membership.registry import Issued, Member
+from morgand.membership.join_server import JoinServer
+from morgand.membership.registry import Issued, RegisteredMember
 from morgand.security import ca, tokens, trust
 from morgand.security.ca import Authority
 
@@ -101,7 +101,7 @@ async def member(folder: Path, address: str = "127.0.60.1", name: str = "first")
     files.write_private(folder / trust.CRL, ca.revocation_list(authority, [], clock.now()))
     facts = ca.facts(certificate)
     issued = (Issued(facts.serial, facts.not_after),)
-    await registry.enrol(store, Member(host, name, "machine of the founder", clock.now(), issued))
+    await registry.enrol(store, RegisteredMember(host, name, "machine of the founder", clock.now(), issued))
     served = ServedMember(
         FakeSponsor(authority, cluster), store, clock, Invitations(store, clock), host, folder, address
     )  # fmt: skip
@@ -114,7 +114,7 @@ async def member(folder: Path, address: str = "127.0.60.1", name: str = "first")
 async def serving(served: ServedMember) -> AsyncIterator[None]:
     """Serve with the key material that is in the folder now."""
     app = web.Application()
-    app.add_routes(Join(served.sponsor, served.store, served.clock).routes())
+    app.add_routes(JoinServer(served.sponsor, served.store, served.clock).routes())
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     context = trust.server_context(served.folder, require_cert=False)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 from morgand.state.assistant import Chunk, Document, DocumentState, Extracted, Level, StoredChunk
-from morgand.state.ports import Completion, Library
+from morgand.state.ports import DocumentResult, Library
 
 
 class HandClock:
@@ -69,5 +69,5 @@ async def completed(
     library: Library, document: str, extraction: Extracted, chunks: Sequence[StoredChunk]
 ) -> list[str] | None:
     """The ids of those replaced; None for a document that is gone."""
-    done = await library.complete_many([Completion(document, extraction.title, extraction.mime, tuple(chunks))])
+    done = await library.complete_many([DocumentResult(document, extraction.title, extraction.mime, tuple(chunks))])
     return done.get(document)

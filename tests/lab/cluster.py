@@ -39,7 +39,7 @@ class Lab(Membership, Writing, Provocation, Together, Disks, Halves, Upgrade):
         role, _, part = step.words[0].partition("/")
 
         def holds() -> bool:
-            found = self._look()
+            found = self._poll()
             return step.words[1] in [
                 host for one, this, host, _, _ in found.roles if one == role and part in ("", this)
             ]
@@ -50,7 +50,7 @@ class Lab(Membership, Writing, Provocation, Together, Disks, Halves, Upgrade):
         host = self._alive()[0]
         names = {one["id"]: one["name"] for one in host.ctl("hosts", "list")["hosts"]}
         said = {(one["role"], one["part"], names[one["host"]]) for one in host.ctl("roles", "explain")["placements"]}
-        assert said == {(role, part, name) for role, part, name, _, _ in self._look().roles}
+        assert said == {(role, part, name) for role, part, name, _, _ in self._poll().roles}
 
     def do_again(self, _: Step) -> None:
         planned = self._alive()[0].ctl("roles", "plan")
@@ -65,7 +65,7 @@ class Lab(Membership, Writing, Provocation, Together, Disks, Halves, Upgrade):
         copies, synchronous, limit = (int(word) for word in step.words)
 
         def holds() -> bool:
-            found = self._look()
+            found = self._poll()
             ready = [state for role, part, _, state, _ in found.roles if (role, part) == ("db", "primary")] == ["ready"]
             return (found.engine, len(found.copies), sum(found.copies), ready) == (
                 "postgresql",

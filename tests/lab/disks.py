@@ -197,7 +197,7 @@ class Disks(Stage):
         role, part, limit_s = step.words
 
         def holds() -> bool:
-            held = [(host, state) for one, this, host, state, _ in self._look().roles if (one, this) == (role, part)]
+            held = [(host, state) for one, this, host, state, _ in self._poll().roles if (one, this) == (role, part)]
             return bool(held) and all(host != self._sick and state == "ready" for host, state in held)
 
         self._until(holds, float(limit_s), f"{role}/{part} away from {self._sick}")
@@ -212,7 +212,7 @@ class Disks(Stage):
         return self._root / f"{name}.delay"
 
     def _note_disk(self, name: str) -> None:
-        self._before = self._look()
+        self._before = self._poll()
         self._struck_at = time.monotonic()
         self._sick = name
 

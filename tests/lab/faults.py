@@ -27,7 +27,7 @@ BOUND = ("objects",)  # a folder: what it stores is on one host
 class Faults(Stage):
     def do_strike(self, step: Step) -> None:
         self._kind, whom, role = step.words
-        self._before = self._look()
+        self._before = self._poll()
         self._victim = self.hosts[self._chosen(whom, role)]
         self._struck_at = time.monotonic()
         self._say(f"{self._kind} {self._victim.name}")
@@ -102,7 +102,7 @@ class Faults(Stage):
 
     def _redundant(self) -> bool:
         """Whether the next fault may come: whatever is needed is there, and what takes over is warm."""
-        found = self._look()
+        found = self._poll()
         if set(found.hosts) != self._members or set(found.hosts.values()) != {"alive"} or not found.tolerates:
             return False
         if found.engine == "postgresql" and not (found.copies and all(found.copies)):
@@ -156,13 +156,13 @@ class Faults(Stage):
         self.net.heal()
 
     def do_wait(self, step: Step) -> None:
-        self._before = self._look()
+        self._before = self._poll()
         time.sleep(float(step.words[0]))
 
     def do_nobody(self, _: Step) -> None:
         """Since the last wait began nobody was given up and nothing moved; whom the leader cannot hear is suspect."""
         assert self._before is not None
-        found = self._look()
+        found = self._poll()
         assert found.leader == self._before.leader, f"the leader is {found.leader}"
         assert set(found.hosts.values()) <= {"alive", "suspect"}, found.hosts
         places = [{(role, part, host) for role, part, host, _, _ in look.roles} for look in (self._before, found)]
@@ -221,7 +221,7 @@ class Faults(Stage):
                 if status == 200 and {one["name"]: one["state"] for one in body["hosts"]}[name] == "fenced":
                     return time.monotonic() - self._struck_at
             time.sleep(0.02)
-        raise AssertionError(f"{name} is not fenced within 15 s; {self._look()}")
+        raise AssertionError(f"{name} is not fenced within 15 s; {self._poll()}")
 
     def _is_elsewhere(self, role: str, part: str, found: Look) -> bool:
         assert self._victim is not None

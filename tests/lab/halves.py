@@ -77,7 +77,7 @@ class Halves(Stage):
         name = step.words[0]
 
         def holds() -> bool:
-            found = self._look()
+            found = self._poll()
             there = any(one[:4] == ("db", "primary", name, "ready") for one in found.roles)
             return there and any(found.copies)
 

@@ -40,7 +40,7 @@ class Membership(Stage):
     def do_add(self, step: Step) -> None:
         name = step.words[0]
         self._enter(name)
-        self._until(lambda: self._look().hosts.get(name) == "alive", MOVE_S, f"{name} alive")
+        self._until(lambda: self._poll().hosts.get(name) == "alive", MOVE_S, f"{name} alive")
 
     def do_remove(self, step: Step) -> None:
         """As a person does it: drained, taken out, and its daemon ends by itself."""

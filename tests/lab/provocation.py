@@ -20,7 +20,7 @@ class Provocation(Faults):
         count, fenced, moved = int(step.words[0]), 0, 0
         for number in range(1, count + 1):
             chosen = self._chance.sample(list(self._ways()), self._chance.randint(1, 2))
-            before, began = self._look(), time.monotonic()
+            before, began = self._poll(), time.monotonic()
             told = ", ".join(self._ways()[name]() for name in chosen)
             time.sleep(LASTS_S)
             self._calm()
@@ -32,9 +32,9 @@ class Provocation(Faults):
                 self._say(f"round {number}: {told}: {', '.join(given_up)} given up")
                 self._note("false fencing: write outage", pause)
                 self._until(self._settled, CALM_S, "everything ready after a false alarm")
-            elif _places(before) != _places(self._look()) or before.leader != self._look().leader:
+            elif _places(before) != _places(self._poll()) or before.leader != self._poll().leader:
                 moved += 1
-                self._say(f"round {number}: {told}: {_places(before) ^ _places(self._look())}")
+                self._say(f"round {number}: {told}: {_places(before) ^ _places(self._poll())}")
             else:
                 self._say(f"round {number}: {told}: nothing")
             self.times.setdefault("provocation: longest pause of writes", []).append(pause)

@@ -67,7 +67,7 @@ class Stage:
         inside = [host for host in self.hosts.values() if host.name in self._members]
         return [host for host in inside if host is not self._victim or not self._struck_at]
 
-    def _look(self) -> Look:
+    def _poll(self) -> Look:
         for host in self._alive():
             found = look(host)
             if found is not None:
@@ -75,7 +75,7 @@ class Stage:
         raise AssertionError("no host answers")
 
     def _settled(self) -> bool:
-        found = self._look()
+        found = self._poll()
         every = set(found.hosts) == self._members and set(found.hosts.values()) == {"alive"}
         if len(self._members) >= 3 and not found.tolerates:
             return False
@@ -84,7 +84,7 @@ class Stage:
     def _until(self, holds: Callable[[], bool], limit_s: float, what: str) -> float:
         began = time.monotonic()
         while not holds():
-            assert time.monotonic() - began < limit_s, f"not within {limit_s:g} s: {what}; {self._look()}"
+            assert time.monotonic() - began < limit_s, f"not within {limit_s:g} s: {what}; {self._poll()}"
             time.sleep(0.25)
         return time.monotonic() - began
 

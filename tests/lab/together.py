@@ -23,7 +23,7 @@ class Together(EtcdLeader):
         count, kind = step.words
         for _ in range(int(count)):
             self._until(self._together, TOGETHER_S, "one host that has everything")
-            self.round_of(replace(step, words=(kind, str(self._look().leader), "")))
+            self.round_of(replace(step, words=(kind, str(self._poll().leader), "")))
 
     def _wish(self, wanted: str, now: str) -> None:
         """Only the synchronous standby can take over: so there is no other host for it."""
@@ -33,7 +33,7 @@ class Together(EtcdLeader):
 
     def _together(self) -> bool:
         """Whether it is so; if not, the next thing is done for it."""
-        found = self._look()
+        found = self._poll()
         leader, primaries = found.leader, [host for one, part, host, _, _ in found.roles if (one, part) == PRIMARY]
         if leader is None or not any(found.copies):
             return False
@@ -49,4 +49,4 @@ class Together(EtcdLeader):
         if etcd and etcd != leader:
             with contextlib.suppress(AssertionError, KeyError, OSError):  # another leads by now, or the heir is behind
                 self._move_etcd(etcd, leader)
-        return self._etcd_leader() == self._look().leader == leader
+        return self._etcd_leader() == self._poll().leader == leader

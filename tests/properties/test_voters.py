@@ -10,25 +10,25 @@ from hypothesis import strategies as st
 
 from morgand.cluster.voters import (
     Add,
-    Candidate,
     Forget,
-    Move,
+    MoveLeader,
     Note,
-    Patience,
     Promote,
     Readdress,
     Remove,
-    Seat,
     Step,
+    VoterCandidate,
+    VoterPatience,
     VoterRecord,
     VoterState,
+    VotingMember,
 )
 from morgand.leader.voter_plan import AWAY, next_step
 from morgand.state.hosts import Duty, Host, HostState, Network
 from tests.fakes.clusters import EMBEDDED, profile
 
 autopilots = settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
-PATIENCE = Patience(steady_s=10, dead_s=300, stuck_s=300)
+PATIENCE = VoterPatience(steady_s=10, dead_s=300, stuck_s=300)
 LOOK_S = 20.0
 QUIET_S = 400.0  # for so long nothing is to do before that is believed: longer than anything is waited for
 BOUND = 60  # steps
@@ -39,15 +39,15 @@ ETCD = (*EMBEDDED, "etcd")
 class Etcd:
     """The members and the hosts' records. Refuses what etcd refuses; whoever ``starts`` becomes well as a learner."""
 
-    candidates: list[Candidate]
+    candidates: list[VoterCandidate]
     leader: str
-    seats: list[Seat]
+    seats: list[VotingMember]
     starts: frozenset[str]
     records: dict[str, VoterRecord] = field(default_factory=dict)
     members: int = 100
 
     @property
-    def voters(self) -> list[Seat]:
+    def voters(self) -> list[VotingMember]:
         return [seat for seat in self.seats if not seat.learner]
 
     def decide(self, *, may_move: bool) -> Step | None:
@@ -66,7 +66,9 @@ class Etcd:
                 assert len(self.voters) == len(self.seats), "etcd takes one learner at a time"
                 self.records[record.host] = record
                 self.members += 1
-                self.seats.append(Seat(f"{self.members:x}", record.host, record.peer_url, learner=True, healthy=False))
+                self.seats.append(
+                    VotingMember(f"{self.members:x}", record.host, record.peer_url, learner=True, healthy=False)
+                )
             case Promote(record):
                 self._replace(record.member, learner=False)
             case Remove(seat):
@@ -79,7 +81,7 @@ class Etcd:
                     self.lead()
             case Readdress(seat, record):
                 self._replace(seat.member, peer_url=record.peer_url)
-            case Move(seat_from, seat_to):
+            case MoveLeader(seat_from, seat_to):
                 assert seat_from.leads
                 assert seat_to.healthy
                 assert not seat_to.learner
@@ -103,7 +105,7 @@ class Etcd:
                 ill_s=0.0 if well else seat.ill_s + LOOK_S,
             )  # fmt: skip
 
-    def run(self) -> Iterator[tuple[Step, list[Seat]]]:
+    def run(self) -> Iterator[tuple[Step, list[VotingMember]]]:
         """Every step with the members before it, until nothing has been to do for long."""
         quiet_s, steps, since_move_s = 0.0, 0, 1000.0
         while quiet_s < QUIET_S:
@@ -115,10 +117,10 @@ class Etcd:
                 self.perform(step)
                 yield step, before
             quiet_s = 0.0 if step is not None else quiet_s + LOOK_S
-            since_move_s = 0.0 if isinstance(step, Move) else since_move_s + LOOK_S
+            since_move_s = 0.0 if isinstance(step, MoveLeader) else since_move_s + LOOK_S
             self.wait()
 
-    def host(self, seat: Seat) -> Host | None:
+    def host(self, seat: VotingMember) -> Host | None:
         return next((one.host for one in self.candidates if one.host.id == seat.host), None)
 
     def _replace(self, member: str, **facts: object) -> None:
@@ -126,7 +128,7 @@ class Etcd:
 
 
 @st.composite
-def hosts(draw: st.DrawFn, *, calm: bool) -> list[Candidate]:
+def hosts(draw: st.DrawFn, *, calm: bool) -> list[VoterCandidate]:
     states = (HostState.ALIVE,) if calm else (*(HostState.ALIVE,) * 4, *HostState)
     found = []
     for number in range(draw(st.integers(1, 9))):
@@ -141,7 +143,7 @@ def hosts(draw: st.DrawFn, *, calm: bool) -> list[Candidate]:
             f"h{number}", f"h{number}", f"192.0.2.{number}", facts, state=draw(st.sampled_from(states)),
             draining=not calm and draw(st.integers(0, 5)) == 0,
         )  # fmt: skip
-        found.append(Candidate(host, 7471))
+        found.append(VoterCandidate(host, 7471))
     found[0] = replace(found[0], host=replace(found[0].host, state=HostState.ALIVE))
     return found
 
@@ -158,14 +160,14 @@ def clusters(draw: st.DrawFn, *, calm: bool = False) -> Etcd:
     for number, (name, url, state) in enumerate(chosen, 1):
         well = calm or draw(st.integers(0, 9)) > (0 if state is HostState.ALIVE else 4)
         ill_s = 0.0 if well else draw(st.sampled_from((0.0, 295.0, 300.0)))
-        seats.append(Seat(f"{number:x}", name or None, url, healthy=well, ill_s=ill_s))
+        seats.append(VotingMember(f"{number:x}", name or None, url, healthy=well, ill_s=ill_s))
     while sum(seat.healthy for seat in seats) * 2 <= len(seats):
         ill = next(number for number, seat in enumerate(seats) if not seat.healthy)
         seats[ill] = replace(seats[ill], healthy=True, ill_s=0.0)
     free = [one for one in candidates if one.host.id not in {seat.host for seat in seats}]
     if draw(st.booleans()) and free:
         one = draw(st.sampled_from(free))
-        seats.append(Seat("ff", one.host.id, one.peer_url, learner=True, healthy=False))
+        seats.append(VotingMember("ff", one.host.id, one.peer_url, learner=True, healthy=False))
     names = [one.host.id for one in candidates]
     starts = frozenset(names if calm else draw(st.lists(st.sampled_from(names), min_size=len(names) // 2)))
     alive = [one.host.id for one in candidates if one.host.state is HostState.ALIVE]
@@ -177,7 +179,7 @@ def clusters(draw: st.DrawFn, *, calm: bool = False) -> Etcd:
     return found
 
 
-def count(seats: list[Seat], *, healthy: bool = False) -> int:
+def count(seats: list[VotingMember], *, healthy: bool = False) -> int:
     return sum(not seat.learner and (seat.healthy or not healthy) for seat in seats)
 
 
@@ -289,7 +291,7 @@ def test_where_all_is_well_there_are_as_many_voters_as_can_be(etcd: Etcd) -> Non
 def test_etcd_is_not_led_by_a_host_that_goes(etcd: Etcd) -> None:
     """Unless no other voter can lead."""
     for step, _ in etcd.run():
-        if isinstance(step, Move):
+        if isinstance(step, MoveLeader):
             heir = etcd.host(step.seat_to)
             assert heir is not None
             assert heir.state is HostState.ALIVE

@@ -17,10 +17,10 @@ def main() -> None:
     asked.add_argument("--seed", type=int, help="tell this story")
     asked.add_argument("--seeds", help="play these, A-B, both included")
     found = parser.parse_args()
-    sys.exit(_tell(found.seed) if found.seed is not None else _count(found.seeds))
+    sys.exit(_notify(found.seed) if found.seed is not None else _count(found.seeds))
 
 
-def _tell(seed: int) -> int:
+def _notify(seed: int) -> int:
     sys.stdout.write(f"{story_of(seed)}\n")
     try:
         outcome = play(story_of(seed), aloud=True)

@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from morgand.base.errors import Fenced, Unavailable
-from morgand.cluster.member_file import Membership
+from morgand.cluster.member_file import MemberFile
 from morgand.cluster.mirror import Mirror
 from morgand.detector.beat import Beat
 from morgand.detector.client import NOTHING, Heartbeats, Orders, Probe, Report
-from morgand.detector.detector import Detector, View
+from morgand.detector.detector import Detector, DetectorView
 from morgand.detector.lease import LeaseReader, LeaseWriter
 from morgand.detector.link import Peer
 from morgand.detector.suspicion import BEAT_S
 from morgand.leader.leadership import Leader
 from morgand.leader.planner import Inputs
-from morgand.membership.lease import Pulse
+from morgand.membership.lease import LeaseManager
 from morgand.peers import route, server
 from morgand.peers.directory import ClusterDirectory
 from morgand.roles.catalog import SPECS
@@ -76,7 +76,7 @@ class Beats(Heartbeats):
     async def run(self) -> None:
         await asyncio.Event().wait()
 
-    def see(self, view: View) -> None:
+    def see(self, view: DetectorView) -> None:
         self._see(view)
 
 
@@ -116,8 +116,8 @@ class Host:
         self.mirror = Mirror(self.store, clock)
         if remembers is not None:
             self.mirror._items, self.mirror.revision = dict(remembers._items), remembers.revision
-        me = Membership("cluster", "morgan", name, "192.0.2.1", 7000)
-        self.pulse = Pulse(lambda: me, self.beats, store=self.store, mirror=self.mirror, clock=clock)
+        me = MemberFile("cluster", "morgan", name, "192.0.2.1", 7000)
+        self.pulse = LeaseManager(lambda: me, self.beats, store=self.store, mirror=self.mirror, clock=clock)
         self.directory = ClusterDirectory(name, self.mirror, list, leased=lambda: self.pulse.leased)
         self.leader = Leader(
             name, store=self.store, mirror=self.mirror, sights=self.beats, clock=clock,
@@ -223,7 +223,7 @@ class Host:
         if self.detector is not None:
             self.detector.hear(beat, self.now)
             if beat.votes:
-                self._tell(self.detector)
+                self._notify(self.detector)
 
     def _tick(self, detector: Detector | None) -> None:
         if not self.up or detector is None or detector is not self.detector:
@@ -235,10 +235,10 @@ class Host:
         for beat in detector.tick(now, world.boot()):
             world.send_beat(beat)
         self.lease.write(detector.leased_until(now))
-        self._tell(detector)
+        self._notify(detector)
         world.after((detector.next_tick() - now) * world.chance.uniform(1.0, 1.05), self._tick, detector)
 
-    def _tell(self, detector: Detector) -> None:
+    def _notify(self, detector: Detector) -> None:
         """What is seen: at once when it is something else, else twice a second."""
         view = detector.view(self.now)
         telling = (view.boot, view.leased, *((one.suspect, one.dead) for one in view.sights.values()))
@@ -247,7 +247,7 @@ class Host:
         self._told, self._told_at = telling, self.now
         self._world.after(self._world.chance.uniform(0.0005, 0.005), self._see, view)
 
-    def _see(self, view: View) -> None:
+    def _see(self, view: DetectorView) -> None:
         self.do(lambda: self.beats.see(view))
 
     # --- requests --------------------------------------------------------------------------------

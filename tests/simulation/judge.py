@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from morgand.cluster import codec, keys
-from morgand.cluster.codec import HostRecord, Office
+from morgand.cluster.codec import ElectionRecord, HostRecord
 from morgand.cluster.store import Changes
 from morgand.state.hosts import HostState
 from morgand.state.roles import Assignment
@@ -37,7 +37,7 @@ class Judge:
             if key == keys.EPOCH:
                 self._counted(int(value))
             elif key == keys.ELECTION:
-                self._elected(codec.decode(Office, value, key=key))
+                self._elected(codec.decode(ElectionRecord, value, key=key))
             elif key.startswith(keys.HOSTS):
                 self._judged(by, codec.decode(HostRecord, value, key=key))
             elif key.startswith(keys.ASSIGNMENTS):
@@ -51,7 +51,7 @@ class Judge:
             self._fail(f"epoch {epoch} begins after epoch {self._epoch}")
         self._epoch = epoch
 
-    def _elected(self, office: Office) -> None:
+    def _elected(self, office: ElectionRecord) -> None:
         self.leader = office.host
         self._note("{} leads in epoch {}", office.host, office.epoch)
         if office.host is not None:

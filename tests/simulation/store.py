@@ -225,10 +225,10 @@ class Watch:
             return False
         if not self._under_way and self._world.truth.revision > self._seen:
             self._under_way = True
-            self._world.after(self._world.way_s(), self._look)
+            self._world.after(self._world.way_s(), self._poll)
         return True
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         self._under_way = False
         world = self._world
         if world.reachable(self._host):
@@ -242,7 +242,7 @@ class Watch:
             self._told(lambda: self._hear(Unavailable("The store cannot be followed.")))
         else:
             self._under_way = True
-            world.after(AGAIN_S, self._look)
+            world.after(AGAIN_S, self._poll)
 
     def _hear(self, news: Changes | Unavailable) -> None:
         self._news.append(news)

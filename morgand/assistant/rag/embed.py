@@ -26,7 +26,7 @@ GIVEN_UP_S = 30.0  # afterwards nobody waits for it again for this long
 
 
 @dataclass(slots=True)
-class Work:
+class EmbedJob:
     """One document on its way through the pipeline; ``embedded`` is set when no text of it is outstanding."""
 
     document: str
@@ -41,7 +41,7 @@ class Work:
             self.embedded.set()
 
 
-Item = tuple[Work, str]
+Item = tuple[EmbedJob, str]
 
 
 class EmbedStage:
@@ -54,7 +54,7 @@ class EmbedStage:
         self._busy = 0  # batches that are not embedded yet
         self._hopeless_until = 0.0
 
-    async def batch(self, source: asyncio.Queue[Work], sink: asyncio.Queue[Work]) -> None:
+    async def batch(self, source: asyncio.Queue[EmbedJob], sink: asyncio.Queue[EmbedJob]) -> None:
         """Cut the texts of documents into batches. ``sink`` must hold more than BATCH documents (else deadlock)."""
         buffer: list[Item] = []
         while True:
@@ -106,7 +106,7 @@ class EmbedStage:
         self._busy += 1
         await self._batches.put(batch)
 
-    async def _next(self, source: asyncio.Queue[Work], *, waiting: bool) -> Work | None:
+    async def _next(self, source: asyncio.Queue[EmbedJob], *, waiting: bool) -> EmbedJob | None:
         """The next document; None when a part-filled batch should go: the engine has only one left, or none."""
         if not waiting:
             return await source.get()

@@ -17,14 +17,14 @@ from pathlib import Path
 
 from morgand.assistant.rag.accept import Acceptor
 from morgand.assistant.rag.backfill import Backfill
-from morgand.assistant.rag.embed import BATCH, IN_FLIGHT, EmbedStage, Work
+from morgand.assistant.rag.embed import BATCH, IN_FLIGHT, EmbedJob, EmbedStage
 from morgand.assistant.rag.points import index_points, stored_chunks
 from morgand.assistant.rag.reconcile import Reconciler
 from morgand.base.clock import Clock, SystemClock
 from morgand.base.errors import MorganError, NotFound, Unavailable
 from morgand.config import Config
 from morgand.state.assistant import Document, DocumentState, Extracted, StoredChunk
-from morgand.state.ports import Cache, Completion, Embedder, Extractor, Library, Objects, Upload, Vectors
+from morgand.state.ports import Cache, DocumentResult, Embedder, Extractor, Library, Objects, Upload, Vectors
 
 log = logging.getLogger("morgand.assistant")
 
@@ -127,12 +127,12 @@ class Ingestor:
             self._known.clear()
 
     async def _run(self) -> None:
-        extracted: asyncio.Queue[Work] = asyncio.Queue(maxsize=EXTRACTED_AHEAD)
-        finishing: asyncio.Queue[Work] = asyncio.Queue(maxsize=2 * BATCH)
+        extracted: asyncio.Queue[EmbedJob] = asyncio.Queue(maxsize=EXTRACTED_AHEAD)
+        finishing: asyncio.Queue[EmbedJob] = asyncio.Queue(maxsize=2 * BATCH)
         publishing: asyncio.Queue[Finished] = asyncio.Queue(maxsize=PUBLISHED_TOGETHER)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._resume())
-            group.create_task(self._look())
+            group.create_task(self._poll())
             group.create_task(self._extract(extracted))
             group.create_task(self._stage.batch(extracted, finishing))
             for _ in range(IN_FLIGHT):
@@ -159,7 +159,7 @@ class Ingestor:
             log.info("ingestion resumed", extra={"documents": len(older)})
         await self._sweep()
 
-    async def _look(self) -> None:
+    async def _poll(self) -> None:
         """Find what other hosts have accepted."""
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
@@ -178,7 +178,7 @@ class Ingestor:
             found += page
         return found
 
-    async def _extract(self, extracted: asyncio.Queue[Work]) -> None:
+    async def _extract(self, extracted: asyncio.Queue[EmbedJob]) -> None:
         while True:
             while not self._pending:
                 self._arrived.clear()
@@ -199,7 +199,7 @@ class Ingestor:
             self._done(gone)
         return started
 
-    async def _read(self, documents: Sequence[Document], extracted: asyncio.Queue[Work]) -> None:
+    async def _read(self, documents: Sequence[Document], extracted: asyncio.Queue[EmbedJob]) -> None:
         """Read originals. One that is unreadable is told so in its row; for storage, or a reader, is waited."""
         paths = await asyncio.gather(*(self._objects.path(one.object_key) for one in documents), return_exceptions=True)
         there = [(path, one.name) for path, one in zip(paths, documents, strict=True) if isinstance(path, Path)]
@@ -208,7 +208,7 @@ class Ingestor:
         for path, document in zip(paths, documents, strict=True):
             match next(found) if isinstance(path, Path) else path:
                 case Extracted() as content:
-                    await extracted.put(Work(document.id, content))
+                    await extracted.put(EmbedJob(document.id, content))
                 case Unavailable() as err:
                     waiting.append((document.id, err))
                 case MorganError() as err:
@@ -218,9 +218,9 @@ class Ingestor:
         if waiting:
             await self._retry([document for document, _ in waiting], waiting[0][1])
 
-    async def _finish(self, finishing: asyncio.Queue[Work], publishing: asyncio.Queue[Finished]) -> None:
+    async def _finish(self, finishing: asyncio.Queue[EmbedJob], publishing: asyncio.Queue[Finished]) -> None:
         """Complete documents in the order they were accepted: a newer version always replaces an older one."""
-        next_one: Work | None = None
+        next_one: EmbedJob | None = None
         while True:
             ready = [next_one or await finishing.get()]
             next_one = None
@@ -236,7 +236,7 @@ class Ingestor:
             for done in await self._complete([_completion(work) for work in ready]):
                 await publishing.put(done)
 
-    async def _complete(self, ready: list[Completion]) -> list[Finished]:
+    async def _complete(self, ready: list[DocumentResult]) -> list[Finished]:
         """All in one transaction; when that is refused each for itself, so that none stands in for another."""
         try:
             replaced = await self._library.complete_many(ready)
@@ -367,6 +367,6 @@ def together(documents: Sequence[Document]) -> list[list[Document]]:
     return calls
 
 
-def _completion(work: Work) -> Completion:
+def _completion(work: EmbedJob) -> DocumentResult:
     chunks = stored_chunks(work.document, work.extracted.chunks, work.vectors)
-    return Completion(work.document, work.extracted.title, work.extracted.mime, tuple(chunks))
+    return DocumentResult(work.document, work.extracted.title, work.extracted.mime, tuple(chunks))

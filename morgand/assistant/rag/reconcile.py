@@ -22,18 +22,20 @@ CHECK_S = 600.0  # how often it is looked at without a reason
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class IndexDifference:
     """Documents to write to the index, and documents to remove from it first."""
 
     missing: tuple[str, ...] = ()
     stale: tuple[str, ...] = ()
 
 
-def difference(live: Mapping[str, int], counts: Mapping[str, int], changed: frozenset[str] = frozenset()) -> Difference:
+def difference(
+    live: Mapping[str, int], counts: Mapping[str, int], changed: frozenset[str] = frozenset()
+) -> IndexDifference:
     """What the index lacks and what it holds too much. ``changed``: live documents to write in any case."""
     stale = tuple(doc for doc, points in counts.items() if points > live.get(doc, 0))
     missing = tuple(doc for doc, chunks in live.items() if counts.get(doc, 0) != chunks or doc in changed)
-    return Difference(missing=missing, stale=stale)
+    return IndexDifference(missing=missing, stale=stale)
 
 
 class Reconciler:
@@ -68,7 +70,7 @@ class Reconciler:
             except TimeoutError:
                 continue
 
-    async def reconcile(self) -> Difference:
+    async def reconcile(self) -> IndexDifference:
         """Make the index equal to the library now. Raises Unavailable when one of them cannot be reached.
 
         The index is counted before the library is read: a document that is completed in between looks missing

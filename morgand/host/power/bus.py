@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from morgand.base.errors import Unavailable
-from morgand.host.power.steps import News
+from morgand.host.power.steps import PowerNews
 
 if TYPE_CHECKING:
     from dbus_fast import Message
@@ -28,19 +28,19 @@ RULES = (
 
 CALL_S = 5.0
 
-SIGNALS: Mapping[tuple[str, bool], News] = {
-    ("PrepareForSleep", True): News.SLEEPS,
-    ("PrepareForSleep", False): News.STAYS,
-    ("PrepareForShutdown", True): News.GOES_DOWN,
-    ("PrepareForShutdown", False): News.STAYS,
+SIGNALS: Mapping[tuple[str, bool], PowerNews] = {
+    ("PrepareForSleep", True): PowerNews.SLEEPS,
+    ("PrepareForSleep", False): PowerNews.STAYS,
+    ("PrepareForShutdown", True): PowerNews.GOES_DOWN,
+    ("PrepareForShutdown", False): PowerNews.STAYS,
 }
 
 
-def as_it_stands(properties: Mapping[str, Any]) -> News:
+def as_it_stands(properties: Mapping[str, Any]) -> PowerNews:
     """The same as the signals say, from logind's properties."""
     if properties.get("PreparingForShutdown"):
-        return News.GOES_DOWN
-    return News.SLEEPS if properties.get("PreparingForSleep") else News.STAYS
+        return PowerNews.GOES_DOWN
+    return PowerNews.SLEEPS if properties.get("PreparingForSleep") else PowerNews.STAYS
 
 
 def socket_of(address: str) -> Path | None:
@@ -54,10 +54,10 @@ class Bus:
 
     def __init__(self, bus: MessageBus) -> None:
         self._bus = bus
-        self._heard: asyncio.Queue[News | None] = asyncio.Queue()
+        self._heard: asyncio.Queue[PowerNews | None] = asyncio.Queue()
         self.owner = ""
         self.lost = asyncio.ensure_future(bus.wait_for_disconnect())  # type: ignore[no-untyped-call]
-        self.lost.add_done_callback(lambda _: self._heard.put_nowait(News.SILENT))
+        self.lost.add_done_callback(lambda _: self._heard.put_nowait(PowerNews.SILENT))
 
     async def attach(self) -> None:
         self._bus.add_message_handler(self._hear)
@@ -67,7 +67,7 @@ class Bus:
         self.owner = "" if _refusal(reply) else reply.body[0]
         self._heard.put_nowait(None)
 
-    async def next(self, timeout_s: float | None) -> News | None:
+    async def next(self, timeout_s: float | None) -> PowerNews | None:
         """None when it has to be asked how it stands: a logind appeared, or the time is over."""
         try:
             async with asyncio.timeout(timeout_s):
@@ -123,7 +123,7 @@ class Bus:
         if message.sender == BUS and message.member == "NameOwnerChanged" and message.body[0] == LOGIND:
             if message.body[2] != self.owner:
                 self.owner = message.body[2]
-                self._heard.put_nowait(News.SILENT)  # what it gave is worth nothing now
+                self._heard.put_nowait(PowerNews.SILENT)  # what it gave is worth nothing now
                 self._heard.put_nowait(None)
         elif message.sender == self.owner and message.interface == MANAGER and message.signature == "b":
             news = SIGNALS.get((message.member or "", message.body[0]))

@@ -14,7 +14,7 @@ from typing import Literal
 from morgand.base.errors import MorganError, Unavailable
 from morgand.host.power.bus import Bus, as_it_stands, connected, socket_of
 from morgand.host.power.events import Back, Leaving, Tell
-from morgand.host.power.steps import STEPS, Act, News, hand_over_s
+from morgand.host.power.steps import STEPS, PowerAction, PowerNews, hand_over_s
 
 log = logging.getLogger("morgand.goodbye")
 
@@ -54,7 +54,7 @@ class _Watch:
     """What outlives a connection: whether the machine counts as away, and who is being told."""
 
     def __init__(self, tell: Tell, group: asyncio.TaskGroup, retry_s: float) -> None:
-        self._tell, self._group, self._retry_s = tell, group, retry_s
+        self._notify, self._group, self._retry_s = tell, group, retry_s
         self._telling: asyncio.Task[None] | None = None
         self._locks: dict[str, int] = {}
         self._away = False
@@ -74,7 +74,7 @@ class _Watch:
                 if news is None:
                     properties = await bus.properties()
                     self._delay_max_us = properties.get("InhibitDelayMaxUSec", DELAY_MAX_US)
-                    news = as_it_stands(properties) if bus.owner else News.SILENT
+                    news = as_it_stands(properties) if bus.owner else PowerNews.SILENT
                 await self._step(bus, news)
         finally:
             self._release()
@@ -87,20 +87,20 @@ class _Watch:
             log.info("the machine waits for goodbyes")
         self._noted = reason
 
-    async def _step(self, bus: Bus, news: News) -> None:
+    async def _step(self, bus: Bus, news: PowerNews) -> None:
         step = STEPS[self._away, news]
         self._away = step.away
-        if news is News.SILENT:
+        if news is PowerNews.SILENT:
             self.note("There is no logind.")
         for act in step.acts:
             match act:
-                case Act.HAND_OVER:
-                    await self._hand_over("sleep" if news is News.SLEEPS else "shutdown")
-                case Act.RELEASE:
+                case PowerAction.HAND_OVER:
+                    await self._hand_over("sleep" if news is PowerNews.SLEEPS else "shutdown")
+                case PowerAction.RELEASE:
                     self._release()
-                case Act.TAKE:
+                case PowerAction.TAKE:
                     await self._take(bus)
-                case Act.TELL_BACK:
+                case PowerAction.TELL_BACK:
                     self._announce(Back())
 
     async def _hand_over(self, kind: Literal["sleep", "shutdown"]) -> None:
@@ -124,7 +124,7 @@ class _Watch:
         if before is not None:
             await asyncio.wait((before,))
         try:
-            await self._tell(news)
+            await self._notify(news)
         except MorganError as err:
             log.warning("a goodbye failed", extra={"reason": str(err)})
 

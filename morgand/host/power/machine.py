@@ -19,5 +19,5 @@ def power_events(platform: str = sys.platform) -> PowerEvents:
 class Unannounced:
     """A machine that Morgan does not hear leave."""
 
-    async def run(self, _tell: Tell) -> None:
+    async def run(self, _notify: Tell) -> None:
         log.info("sleep and shutdown are not announced here")

@@ -10,7 +10,7 @@ SHARE = 0.8  # of the time the machine waits; the rest is for closing the lock a
 LONGEST_S = 60.0
 
 
-class News(StrEnum):
+class PowerNews(StrEnum):
     """What logind says of the machine."""
 
     SLEEPS = "sleep"
@@ -19,7 +19,7 @@ class News(StrEnum):
     SILENT = "silent"  # logind is not there
 
 
-class Act(StrEnum):
+class PowerAction(StrEnum):
     HAND_OVER = "hand over"
     RELEASE = "release"
     TAKE = "take"
@@ -27,25 +27,25 @@ class Act(StrEnum):
 
 
 @dataclass(frozen=True)
-class Step:
+class PowerStep:
     """Whether the machine counts as away afterwards, and what is done, in this order."""
 
     away: bool
-    acts: tuple[Act, ...]
+    acts: tuple[PowerAction, ...]
 
 
-_LEAVE = Step(away=True, acts=(Act.HAND_OVER, Act.RELEASE))
-STEPS: Mapping[tuple[bool, News], Step] = {
-    (False, News.SLEEPS): _LEAVE,
-    (False, News.GOES_DOWN): _LEAVE,
-    (False, News.STAYS): Step(away=False, acts=(Act.TAKE,)),
-    (False, News.SILENT): Step(away=False, acts=(Act.RELEASE,)),
+_LEAVE = PowerStep(away=True, acts=(PowerAction.HAND_OVER, PowerAction.RELEASE))
+STEPS: Mapping[tuple[bool, PowerNews], PowerStep] = {
+    (False, PowerNews.SLEEPS): _LEAVE,
+    (False, PowerNews.GOES_DOWN): _LEAVE,
+    (False, PowerNews.STAYS): PowerStep(away=False, acts=(PowerAction.TAKE,)),
+    (False, PowerNews.SILENT): PowerStep(away=False, acts=(PowerAction.RELEASE,)),
     # a sleep may turn into a shutdown
-    (True, News.SLEEPS): _LEAVE,
-    (True, News.GOES_DOWN): _LEAVE,
-    (True, News.STAYS): Step(away=False, acts=(Act.TAKE, Act.TELL_BACK)),
+    (True, PowerNews.SLEEPS): _LEAVE,
+    (True, PowerNews.GOES_DOWN): _LEAVE,
+    (True, PowerNews.STAYS): PowerStep(away=False, acts=(PowerAction.TAKE, PowerAction.TELL_BACK)),
     # logind ends on the way down, too
-    (True, News.SILENT): Step(away=True, acts=(Act.RELEASE,)),
+    (True, PowerNews.SILENT): PowerStep(away=True, acts=(PowerAction.RELEASE,)),
 }
 
 

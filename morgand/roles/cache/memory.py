@@ -12,7 +12,7 @@ MAX_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class CacheEntry:
     value: bytes
     ends: float  # monotonic
 
@@ -26,7 +26,7 @@ class MemoryCache:
     def __init__(self, clock: Clock, *, max_bytes: int = MAX_BYTES) -> None:
         self._clock = clock
         self._max_bytes = max_bytes
-        self._entries: OrderedDict[str, Entry] = OrderedDict()
+        self._entries: OrderedDict[str, CacheEntry] = OrderedDict()
         self.used_bytes = 0
 
     async def get(self, key: str) -> bytes | None:
@@ -42,7 +42,7 @@ class MemoryCache:
     async def set(self, key: str, value: bytes, *, ttl_s: float) -> None:
         """A value that does not fit even alone is not kept, and neither is what the key had before."""
         self._remove(key)
-        entry = Entry(value, self._clock.monotonic() + ttl_s)
+        entry = CacheEntry(value, self._clock.monotonic() + ttl_s)
         if ttl_s <= 0 or entry.size(key) > self._max_bytes:
             return
         self._entries[key] = entry

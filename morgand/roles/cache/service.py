@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from morgand.base.clock import Clock
-from morgand.roles.base import EmbeddedService, Service
+from morgand.roles.base import EmbeddedService, RoleService
 
 
-def service(clock: Clock) -> Service:
+def service(clock: Clock) -> RoleService:
     """Always ready: the cache is there as soon as the daemon is."""
     return EmbeddedService(_nothing, _nothing, _nothing, clock)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from morgand.base.clock import Clock, SystemClock
 from morgand.base.error_wire import from_wire
 from morgand.base.errors import EngineError, MorganError, Unreadable
-from morgand.roles.core.extractor_wire import ExtractReply, ExtractRequest, File, Reading
+from morgand.roles.core.extractor_wire import ExtractionReading, ExtractReply, ExtractRequest, File
 from morgand.roles.process import EngineClient
 from morgand.state.assistant import Extracted
 
@@ -86,5 +86,5 @@ def _away() -> EngineError:
     return EngineError("The document reader is not running.", remedy="See `morganctl logs extractor`.")
 
 
-def _read(reading: Reading) -> Extracted | MorganError:
+def _read(reading: ExtractionReading) -> Extracted | MorganError:
     return reading.extracted or from_wire(reading.error, "The document reader")

@@ -21,7 +21,7 @@ from morgand.assistant.rag.chunk import CountTokens, chunk
 from morgand.assistant.rag.extract import read
 from morgand.base.error_wire import to_wire
 from morgand.base.errors import EngineError, MorganError, TooLarge, Unreadable
-from morgand.roles.core.extractor_wire import ExtractReply, ExtractRequest, File, Reading
+from morgand.roles.core.extractor_wire import ExtractionReading, ExtractReply, ExtractRequest, File
 from morgand.roles.process import Handler, serve
 from morgand.state.assistant import Extracted
 
@@ -54,7 +54,7 @@ async def build(options: dict[str, Any]) -> dict[str, Handler]:
     return {"extract": extract}
 
 
-def _read_all(files: Sequence[File], count: CountTokens, limit_s: float) -> tuple[Reading, ...]:
+def _read_all(files: Sequence[File], count: CountTokens, limit_s: float) -> tuple[ExtractionReading, ...]:
     faulthandler.dump_traceback_later(limit_s + GRACE_S, exit=True)
     try:
         return tuple(_reading(one, count) for one in files)
@@ -62,17 +62,17 @@ def _read_all(files: Sequence[File], count: CountTokens, limit_s: float) -> tupl
         faulthandler.cancel_dump_traceback_later()
 
 
-def _reading(file: File, count: CountTokens) -> Reading:
+def _reading(file: File, count: CountTokens) -> ExtractionReading:
     try:
         content = read(Path(file.path), file.name)
-        return Reading(Extracted(title=content.title, mime=content.mime, chunks=chunk(content.blocks, count)))
+        return ExtractionReading(Extracted(title=content.title, mime=content.mime, chunks=chunk(content.blocks, count)))
     except MorganError as err:
         failure = err
     except MemoryError:
         failure = TooLarge(f"'{file.name}' needs too much memory to read.", remedy="Split it.")
     except RecursionError:
         failure = Unreadable(f"'{file.name}' is nested too deeply to read.", remedy="Save it as plain text.")
-    return Reading(error=to_wire(failure))
+    return ExtractionReading(error=to_wire(failure))
 
 
 def _counter(file: Path) -> CountTokens:

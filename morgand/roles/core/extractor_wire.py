@@ -20,7 +20,7 @@ class ExtractRequest(msgspec.Struct):
     files: tuple[File, ...]
 
 
-class Reading(msgspec.Struct):
+class ExtractionReading(msgspec.Struct):
     """What one file says, or the error (``failure.to_wire``) that says why it cannot be read."""
 
     extracted: Extracted | None = None
@@ -28,4 +28,4 @@ class Reading(msgspec.Struct):
 
 
 class ExtractReply(msgspec.Struct):
-    readings: tuple[Reading, ...]
+    readings: tuple[ExtractionReading, ...]

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from morgand.process.supervisor import Report
-from morgand.roles.base import HostContext, ProcessService, Service
+from morgand.roles.base import HostContext, ProcessService, RoleService
 from morgand.state.roles import RoleState
 
 EXTRACTOR = "extractor"  # name of the document reader's socket and log
@@ -16,7 +16,7 @@ EXTRACTOR = "extractor"  # name of the document reader's socket and log
 class CoreService:
     """Runs the given background work beside the extractor process; the role is as well as the extractor is."""
 
-    def __init__(self, extractor: Service, work: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, extractor: RoleService, work: Callable[[], Awaitable[None]]) -> None:
         self._extractor = extractor
         self._work = work
 
@@ -38,7 +38,7 @@ async def _forever(work: Callable[[], Awaitable[None]]) -> None:
     await asyncio.Event().wait()
 
 
-def service(context: HostContext, tokenizer: Callable[[], str], work: Callable[[], Awaitable[None]]) -> Service:
+def service(context: HostContext, tokenizer: Callable[[], str], work: Callable[[], Awaitable[None]]) -> RoleService:
     """``tokenizer`` gives the path of the embedder's tokenizer.json: chunks are measured in its tokens."""
 
     def options() -> Mapping[str, Any]:

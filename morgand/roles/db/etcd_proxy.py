@@ -153,7 +153,7 @@ class EtcdProxy:
                     self._give_up(passed.url, "it does not answer")
             self._go_over(now)
 
-    def forsake(self, hosts: frozenset[str]) -> None:
+    def avoid(self, hosts: frozenset[str]) -> None:
         """Voters on these hosts may be gone, and with them what waits at others: etcd's leader may have been among
         them, and only what is asked anew reaches the next one. What was asked a moment ago has a moment more, and what
         is asked now is passed on in a moment."""

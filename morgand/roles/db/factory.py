@@ -14,19 +14,19 @@ from morgand.base.errors import EngineError
 from morgand.cluster import codec, keys
 from morgand.cluster.codec import HostRecord
 from morgand.cluster.etcd import Endpoint
-from morgand.cluster.member_file import Membership
+from morgand.cluster.member_file import MemberFile
 from morgand.cluster.mirror import Mirror
 from morgand.cluster.store import ClusterStore
 from morgand.leader.db_primary import holders_in, patroni_in, secrets_in
-from morgand.roles.base import Service
+from morgand.roles.base import RoleService
 from morgand.roles.db import postgres
 from morgand.roles.db import service as embedded
 from morgand.roles.db.copy import LocalCopy
-from morgand.roles.db.relocation import Mover
+from morgand.roles.db.relocation import Relocation
 from morgand.roles.db.site import APPLICATION, POSTGRES_PORT, DbSite, Secrets, joined
 from morgand.roles.db.succession import ENGINE, PRIMARY
 from morgand.security import trust
-from morgand.state.hosts import Duty, HostState, Profile, Sight
+from morgand.state.hosts import Duty, HostState, PeerHealth, Profile
 from morgand.state.schema_version import agreed_post
 from morgand.storage.database import Database
 
@@ -46,7 +46,7 @@ def _address(record: HostRecord) -> str:
     return ""
 
 
-class DatabaseHome:
+class DatabaseFactory:
     """``membership`` is None, and ``voters`` empty, while this host is alone; ``term`` is the directory's, ``sight``
     what the detector sees of a host, ``seen`` set when that is another than at the call.
 
@@ -54,22 +54,23 @@ class DatabaseHome:
 
     def __init__(
         self, me: str, data_dir: Path, database: Database, *, copy: Database,
-        membership: Callable[[], Membership | None],
+        membership: Callable[[], MemberFile | None],
         voters: Callable[[], Sequence[Endpoint]], profile: Callable[[], Profile], term: Callable[[str], int | None],
-        sight: Callable[[str], Sight | None], seen: Callable[[], asyncio.Event], store: ClusterStore, mirror: Mirror,
+        sight: Callable[[str], PeerHealth | None], seen: Callable[[], asyncio.Event],
+        store: ClusterStore, mirror: Mirror,
         clock: Clock,
     ) -> None:  # fmt: skip
         self._me, self._data_dir, self._database = me, data_dir, database
         self._membership, self._voters, self._profile, self._term = membership, voters, profile, term
-        self._sight, self._seen, self._store, self._mirror, self._clock = sight, seen, store, mirror, clock
+        self._peer_health, self._seen, self._store, self._mirror, self._clock = sight, seen, store, mirror, clock
         self._copy = LocalCopy(copy, self._in_postgres, clock)
-        self._mover = Mover(
+        self._mover = Relocation(
             me, database, data_dir / "db" / FILE, cluster=lambda: self._member().cluster, url=self._url, store=store,
             mirror=mirror, clock=clock,
         )  # fmt: skip
         self.run = self._mover.run  # a task of the daemon
 
-    def service(self, engine: str, log_dir: Path) -> Service:
+    def service(self, engine: str, log_dir: Path) -> RoleService:
         """Perform the role here."""
         if engine != ENGINE:
             return embedded.service(self._database, self._clock, self._mover.settle)
@@ -131,7 +132,7 @@ class DatabaseHome:
 
     def quiet(self) -> frozenset[str]:
         """Hosts that may be gone."""
-        return frozenset(one for one in self._members() if (sight := self._sight(one)) and sight.quiet)
+        return frozenset(one for one in self._members() if (sight := self._peer_health(one)) and sight.quiet)
 
     def agreed_post(self) -> int:
         """The last migration that every member knows, of those that take something away."""
@@ -143,7 +144,7 @@ class DatabaseHome:
     def _members(self) -> list[str]:
         return [item.key.removeprefix(keys.MEMBERS) for item in self._mirror.list(keys.MEMBERS)]
 
-    def _member(self) -> Membership:
+    def _member(self) -> MemberFile:
         found = self._membership()
         if found is None:
             raise EngineError("PostgreSQL is for hosts of a cluster, and this one is alone.")

@@ -26,7 +26,7 @@ from morgand.fingerprint.disk import probe
 from morgand.fingerprint.health import judged
 from morgand.process.account import Account, becoming, engine_account
 from morgand.process.supervisor import Child, ChildSpec, Report
-from morgand.roles.base import Service
+from morgand.roles.base import RoleService
 from morgand.roles.db import bootstrap, files
 from morgand.roles.db.copy import LocalCopy
 from morgand.roles.db.etcd_proxy import EtcdProxy
@@ -60,7 +60,7 @@ def service(
     fenced: Callable[[], Mapping[str, str]], quiet: Callable[[], frozenset[str]], seen: Callable[[], asyncio.Event],
     leads: Callable[[], bool], changed: Callable[[], asyncio.Event], agreed_post: Callable[[], int],
     store: ClusterStore, log_dir: Path, clock: Clock,
-) -> Service:  # fmt: skip
+) -> RoleService:  # fmt: skip
     """``secrets`` waits until they are known. ``epoch``: that of this host's assignment as the primary, None while it
     has none; the database is admitted in that epoch. ``copy`` is offered for as long as the server answers, whatever it
     is. ``site`` may change: then the server is started anew. ``fenced``: hosts that were given up, with the IP address
@@ -98,7 +98,7 @@ class _Setup:
 
 
 class PostgresService:
-    """Implements ``Service``."""
+    """Implements ``RoleService``."""
 
     def __init__(
         self, site: Callable[[], DbSite], secrets: Callable[[], Awaitable[Secrets]], proxy: EtcdProxy,
@@ -238,7 +238,7 @@ class PostgresService:
         while True:
             changed, quiet = self._seen(), self._quiet()
             if quiet - forsaken:
-                self._proxy.forsake(quiet - forsaken)
+                self._proxy.avoid(quiet - forsaken)
             forsaken = quiet
             await changed.wait()
 

@@ -21,7 +21,7 @@ from morgand.cluster.store import ClusterStore, Put, Unchanged
 from morgand.leader.db_primary import holders_in, patroni_in
 from morgand.roles.db import succession
 from morgand.storage.database import Database
-from morgand.storage.move.mover import Move, Progress
+from morgand.storage.move.mover import DatabaseMove, Progress
 from morgand.storage.move.old_file import already_moved, note_of, set_aside
 
 log = logging.getLogger("morgand.moving")
@@ -32,7 +32,7 @@ ASKED_S = 5.0  # for a leader to pass the primary on; then the request is taken 
 PAUSE_S = 0.3
 
 
-class Mover:
+class Relocation:
     """``settle`` before the file is served, ``run`` as long as the daemon lives."""
 
     def __init__(
@@ -68,7 +68,7 @@ class Mover:
 
     async def _move(self, host: str, url: str) -> None:
         log.info("database moves", extra={"to": host})
-        move = Move(self._database, url, self._marker, self._clock, self._tell)
+        move = DatabaseMove(self._database, url, self._marker, self._clock, self._notify)
         try:
             moved = await move.run(lambda: self._commit(host))
         except MorganError as err:
@@ -93,7 +93,7 @@ class Mover:
     async def _commit(self, host: str) -> None:
         """Ask the leader to pass the primary on. Raises Unavailable if it surely was not."""
         item = await self._store.get(keys.MOVE)
-        request = Put(keys.MOVE, codec.encode(succession.Request(host, self._marker)))
+        request = Put(keys.MOVE, codec.encode(succession.MoveRequest(host, self._marker)))
         with contextlib.suppress(Unavailable, StoreConflict, StorageFull):  # perhaps it was written all the same
             await self._store.txn([Unchanged(keys.MOVE, item.mod_revision if item else 0)], [request])
         deadline = self._clock.monotonic() + ASKED_S
@@ -130,7 +130,7 @@ class Mover:
     def _marker(self) -> str:
         return f"{self._cluster()}/{self._me}"
 
-    def _tell(self, progress: Progress) -> None:
+    def _notify(self, progress: Progress) -> None:
         log.debug("moving", extra={"stage": progress.stage, "table": progress.table, "rows": progress.rows})
 
     def _today(self) -> date:

@@ -28,7 +28,7 @@ class _Status(msgspec.Struct):
 
 
 @dataclass(frozen=True, slots=True)
-class MemberStatus:
+class PatroniMemberStatus:
     """What a member's Patroni says of its server. ``making``: a copy is on its way, or the first database.
     ``timeline`` grows with every change of the primary.
     """
@@ -46,13 +46,13 @@ class Rest:
     def __init__(self, url: str, host: str, tls: ssl.SSLContext) -> None:
         self._url, self._host, self._tls = url, host, tls
 
-    async def status(self) -> MemberStatus:
+    async def status(self) -> PatroniMemberStatus:
         _, body = await self._ask("GET", "patroni")
         try:
             found = msgspec.json.decode(body, type=_Status)
         except msgspec.MsgspecError as err:
             raise Unavailable(f"Patroni of {self._host} answers something else than a status.") from err
-        return MemberStatus(
+        return PatroniMemberStatus(
             primary=found.role in ("primary", "master"),
             running=found.state == "running",
             streaming=found.replication_state == "streaming",

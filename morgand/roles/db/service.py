@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from morgand.base.clock import Clock
-from morgand.roles.base import EmbeddedService, Service
+from morgand.roles.base import EmbeddedService, RoleService
 from morgand.storage.database import Database
 from morgand.storage.migrate import upgrade_aside
 from morgand.storage.purge import purge
@@ -14,7 +14,7 @@ PURGE_EVERY_S = 86_400.0
 KEEP_DELETED_DAYS = 30  # tombstones, without text: other hosts must learn of a deletion before it is forgotten
 
 
-def service(database: Database, clock: Clock, settle: Callable[[], Awaitable[None]]) -> Service:
+def service(database: Database, clock: Clock, settle: Callable[[], Awaitable[None]]) -> RoleService:
     """Open the file, bring its schema up to date, admit its users, then check that it answers.
 
     ``settle`` makes sure that the file is still what counts, and raises MorganError if it is not. Once a day what was

@@ -13,7 +13,7 @@ from typing import TypeVar
 import msgspec
 
 from morgand.cluster import codec, keys
-from morgand.cluster.store import Compare, Item, Passed, Put, QuietSince, Unchanged
+from morgand.cluster.store import Compare, Handoff, Item, Put, QuietSince, Unchanged
 from morgand.state.roles import Assignment
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -48,7 +48,7 @@ class _Settings(msgspec.Struct):
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class MoveRequest:
     """What stands under ``/move``, or null: all that a file held is on host ``target``. ``marker`` names the move."""
 
     target: str
@@ -120,7 +120,7 @@ def needed(patroni: Patroni) -> frozenset[str]:
     return frozenset(name for name in (patroni.leader, found.leader, *found.standbys) if name)
 
 
-def takeover(patroni: Patroni, db: Sequence[Assignment], dead: str, alive: frozenset[str]) -> Passed | None:
+def takeover(patroni: Patroni, db: Sequence[Assignment], dead: str, alive: frozenset[str]) -> Handoff | None:
     """How the primary passes on from a dead host, together with what has Patroni promote its successor.
 
     None when there is nothing to pass on, or nobody who has everything that was acknowledged: then it stays. Safe
@@ -170,7 +170,7 @@ def rearm(patroni: Patroni, *, away: bool) -> tuple[tuple[Compare, ...], Put] | 
     return (patroni.unchanged(keys.PATRONI_LEADER, keys.PATRONI_CONFIG), failsafe[0]) if failsafe else None
 
 
-def follow(patroni: Patroni, db: Sequence[Assignment], *, back: bool = True) -> Passed | None:
+def follow(patroni: Patroni, db: Sequence[Assignment], *, back: bool = True) -> Handoff | None:
     """Let the assignment follow Patroni when it chose another host. None while it has chosen nobody, or nobody else.
 
     ``back``: the host that was primary takes the place of the one that is. Where nobody is (``morgand recover``, on the
@@ -181,7 +181,7 @@ def follow(patroni: Patroni, db: Sequence[Assignment], *, back: bool = True) -> 
     if place is None or place.part == PRIMARY:
         return None
     if not any(one.part == PRIMARY for one in db):
-        passed = Passed(given=(replace(place, part=PRIMARY, why=why),), taken=(place.slot,))
+        passed = Handoff(given=(replace(place, part=PRIMARY, why=why),), taken=(place.slot,))
     elif held := _primary(db):
         passed = _pass(held, place.host, db, back=back, why=why)
     else:
@@ -220,7 +220,7 @@ def needless(patroni: Patroni, leaving: frozenset[str], lost: Mapping[str, int])
     return Withdrawal(patroni.unchanged(keys.PATRONI_FAILOVER), deletes=(keys.PATRONI_FAILOVER,))
 
 
-def moved(patroni: Patroni, db: Sequence[Assignment], request: Item) -> Passed | None:
+def moved(patroni: Patroni, db: Sequence[Assignment], request: Item) -> Handoff | None:
     """Pass the primary from a file to PostgreSQL, as the host of the file asks once everything is there.
 
     None when what it asks does not fit what is: it moved to another primary than there is now.
@@ -228,7 +228,7 @@ def moved(patroni: Patroni, db: Sequence[Assignment], request: Item) -> Passed |
     source = next((one for one in db if one.part == PRIMARY and one.engine != ENGINE), None)
     if source is None or request.value == codec.encode(None):
         return None
-    asked = codec.decode(Request, request.value, key=request.key)
+    asked = codec.decode(MoveRequest, request.value, key=request.key)
     if asked.target not in successors(patroni, db):
         return None
     passed = _pass(source, asked.target, db, back=False, why="has everything that the file held")
@@ -277,15 +277,15 @@ def _primary(db: Sequence[Assignment]) -> Assignment | None:
     return next((one for one in db if one.part == PRIMARY and one.engine == ENGINE), None)
 
 
-def _pass(held: Assignment, to: str, db: Sequence[Assignment], *, back: bool, why: str) -> Passed:
+def _pass(held: Assignment, to: str, db: Sequence[Assignment], *, back: bool, why: str) -> Handoff:
     """``back``: the old holder takes the new one's place."""
     place = next(one for one in db if one.host == to and one.engine == ENGINE)
     if place.slot == held.slot:
-        return Passed()
+        return Handoff()
     given = [replace(place, part=PRIMARY, why=why)]
     if back:
         given.append(replace(held, part=place.part, why="was the primary before"))
-    return Passed(given=tuple(given), taken=(held.slot, place.slot))
+    return Handoff(given=tuple(given), taken=(held.slot, place.slot))
 
 
 def _read(kind: type[T], item: Item) -> T | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from morgand.roles.embedder.wire import EmbedReply, EmbedRequest, InfoReply, InfoRequest
+from morgand.roles.embedder.wire import EmbedderInfoReply, EmbedderInfoRequest, EmbedReply, EmbedRequest
 from morgand.roles.process import EngineClient
 
 QUERY_S = 5.0
@@ -20,7 +20,7 @@ class EngineEmbedder:
         self._client = client
 
     async def model(self) -> str:
-        return (await self._client.call("info", InfoRequest(), InfoReply, deadline_s=QUERY_S)).model
+        return (await self._client.call("info", EmbedderInfoRequest(), EmbedderInfoReply, deadline_s=QUERY_S)).model
 
     async def embed_query(self, text: str) -> bytes:
         request = EmbedRequest([text], "query")

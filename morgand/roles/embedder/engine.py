@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from morgand.base.errors import Overloaded
-from morgand.roles.embedder.wire import EmbedReply, EmbedRequest, InfoReply
+from morgand.roles.embedder.wire import EmbedderInfoReply, EmbedReply, EmbedRequest
 from morgand.roles.onnx import MAX_TOKENS, OnnxEncoder, mini_batches
 from morgand.roles.process import Handler, serve
 
@@ -34,7 +34,7 @@ PRIORITY = {"query": 0, "passage": 1}
 Job = tuple[int, int, int, list[str], "Future[NDArray[np.float32]]"]
 
 
-class Model(Protocol):
+class EmbeddingModel(Protocol):
     """Blocking; ``cut`` says which texts to compute together."""
 
     dimension: int
@@ -45,7 +45,7 @@ class Model(Protocol):
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]: ...
 
 
-class OnnxModel:
+class OnnxEmbedder:
     """CLS pooling and unit length, as BGE wants it."""
 
     def __init__(self, model_dir: Path, threads: int) -> None:
@@ -69,7 +69,7 @@ class Cores:
     leave it idle until the loop is awake, and two requests would be finished together with nothing behind them.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: EmbeddingModel) -> None:
         self._model = model
         self._waiting: queue.PriorityQueue[Job] = queue.PriorityQueue()
         self._request = itertools.count()
@@ -102,10 +102,10 @@ class Cores:
                 rows.set_exception(err)
 
 
-class Engine:
+class EmbedderEngine:
     """Handlers of the engine."""
 
-    def __init__(self, model: Model, name: str) -> None:
+    def __init__(self, model: EmbeddingModel, name: str) -> None:
         self._model = model
         self._name = name
         self._cores = Cores(model)
@@ -118,21 +118,21 @@ class Engine:
         return msgspec.msgpack.encode(EmbedReply(self._model.dimension, vectors))
 
     async def info(self, _body: bytes) -> bytes:
-        return msgspec.msgpack.encode(InfoReply(self._name, self._model.dimension, MAX_TOKENS))
+        return msgspec.msgpack.encode(EmbedderInfoReply(self._name, self._model.dimension, MAX_TOKENS))
 
 
-def load(options: dict[str, Any]) -> Model:
+def load(options: dict[str, Any]) -> EmbeddingModel:
     """The model the options name. Blocking. Raises EngineError."""
     threads = options.get("threads") or os.cpu_count() or 1
     if options.get("engine") == "sentence-transformers":
         from morgand.roles.sentence import SentenceModel
 
         return SentenceModel(Path(options["model_dir"]))
-    return OnnxModel(Path(options["model_dir"]), threads)
+    return OnnxEmbedder(Path(options["model_dir"]), threads)
 
 
 async def build(options: dict[str, Any]) -> dict[str, Handler]:
-    engine = Engine(await asyncio.to_thread(load, options), options.get("model") or "embedder")
+    engine = EmbedderEngine(await asyncio.to_thread(load, options), options.get("model") or "embedder")
     return {"embed": engine.embed, "info": engine.info}
 
 

@@ -19,11 +19,11 @@ class EmbedReply(msgspec.Struct):
     vectors: list[bytes]
 
 
-class InfoRequest(msgspec.Struct):
+class EmbedderInfoRequest(msgspec.Struct):
     pass
 
 
-class InfoReply(msgspec.Struct):
+class EmbedderInfoReply(msgspec.Struct):
     model: str
     dimension: int
     max_tokens: int

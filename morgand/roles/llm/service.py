@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from morgand.roles.base import HostContext, ProcessService, Service, model_files
+from morgand.roles.base import HostContext, ProcessService, RoleService, model_files
 from morgand.state.roles import Assignment, Model
 
 SLOTS = 2  # answers generated at the same time; each has the model's whole context
 ALL_LAYERS = 999  # llama.cpp takes the model's own number when this is larger
 
 
-def service(context: HostContext, assignment: Assignment, model: Model | None) -> Service:
+def service(context: HostContext, assignment: Assignment, model: Model | None) -> RoleService:
     """The service of one assignment."""
 
     def options() -> Mapping[str, Any]:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from morgand.base.clock import Clock
 from morgand.base.errors import StorageFull
-from morgand.roles.base import EmbeddedService, Service
+from morgand.roles.base import EmbeddedService, RoleService
 from morgand.roles.objects.store import FolderObjects
 
 
-def service(store: FolderObjects, folder: Path, clock: Clock) -> Service:
+def service(store: FolderObjects, folder: Path, clock: Clock) -> RoleService:
     """Ready while ``folder``, where ``store`` keeps its objects, takes a write."""
 
     async def check() -> None:

@@ -18,19 +18,19 @@ import msgspec
 from morgand.base.errors import Overloaded
 from morgand.roles.onnx import OnnxEncoder
 from morgand.roles.process import Handler, serve
-from morgand.roles.reranker.wire import InfoReply, ScoresReply, ScoresRequest
+from morgand.roles.reranker.wire import RerankerInfoReply, ScoresReply, ScoresRequest
 
 BATCH_TEXTS = 4  # the step in which the budget is looked at
 MAX_WAITING = 64
 
 
-class Model(Protocol):
+class RankingModel(Protocol):
     """Blocking."""
 
     def scores(self, query: str, texts: Sequence[str]) -> list[float]: ...
 
 
-class OnnxModel:
+class OnnxReranker:
     """A sequence-classification head with one output."""
 
     def __init__(self, model_dir: Path, threads: int) -> None:
@@ -42,10 +42,10 @@ class OnnxModel:
         return [float(row[0]) for row in logits]
 
 
-class Engine:
+class RerankerEngine:
     """Handlers of the engine."""
 
-    def __init__(self, model: Model, name: str) -> None:
+    def __init__(self, model: RankingModel, name: str) -> None:
         self._model = model
         self._name = name
         self._turn = asyncio.Lock()
@@ -70,20 +70,20 @@ class Engine:
         return msgspec.msgpack.encode(ScoresReply(scores + [None] * (len(request.texts) - len(scores))))
 
     async def info(self, _body: bytes) -> bytes:
-        return msgspec.msgpack.encode(InfoReply(self._name))
+        return msgspec.msgpack.encode(RerankerInfoReply(self._name))
 
 
-def load(options: dict[str, Any]) -> Model:
+def load(options: dict[str, Any]) -> RankingModel:
     """The model the options name. Blocking. Raises EngineError."""
     if options.get("engine") == "sentence-transformers":
         from morgand.roles.sentence import SentenceReranker
 
         return SentenceReranker(Path(options["model_dir"]))
-    return OnnxModel(Path(options["model_dir"]), options.get("threads") or os.cpu_count() or 1)
+    return OnnxReranker(Path(options["model_dir"]), options.get("threads") or os.cpu_count() or 1)
 
 
 async def build(options: dict[str, Any]) -> dict[str, Handler]:
-    engine = Engine(await asyncio.to_thread(load, options), options.get("model") or "reranker")
+    engine = RerankerEngine(await asyncio.to_thread(load, options), options.get("model") or "reranker")
     return {"scores": engine.scores, "info": engine.info}
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from morgand.roles.base import HostContext, ProcessService, Service, model_files
+from morgand.roles.base import HostContext, ProcessService, RoleService, model_files
 from morgand.state.roles import Assignment, Model
 
 
-def service(context: HostContext, assignment: Assignment, model: Model | None) -> Service:
+def service(context: HostContext, assignment: Assignment, model: Model | None) -> RoleService:
     """The service of one assignment."""
 
     def options() -> Mapping[str, Any]:

@@ -19,9 +19,9 @@ class ScoresReply(msgspec.Struct):
     scores: list[float | None]
 
 
-class InfoRequest(msgspec.Struct):
+class RerankerInfoRequest(msgspec.Struct):
     pass
 
 
-class InfoReply(msgspec.Struct):
+class RerankerInfoReply(msgspec.Struct):
     model: str

@@ -9,11 +9,11 @@ from morgand.roles.vectors.wire import (
     CountsReply,
     CountsRequest,
     DeleteRequest,
-    Done,
-    InfoReply,
-    InfoRequest,
-    SearchReply,
-    SearchRequest,
+    IndexDone,
+    IndexInfoReply,
+    IndexInfoRequest,
+    IndexSearchReply,
+    IndexSearchRequest,
     UpsertRequest,
     WireHit,
     WirePoint,
@@ -36,23 +36,23 @@ class EngineVectors:
     async def upsert(self, points: Sequence[VectorPoint]) -> None:
         for first in range(0, len(points), REQUEST_POINTS):
             part = [_wire(point) for point in points[first : first + REQUEST_POINTS]]
-            await self._client.call("upsert", UpsertRequest(part), Done, deadline_s=WRITE_S)
+            await self._client.call("upsert", UpsertRequest(part), IndexDone, deadline_s=WRITE_S)
 
     async def delete_documents(self, documents: Sequence[str]) -> None:
         for first in range(0, len(documents), REQUEST_DOCUMENTS):
             part = list(documents[first : first + REQUEST_DOCUMENTS])
-            await self._client.call("delete", DeleteRequest(part), Done, deadline_s=WRITE_S)
+            await self._client.call("delete", DeleteRequest(part), IndexDone, deadline_s=WRITE_S)
 
     async def search(self, text: str, embedding: bytes | None, *, limit: int) -> SearchLegs:
-        request = SearchRequest(text, embedding, limit)
-        reply = await self._client.call("search", request, SearchReply, deadline_s=SEARCH_S)
+        request = IndexSearchRequest(text, embedding, limit)
+        reply = await self._client.call("search", request, IndexSearchReply, deadline_s=SEARCH_S)
         return SearchLegs(dense=_leg(reply.dense), keyword=_leg(reply.keyword))
 
     async def counts(self) -> dict[str, int]:
         return (await self._client.call("counts", CountsRequest(), CountsReply, deadline_s=WRITE_S)).counts
 
-    async def info(self) -> InfoReply:
-        return await self._client.call("info", InfoRequest(), InfoReply, deadline_s=SEARCH_S)
+    async def info(self) -> IndexInfoReply:
+        return await self._client.call("info", IndexInfoRequest(), IndexInfoReply, deadline_s=SEARCH_S)
 
 
 def _wire(point: VectorPoint) -> WirePoint:

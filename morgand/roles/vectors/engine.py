@@ -20,10 +20,10 @@ from morgand.roles.vectors.shard import Shard
 from morgand.roles.vectors.wire import (
     CountsReply,
     DeleteRequest,
-    Done,
-    InfoReply,
-    SearchReply,
-    SearchRequest,
+    IndexDone,
+    IndexInfoReply,
+    IndexSearchReply,
+    IndexSearchRequest,
     UpsertRequest,
     WirePoint,
 )
@@ -37,7 +37,7 @@ MAX_WRITES = 32
 ResultT = TypeVar("ResultT")
 
 
-class Engine:
+class VectorsEngine:
     """Handlers of the engine."""
 
     def __init__(self, shards: dict[Level, Shard], size: int) -> None:
@@ -52,17 +52,17 @@ class Engine:
     async def upsert(self, body: bytes) -> bytes:
         request = msgspec.msgpack.decode(body, type=UpsertRequest)
         await self._write(lambda: self._upsert(request))
-        return msgspec.msgpack.encode(Done())
+        return msgspec.msgpack.encode(IndexDone())
 
     async def delete(self, body: bytes) -> bytes:
         documents = msgspec.msgpack.decode(body, type=DeleteRequest).documents
         await self._write(lambda: self._delete(documents))
-        return msgspec.msgpack.encode(Done())
+        return msgspec.msgpack.encode(IndexDone())
 
     async def search(self, body: bytes) -> bytes:
         if self._searching >= MAX_SEARCHES:
             raise Overloaded("The search index has too much to do.")
-        request = msgspec.msgpack.decode(body, type=SearchRequest)
+        request = msgspec.msgpack.decode(body, type=IndexSearchRequest)
         self._searching += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._searchers, self._search, request)
@@ -75,7 +75,7 @@ class Engine:
     async def info(self, _body: bytes) -> bytes:
         points = {level.value: shard.points() for level, shard in self._shards.items()}
         set_aside = [str(shard.set_aside) for shard in self._shards.values() if shard.set_aside]
-        return msgspec.msgpack.encode(InfoReply(self._size, points, set_aside))
+        return msgspec.msgpack.encode(IndexInfoReply(self._size, points, set_aside))
 
     async def _write(self, work: Callable[[], object]) -> None:
         if self._waiting_writes >= MAX_WRITES:
@@ -99,9 +99,9 @@ class Engine:
         for shard in self._shards.values():
             shard.delete(documents)
 
-    def _search(self, request: SearchRequest) -> bytes:
+    def _search(self, request: IndexSearchRequest) -> bytes:
         limit = max(1, min(request.limit, MAX_LIMIT))
-        reply = SearchReply({}, {})
+        reply = IndexSearchReply({}, {})
         for level, shard in self._shards.items():
             dense, keyword = shard.search(request.text, request.embedding, limit)
             reply.dense[level.value], reply.keyword[level.value] = dense, keyword
@@ -125,7 +125,7 @@ def open_shards(folder: Path, size: int) -> dict[Level, Shard]:
 
 async def build(options: dict[str, Any]) -> dict[str, Handler]:
     size = int(options["size"])
-    engine = Engine(await asyncio.to_thread(open_shards, Path(options["dir"]), size), size)
+    engine = VectorsEngine(await asyncio.to_thread(open_shards, Path(options["dir"]), size), size)
     return {
         "upsert": engine.upsert,
         "delete": engine.delete,

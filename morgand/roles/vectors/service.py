@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from morgand.roles.base import HostContext, ProcessService, Service
+from morgand.roles.base import HostContext, ProcessService, RoleService
 from morgand.state.roles import Assignment, Model
 
 DIMENSION = 384  # of every embedder in the catalogue; another one would need another index
 
 
-def service(context: HostContext, assignment: Assignment, _model: Model | None) -> Service:
+def service(context: HostContext, assignment: Assignment, _model: Model | None) -> RoleService:
     """The service of one assignment."""
     options = {"dir": str(context.data_dir / "vectors"), "size": DIMENSION}
     return ProcessService(context, assignment.role, "morgand.roles.vectors.engine", lambda: options)

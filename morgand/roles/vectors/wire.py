@@ -33,7 +33,7 @@ class DeleteRequest(msgspec.Struct):
     documents: list[str]
 
 
-class SearchRequest(msgspec.Struct):
+class IndexSearchRequest(msgspec.Struct):
     """``limit``: hits per leg and level."""
 
     text: str
@@ -41,7 +41,7 @@ class SearchRequest(msgspec.Struct):
     limit: int
 
 
-class SearchReply(msgspec.Struct):
+class IndexSearchReply(msgspec.Struct):
     """Hits by level, best first."""
 
     dense: dict[str, list[WireHit]]
@@ -56,11 +56,11 @@ class CountsReply(msgspec.Struct):
     counts: dict[str, int]
 
 
-class InfoRequest(msgspec.Struct):
+class IndexInfoRequest(msgspec.Struct):
     pass
 
 
-class InfoReply(msgspec.Struct):
+class IndexInfoReply(msgspec.Struct):
     """``points`` by level; ``set_aside``: folders of an index that could not be read, kept for inspection."""
 
     size: int
@@ -68,5 +68,5 @@ class InfoReply(msgspec.Struct):
     set_aside: list[str]
 
 
-class Done(msgspec.Struct):
+class IndexDone(msgspec.Struct):
     pass

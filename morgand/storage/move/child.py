@@ -19,8 +19,8 @@ from morgand.base.errors import MorganError
 from morgand.storage.move.copier import Copier
 from morgand.storage.move.rows import Sum
 from morgand.storage.move.source import Source
-from morgand.storage.move.target import Target
-from morgand.storage.move.wire import Done, Failed, Options, Ready, Said, Told, Verified, Word
+from morgand.storage.move.target import MoveTarget
+from morgand.storage.move.wire import Failed, MoveDone, Options, Ready, Said, Told, Verified, Word
 
 
 class _Daemon:
@@ -54,7 +54,7 @@ class _Daemon:
 
 async def _move(daemon: _Daemon, options: Options) -> None:
     with closing(Source(Path(options.file))) as source:
-        async with Target.opened(options.url) as target:
+        async with MoveTarget.opened(options.url) as target:
             copier = Copier(source, target, options.marker, daemon.tell)
             await copier.prepare()
             await copier.copy()
@@ -64,7 +64,7 @@ async def _move(daemon: _Daemon, options: Options) -> None:
             daemon.say(Verified({name: one.rows for name, one in sums.items()}))
             await daemon.word(Word.COMMITTED)
             await copier.committed(sums)
-            daemon.say(Done())
+            daemon.say(MoveDone())
 
 
 async def _main() -> None:

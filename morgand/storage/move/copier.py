@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from morgand.base.errors import Conflict
 from morgand.storage.move.rows import SHAPES, Raw, Shape, Sum
 from morgand.storage.move.source import Source
-from morgand.storage.move.target import Target
+from morgand.storage.move.target import MoveTarget
 
 PASSES = 6  # while SQLite is written to; the last one follows under the hold anyway
 FEW = 500  # rows that a pass may have changed for the next one, under the hold, to be about as short as can be
@@ -34,14 +34,14 @@ class Batch:
 class Copier:
     """``tell`` is called after every batch."""
 
-    def __init__(self, source: Source, target: Target, marker: str, tell: Tell) -> None:
+    def __init__(self, source: Source, target: MoveTarget, marker: str, tell: Tell) -> None:
         self._source, self._target = source, target
         self._marker = marker
-        self._tell = tell
+        self._notify = tell
 
     async def prepare(self) -> None:
         """Raises Conflict for a target that is not ours, or a schema that is not this program's."""
-        self._tell("prepare", "", 0, 0)
+        self._notify("prepare", "", 0, 0)
         await self._target.claim(self._marker)
         if self._source.revisions() != await self._target.revisions():
             raise Conflict("The two databases are not at the same version of the schema.", remedy="Start morgand anew.")
@@ -110,7 +110,7 @@ class Copier:
                     if stage == "verify":
                         await self._check(shape, batch, ours)
                 total = total.plus(list(ours.values()))
-                self._tell(stage, shape.name, total.rows, in_all)
+                self._notify(stage, shape.name, total.rows, in_all)
         return total, changed
 
     async def _write(self, shape: Shape, batch: Batch, ours: dict[str, str], theirs: dict[str, str]) -> int:

@@ -26,7 +26,7 @@ from morgand.base.error_wire import from_wire
 from morgand.base.errors import EngineError, MorganError, Unavailable
 from morgand.storage.database import Database
 from morgand.storage.move.old_file import set_aside, write_note
-from morgand.storage.move.wire import Done, Failed, Options, Ready, Said, Told, Verified, Word
+from morgand.storage.move.wire import Failed, MoveDone, Options, Ready, Said, Told, Verified, Word
 
 log = logging.getLogger("morgand.storage.move")
 
@@ -55,7 +55,7 @@ class Moved:
     kept: Path | None  # the old file; None if that is left to the next start
 
 
-class Move:
+class DatabaseMove:
     """From the file of ``source`` to the PostgreSQL at ``target``, a URL as ``move_target.Target`` takes it.
 
     ``marker`` names the cluster and the move. It is the same in every attempt, and what ``commit`` has to leave in the
@@ -88,7 +88,7 @@ class Move:
             held_s = self._clock.monotonic() - started
             with contextlib.suppress(MorganError):  # only a second bolt on the door: the cluster's store decides
                 await copier.say(Word.COMMITTED.encode())
-                await self._until(copier, Done)
+                await self._until(copier, MoveDone)
         await self._source.close()
         kept = await self._set_aside()
         log.info("database moved", extra={"rows": sum(verified.rows.values()), "held_s": held_s, "kept": str(kept)})

@@ -31,7 +31,7 @@ Raw = Sequence[Any]  # a row as the driver of SQLite gives it
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ColumnKind:
     """A type of column: ``said`` and ``sql`` are its canonical text, ``value`` is what PostgreSQL's driver takes.
 
     Free text is told with its length: else what moves from one column into the next would look the same.
@@ -79,20 +79,20 @@ def _double(stored: float) -> str:
     return struct.pack(">d", stored).hex()
 
 
-ID = Kind(_same, UUID, "encode(uuid_send({0}), 'hex')")
-TIME = Kind(_same, _moment, "to_char({0} AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US')")
-DOCUMENT = Kind(_told_json, _json_text, "length({0}::text) || ':' || {0}::text")
-BYTES = Kind(_md5, _same, "md5({0})")
-DOUBLE = Kind(_double, float, "encode(float8send({0}), 'hex')")
-NUMBER = Kind(str, _same, "{0}::text")
-TEXT = Kind(_told_text, _text, "length({0}) || ':' || {0}")
+ID = ColumnKind(_same, UUID, "encode(uuid_send({0}), 'hex')")
+TIME = ColumnKind(_same, _moment, "to_char({0} AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US')")
+DOCUMENT = ColumnKind(_told_json, _json_text, "length({0}::text) || ':' || {0}::text")
+BYTES = ColumnKind(_md5, _same, "md5({0})")
+DOUBLE = ColumnKind(_double, float, "encode(float8send({0}), 'hex')")
+NUMBER = ColumnKind(str, _same, "{0}::text")
+TEXT = ColumnKind(_told_text, _text, "length({0}) || ':' || {0}")
 
-_KINDS: tuple[tuple[type[Any], Kind], ...] = (
+_KINDS: tuple[tuple[type[Any], ColumnKind], ...] = (
     (Uuid, ID), (UtcTime, TIME), (JSON, DOCUMENT), (LargeBinary, BYTES), (Double, DOUBLE), (Integer, NUMBER),
 )  # fmt: skip
 
 
-def kind_of(column: Column[Any]) -> Kind:
+def kind_of(column: Column[Any]) -> ColumnKind:
     return next((kind for type_, kind in _KINDS if isinstance(column.type, type_)), TEXT)
 
 

@@ -37,7 +37,7 @@ _CLAIMS = (
 )
 
 
-class Target:
+class MoveTarget:
     """Made by ``opened``."""
 
     def __init__(self, url: str, connection: Any) -> None:

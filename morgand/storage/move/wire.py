@@ -41,7 +41,7 @@ class Verified(msgspec.Struct, tag="verified"):
     rows: dict[str, int]
 
 
-class Done(msgspec.Struct, tag="done"):
+class MoveDone(msgspec.Struct, tag="done"):
     """PostgreSQL knows that it is in charge."""
 
 
@@ -51,4 +51,4 @@ class Failed(msgspec.Struct, tag="failed"):
     error: bytes  # as of ``failure``
 
 
-Said = Told | Ready | Verified | Done | Failed
+Said = Told | Ready | Verified | MoveDone | Failed

@@ -11,8 +11,8 @@ from typing import Any, cast
 
 import pytest
 
-from morgand.admin.hosts import THERE, Members
-from morgand.admin.status import Observer
+from morgand.admin.hosts import THERE, HostAdmin
+from morgand.admin.status import StatusObserver
 from morgand.base.clock import SystemClock
 from morgand.base.errors import Conflict, NotFound
 from morgand.cluster import codec, keys
@@ -36,9 +36,9 @@ class House:
     vote_s: float = 5.0
 
     @property
-    def members(self) -> Members:
-        nobody = cast("Observer", None)  # asked only for what ``drain`` shows
-        return Members(
+    def members(self) -> HostAdmin:
+        nobody = cast("StatusObserver", None)  # asked only for what ``drain`` shows
+        return HostAdmin(
             store=self.store, mirror=self.mirror, observer=nobody, me="a", invite=_never, revoke=self._revoke,
             vote_s=self.vote_s,
         )  # fmt: skip

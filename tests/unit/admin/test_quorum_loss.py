@@ -8,11 +8,11 @@ import pytest
 
 from morgand.admin import quorum_loss
 from morgand.admin.quorum_loss import Reach
-from morgand.state.hosts import Host, HostState, Member, MemberStatus, Sight
+from morgand.state.hosts import Host, HostState, Member, MemberStatus, PeerHealth
 from tests.fakes.clusters import host
 
 ATLAS, BOLT, COMET = host("a"), host("b"), host("c")
-HEARD, SILENT = Sight(), Sight(silent_s=2.0, suspect=True)
+HEARD, SILENT = PeerHealth(), PeerHealth(silent_s=2.0, suspect=True)
 
 
 def gone(one: Host) -> Host:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from morgand.admin.settings import Settings
+from morgand.admin.settings import SharedSettings
 from morgand.base.clock import SystemClock
 from morgand.base.errors import InvalidInput, NotFound
 from morgand.cluster import keys
@@ -18,11 +18,11 @@ from morgand.config import Config, load
 from morgand.leader.planner import Inputs, snapshot_of
 
 
-async def over(store: LocalStore, own: Config) -> Settings:
+async def over(store: LocalStore, own: Config) -> SharedSettings:
     """Settings of a host that has read the store."""
     mirror = Mirror(store, SystemClock())
     await mirror.load()
-    return Settings(store, mirror, own)
+    return SharedSettings(store, mirror, own)
 
 
 async def test_set_and_delete_a_shared_setting(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ async def test_changes_of_others_are_followed(tmp_path: Path) -> None:
     """What another writer puts into the store comes into force without a restart."""
     store = await LocalStore.open(tmp_path)
     mirror = Mirror(store, SystemClock())
-    settings = Settings(store, mirror, load(None, {}))
+    settings = SharedSettings(store, mirror, load(None, {}))
     following = asyncio.create_task(mirror.run())
     try:
         await asyncio.sleep(0)

@@ -9,7 +9,7 @@ from uuid import uuid4
 from morgand.base.clock import SystemClock
 from morgand.base.errors import Unavailable
 from morgand.peers.copies import Copies, with_copies
-from morgand.peers.route import Route
+from morgand.peers.route import PortRoute
 from morgand.state.ports import History, Library
 from morgand.storage.database import Database
 from tests.fakes.server import Served, of, served
@@ -25,7 +25,7 @@ def half(database: Database) -> tuple[History, Library]:
     live: Any = wires
 
     def port(protocol: Any, name: str, copied: Any) -> Any:
-        route = Route("db", name, place, lambda: live, SystemClock(), 0.2)
+        route = PortRoute("db", name, place, lambda: live, SystemClock(), 0.2)
         return with_copies(protocol, route, copied, Copies(f"{name}-copy", copied, lambda: True, place))
 
     history, library = of(database)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from morgand.assistant.rag.embed import BATCH, IN_FLIGHT, LINGER_S, EmbedStage, Work
+from morgand.assistant.rag.embed import BATCH, IN_FLIGHT, LINGER_S, EmbedJob, EmbedStage
 from morgand.state.assistant import Chunk, Extracted, Level
 from tests.fakes.storage import HandClock
 
@@ -29,14 +29,14 @@ class Held:
         return [text.encode() for text in texts]
 
 
-def work(name: str, texts: int) -> Work:
+def work(name: str, texts: int) -> EmbedJob:
     chunks = tuple(Chunk(Level.FINE, index, 0, f"{name} {index}", 1, "") for index in range(texts))
-    return Work(name, Extracted(name, "text/plain", chunks))
+    return EmbedJob(name, Extracted(name, "text/plain", chunks))
 
 
 async def test_a_part_filled_batch_goes_before_the_engine_runs_out_of_work() -> None:
     """When no document follows, the rest goes behind the last full batch; what comes then waits for company."""
-    embedder, source, sink = Held(), asyncio.Queue[Work](), asyncio.Queue[Work]()
+    embedder, source, sink = Held(), asyncio.Queue[EmbedJob](), asyncio.Queue[EmbedJob]()
     stage = EmbedStage(embedder, HandClock())
     first, second, third = work("first", BATCH + 3), work("second", 5), work("third", 7)
     async with asyncio.TaskGroup() as group:

@@ -10,7 +10,7 @@ import pytest
 
 from morgand.assistant import degrade
 from morgand.assistant.assistant import Assistant
-from morgand.assistant.events import Accepted, Delta, QueryDone, Replace, TurnDone
+from morgand.assistant.events import Delta, QueryDone, Replace, TurnAccepted, TurnDone
 from morgand.base.errors import Conflict, InvalidInput, Unavailable
 from morgand.config import Config
 from morgand.state.assistant import Turn
@@ -73,7 +73,7 @@ async def test_message_is_stored_before_it_is_accepted_and_answer_before_done(hi
         if isinstance(event, TurnDone):
             assert stored.answer is not None
             assert stored.answer.text == "Hello there."
-    assert kinds[0] is Accepted
+    assert kinds[0] is TurnAccepted
     assert kinds[-1] is TurnDone
 
 

@@ -232,5 +232,5 @@ async def test_a_host_is_given_up_in_one_step_that_begins_an_epoch(tmp_path: Pat
 )
 def test_when_a_leadership_has_ended(epoch: int, revision: int, ended: bool) -> None:
     held = election.Leadership("a", 5, 20)
-    item = Item(keys.ELECTION, codec.encode(codec.Office("x", epoch)), 1, revision)
+    item = Item(keys.ELECTION, codec.encode(codec.ElectionRecord("x", epoch)), 1, revision)
     assert superseded(item, held) is ended

@@ -13,12 +13,12 @@ import pytest
 from morgand.cluster import codec, keys
 from morgand.cluster.etcd import Endpoint, EtcdClient
 from morgand.cluster.etcd_process import NO_HEADERS, EtcdProcess, VoterPlace
-from morgand.cluster.etcd_succession import GIVE_UP_S, TURN_S, Succession, Turn, headers, timeout_now, turn
+from morgand.cluster.etcd_succession import GIVE_UP_S, TURN_S, LeaderTerm, Succession, headers, timeout_now, turn
 from morgand.cluster.etcd_wire import EtcdStatus, Header, Unreached
 from morgand.cluster.local import LocalStore
 from morgand.cluster.mirror import Mirror
 from morgand.cluster.store import Put
-from morgand.cluster.storefile import Content, StoreFile
+from morgand.cluster.storefile import StoreContent, StoreFile
 from morgand.cluster.voters import VoterState
 from tests.fakes.sights import Eyes
 from tests.fakes.storage import HandClock
@@ -30,21 +30,21 @@ VOTERS = {name: MEMBERS[name] for name in "abcde"}
 @pytest.mark.parametrize(
     ("me", "leader", "dead", "waited_s", "what"),
     [
-        ("b", "a1", "a", 0.0, Turn.STAND),
-        ("c", "a1", "a", 0.0, Turn.WAIT),
-        ("c", "a1", "a", TURN_S, Turn.STAND),
-        ("e", "a1", "a", 2.9 * TURN_S, Turn.WAIT),
-        ("c", "a1", "ab", 0.0, Turn.STAND),  # whoever is dead as well has no turn
-        ("b", "c3", "a", 9.0, Turn.LEAVE),  # somebody else leads, as before or by now
-        ("b", "", "a", 0.0, Turn.STAND),  # the election before this one's turn elected nobody
-        ("a", "a1", "", 0.0, Turn.LEAVE),
-        ("b", "a1", "", 9.0, Turn.LEAVE),  # it is not dead after all
-        ("b", "a1", "f", 9.0, Turn.LEAVE),  # a dead host that does not vote
-        ("f", "a1", "a", 9.0, Turn.LEAVE),  # nor does this one
-        ("a", "a1", "a", 9.0, Turn.LEAVE),
+        ("b", "a1", "a", 0.0, LeaderTerm.STAND),
+        ("c", "a1", "a", 0.0, LeaderTerm.WAIT),
+        ("c", "a1", "a", TURN_S, LeaderTerm.STAND),
+        ("e", "a1", "a", 2.9 * TURN_S, LeaderTerm.WAIT),
+        ("c", "a1", "ab", 0.0, LeaderTerm.STAND),  # whoever is dead as well has no turn
+        ("b", "c3", "a", 9.0, LeaderTerm.LEAVE),  # somebody else leads, as before or by now
+        ("b", "", "a", 0.0, LeaderTerm.STAND),  # the election before this one's turn elected nobody
+        ("a", "a1", "", 0.0, LeaderTerm.LEAVE),
+        ("b", "a1", "", 9.0, LeaderTerm.LEAVE),  # it is not dead after all
+        ("b", "a1", "f", 9.0, LeaderTerm.LEAVE),  # a dead host that does not vote
+        ("f", "a1", "a", 9.0, LeaderTerm.LEAVE),  # nor does this one
+        ("a", "a1", "a", 9.0, LeaderTerm.LEAVE),
     ],
 )
-def test_turn(me: str, leader: str, dead: str, waited_s: float, what: Turn) -> None:
+def test_turn(me: str, leader: str, dead: str, waited_s: float, what: LeaderTerm) -> None:
     """Only who survives a leader's host stands, one after the other, and only while nobody else leads."""
     assert turn(me, leader, VOTERS, set(dead), waited_s) is what
 
@@ -54,8 +54,10 @@ def test_two_never_stand_at_once() -> None:
     for dead in ({"a"}, {"a", "c"}, {"e", "b"}):
         leader = VOTERS[min(dead)]
         for tenths in range(20):
-            began = [me for me in VOTERS if turn(me, leader, VOTERS, dead, tenths * TURN_S / 2) is Turn.STAND]
-            before = [me for me in VOTERS if turn(me, leader, VOTERS, dead, (tenths - 1) * TURN_S / 2) is Turn.STAND]
+            began = [me for me in VOTERS if turn(me, leader, VOTERS, dead, tenths * TURN_S / 2) is LeaderTerm.STAND]
+            before = [
+                me for me in VOTERS if turn(me, leader, VOTERS, dead, (tenths - 1) * TURN_S / 2) is LeaderTerm.STAND
+            ]
             assert len(set(began) - set(before)) <= 1
 
 
@@ -107,7 +109,7 @@ async def _never(*_: object) -> None:
 
 async def watching(me: str, folder: Path, *, leased: bool = True) -> tuple[FakeProcess, Eyes, asyncio.Task[None]]:
     clock, eyes = HandClock(), Eyes()
-    store = LocalStore(StoreFile(folder), Content(0, []))
+    store = LocalStore(StoreFile(folder), StoreContent(0, []))
     await store.txn([], [Put(keys.voter(one), codec.encode(record(one, VoterState.VOTER))) for one in "abc"])
     mirror = Mirror(store, clock)
     await mirror.load()

@@ -12,7 +12,7 @@ import pytest
 from morgand.base.errors import StorageFull, StoreConflict
 from morgand.cluster.local import HISTORY, LocalStore
 from morgand.cluster.store import Put, QuietSince, Unchanged
-from morgand.cluster.storefile import FALLBACK_LEAP, Content, Damaged, StoreFile
+from morgand.cluster.storefile import FALLBACK_LEAP, DamagedStore, StoreContent, StoreFile
 
 
 async def test_revisions_grow_and_survive_a_restart(tmp_path: Path) -> None:
@@ -85,19 +85,19 @@ async def test_a_damaged_file_falls_back_to_the_generation_before(
 async def test_two_damaged_files_name_themselves_and_the_remedy(tmp_path: Path) -> None:
     for name in ("store", "store.previous"):
         (tmp_path / name).write_bytes(b"rubbish")
-    with pytest.raises(Damaged, match=r"Restore .*store from a backup"):
+    with pytest.raises(DamagedStore, match=r"Restore .*store from a backup"):
         await LocalStore.open(tmp_path)
 
 
 class FullFile(StoreFile):
     """A disk without room."""
 
-    def write(self, content: Content) -> None:
+    def write(self, content: StoreContent) -> None:
         raise StorageFull("The disk is full.") from OSError(errno.ENOSPC, "No space left on device")
 
 
 async def test_a_full_disk_changes_nothing_in_memory(tmp_path: Path) -> None:
-    store = LocalStore(FullFile(tmp_path), Content(4, [("/a", b"1", 2, 3)]))
+    store = LocalStore(FullFile(tmp_path), StoreContent(4, [("/a", b"1", 2, 3)]))
     with pytest.raises(StorageFull):
         await store.txn([], [Put("/a", b"2")], ["/b"])
     item = await store.get("/a")
@@ -127,11 +127,11 @@ async def test_a_cancelled_caller_leaves_memory_and_file_together(tmp_path: Path
 def test_there_is_a_file_at_every_moment(tmp_path: Path) -> None:
     """Whether a host has a store of its own decides how it begins in a cluster: it may be asked during a write."""
     file, seen = StoreFile(tmp_path), list[bool]()
-    file.write(Content(1, [("/a", b"1", 1, 1)]))
+    file.write(StoreContent(1, [("/a", b"1", 1, 1)]))
 
     def write() -> None:
         for number in range(2, 60):
-            file.write(Content(number, [("/a", b"1", 1, number)]))
+            file.write(StoreContent(number, [("/a", b"1", 1, number)]))
 
     writing = threading.Thread(target=write)
     writing.start()

@@ -7,7 +7,17 @@ from dataclasses import replace
 from typing import Any
 
 from morgand.base.disk import Disk
-from morgand.cluster.voters import Add, Candidate, Move, Patience, Promote, Remove, Seat, VoterRecord, VoterState
+from morgand.cluster.voters import (
+    Add,
+    MoveLeader,
+    Promote,
+    Remove,
+    VoterCandidate,
+    VoterPatience,
+    VoterRecord,
+    VoterState,
+    VotingMember,
+)
 from morgand.leader.voter_plan import next_step
 from morgand.state.hosts import Duty, Gpu, Host, Network
 from tests.fakes.clusters import EMBEDDED, profile
@@ -19,16 +29,16 @@ DEAD_S = 300.0
 def host(
     name: str, *, os: str = "linux", engines: Sequence[str] = (*EMBEDDED, "etcd"), wired: bool = True,
     duty: Duty = Duty.ALWAYS, laptop: bool = False, fsync_ms: float = 1.0, vram_mb: int = 0, **facts: Any,
-) -> Candidate:  # fmt: skip
+) -> VoterCandidate:  # fmt: skip
     found = replace(
         profile(engines=engines), os=os, network=Network("eth0", f"192.0.2.{ord(name)}", wired=wired), duty=duty,
         laptop=laptop, disk=Disk("/data", 1, 1, fsync_ms), gpus=(Gpu("card", vram_mb),) if vram_mb else (),
     )  # fmt: skip
-    return Candidate(Host(name, name, f"192.0.2.{ord(name)}", found, **facts), 7471)
+    return VoterCandidate(Host(name, name, f"192.0.2.{ord(name)}", found, **facts), 7471)
 
 
-def seat(name: str, **facts: Any) -> Seat:
-    return Seat(MEMBERS[name], name, host(name).peer_url, **{"steady_s": 60.0, **facts})
+def seat(name: str, **facts: Any) -> VotingMember:
+    return VotingMember(MEMBERS[name], name, host(name).peer_url, **{"steady_s": 60.0, **facts})
 
 
 def record(name: str, state: VoterState = VoterState.VOTER, member: str | None = None) -> VoterRecord:
@@ -38,7 +48,7 @@ def record(name: str, state: VoterState = VoterState.VOTER, member: str | None =
 
 
 def step(
-    candidates: Sequence[Candidate], seats: Sequence[Seat], *, leader: str = "a", may_move: bool = True,
+    candidates: Sequence[VoterCandidate], seats: Sequence[VotingMember], *, leader: str = "a", may_move: bool = True,
     **changed: VoterRecord | None,
 ) -> object:  # fmt: skip
     """The next step where every record says what its seat says, but for ``changed``."""
@@ -48,7 +58,7 @@ def step(
         if one.host in MEMBERS
     }
     known = {name: one for name, one in {**records, **changed}.items() if one is not None}
-    patience = Patience(steady_s=10, dead_s=DEAD_S, stuck_s=200)
+    patience = VoterPatience(steady_s=10, dead_s=DEAD_S, stuck_s=200)
     return next_step(candidates, seats, known, leader=leader, may_move=may_move, patience=patience)
 
 
@@ -56,11 +66,11 @@ def add(name: str, size: int = 3) -> Add:
     return Add(record(name, VoterState.WANTED, ""), f"voters wanted: {size}")
 
 
-def away(name: str, for_s: float = DEAD_S) -> Seat:
+def away(name: str, for_s: float = DEAD_S) -> VotingMember:
     return seat(name, healthy=False, steady_s=0.0, ill_s=for_s)
 
 
-def trio(**facts: Any) -> list[Seat]:
+def trio(**facts: Any) -> list[VotingMember]:
     """Voters a, b and c, of which one leads etcd."""
     return [seat(name, leads=facts.get(name, False)) for name in "abc"]
 
@@ -68,7 +78,9 @@ def trio(**facts: Any) -> list[Seat]:
 FIVE = [host(name) for name in "abcde"]
 
 
-def settled(candidates: Sequence[Candidate], seats: Sequence[Seat], *, leader: str = "a") -> tuple[list[Seat], str]:
+def settled(
+    candidates: Sequence[VoterCandidate], seats: Sequence[VotingMember], *, leader: str = "a"
+) -> tuple[list[VotingMember], str]:
     """The seats when every step has been done, all members being well; and the steps: + comes, ! votes, - goes,
     > leads etcd. Fails when a step takes away the working majority or etcd's leader."""
     found, told = list(seats), ""
@@ -87,7 +99,7 @@ def settled(candidates: Sequence[Candidate], seats: Sequence[Seat], *, leader: s
                 found.remove(gone)
                 assert any(not one.learner for one in found)
                 told += f" -{gone.host}"
-            case Move(seat_to=heir):
+            case MoveLeader(seat_to=heir):
                 found = [replace(one, leads=one.host == heir.host) for one in found]
                 told += f" >{heir.host}"
             case other:

@@ -11,7 +11,7 @@ from morgand.detector.beat import Beat, Stamp
 from morgand.detector.detector import BETWEEN_S, Detector
 from morgand.detector.link import HOLD_S, STEADY_S, Peer
 from morgand.detector.suspicion import BEAT_S, LEASE_S, START_S, WIRED_S
-from morgand.state.hosts import Sight
+from morgand.state.hosts import PeerHealth
 
 WAY_S = 0.001  # of a beat to the other host
 
@@ -131,7 +131,7 @@ def test_a_host_is_quiet_before_it_is_suspect(town: Town, way: str) -> None:
     """From when its lease may be over: a moment of silence says nothing, and nobody is given up for it."""
     town.deaf = {("a", one) for one in "bcde" if way != "deaf"} | {(one, "a") for one in "bcde" if way != "mute"}
 
-    def seen(by: str) -> Sight:
+    def seen(by: str) -> PeerHealth:
         return town.hosts[by].view(town.now).sights["a"]
 
     town.play(LEASE_S - 2 * BEAT_S)

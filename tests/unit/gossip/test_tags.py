@@ -17,7 +17,7 @@ def test_what_is_said_is_heard() -> None:
     """A host's summary comes through the tags as it was."""
     has = profile(64, [24, 12], engines=("llama.cpp", "serf"), duty=Duty.SOMETIMES)
     said = tags.encode(has, name="attic", version="0.3.0", peer="192.0.2.7:7471", voter=True)
-    assert tags.decode(said) == tags.Summary(
+    assert tags.decode(said) == tags.TagSummary(
         name="attic", version="0.3.0", peer="192.0.2.7:7471", ram_mb=65536, vram_mb=(24576, 12288), cores=4,
         duty="sometimes", engines=("llama.cpp", "serf"), voter=True,
     )  # fmt: skip

@@ -12,7 +12,7 @@ from morgand.base.clock import SystemClock
 from morgand.base.disk import DiskLevel
 from morgand.fingerprint.health import LOOKS, DiskProbe
 from morgand.host import disk_monitor
-from morgand.host.disk_monitor import DiskWatch
+from morgand.host.disk_monitor import DiskMonitor
 
 WELL = DiskProbe("/data", 100_000, 50_000, 1.0)
 FULL = DiskProbe("/data", 100_000, 0, 0.0, errno.ENOSPC)
@@ -29,7 +29,7 @@ async def test_who_listens_hears_of_changes_and_of_nothing_else() -> None:
     found = iter([WELL, WELL, FULL, FULL, WELL])
     heard: list[DiskLevel] = []
     over = asyncio.Event()
-    watch = DiskWatch(lambda: next(found, WELL), Quick())
+    watch = DiskMonitor(lambda: next(found, WELL), Quick())
 
     async def changed() -> None:
         heard.append(watch.disk.level)
@@ -57,7 +57,7 @@ async def test_a_disk_that_hangs_is_slow_and_asked_once(monkeypatch: pytest.Monk
             free.wait(30)
         return WELL
 
-    watch = DiskWatch(look, Quick())
+    watch = DiskMonitor(look, Quick())
     for _ in range(1 + LOOKS):
         await watch.look()
     assert (watch.disk.level, asked) == (DiskLevel.SLOW, 2)

@@ -12,9 +12,9 @@ from morgand.host.power.bus import SIGNALS, as_it_stands, socket_of
 from morgand.host.power.events import Back, Leaving
 from morgand.host.power.logind import Logind
 from morgand.host.power.machine import Unannounced, power_events
-from morgand.host.power.steps import LONGEST_S, STEPS, Act, News, hand_over_s
+from morgand.host.power.steps import LONGEST_S, STEPS, PowerAction, PowerNews, hand_over_s
 
-LEAVES = (News.SLEEPS, News.GOES_DOWN)
+LEAVES = (PowerNews.SLEEPS, PowerNews.GOES_DOWN)
 
 
 @pytest.mark.parametrize(
@@ -33,55 +33,55 @@ def test_handing_over_takes_four_fifths_of_the_wait_at_most(delay_max_us: int, e
 
 def test_the_table_knows_every_pair() -> None:
     """Whatever logind says, here or away, something is written about it."""
-    assert set(STEPS) == set(itertools.product((False, True), News))
+    assert set(STEPS) == set(itertools.product((False, True), PowerNews))
 
 
 @pytest.mark.parametrize("away", [False, True])
 @pytest.mark.parametrize("news", LEAVES)
-def test_leaving_hands_over_and_then_lets_the_machine_go(news: News, *, away: bool) -> None:
+def test_leaving_hands_over_and_then_lets_the_machine_go(news: PowerNews, *, away: bool) -> None:
     """The lock is released after handing over and never before, also when a sleep turns into a shutdown."""
     step = STEPS[away, news]
     assert step.away
-    assert step.acts == (Act.HAND_OVER, Act.RELEASE)
+    assert step.acts == (PowerAction.HAND_OVER, PowerAction.RELEASE)
 
 
 def test_coming_back_makes_the_machine_wait_again_before_anyone_is_told() -> None:
     """The next sleep may follow at once: the lock comes first."""
-    step = STEPS[True, News.STAYS]
+    step = STEPS[True, PowerNews.STAYS]
     assert not step.away
-    assert step.acts == (Act.TAKE, Act.TELL_BACK)
+    assert step.acts == (PowerAction.TAKE, PowerAction.TELL_BACK)
 
 
 def test_who_was_not_away_does_not_come_back() -> None:
     """At the start, and when logind was restarted, a lock is taken and nobody is told anything."""
-    assert STEPS[False, News.STAYS].acts == (Act.TAKE,)
+    assert STEPS[False, PowerNews.STAYS].acts == (PowerAction.TAKE,)
 
 
 @pytest.mark.parametrize("away", [False, True])
 def test_a_logind_that_ends_says_nothing_of_the_machine(*, away: bool) -> None:
     """What it gave is released; whether the machine is away stays as it was."""
-    step = STEPS[away, News.SILENT]
+    step = STEPS[away, PowerNews.SILENT]
     assert step.away == away
-    assert step.acts == (Act.RELEASE,)
+    assert step.acts == (PowerAction.RELEASE,)
 
 
 @pytest.mark.parametrize("kind", LEAVES)
-def test_each_departure_is_taken_back_by_its_own_signal(kind: News) -> None:
+def test_each_departure_is_taken_back_by_its_own_signal(kind: PowerNews) -> None:
     """A shutdown may be called off, as a sleep ends."""
     starts = [member for (member, starting), news in SIGNALS.items() if starting and news is kind]
-    assert [SIGNALS[member, False] for member in starts] == [News.STAYS]
+    assert [SIGNALS[member, False] for member in starts] == [PowerNews.STAYS]
 
 
 @pytest.mark.parametrize(
     ("properties", "expected"),
     [
-        ({}, News.STAYS),
-        ({"PreparingForSleep": False, "PreparingForShutdown": False}, News.STAYS),
-        ({"PreparingForSleep": True, "PreparingForShutdown": False}, News.SLEEPS),
-        ({"PreparingForSleep": False, "PreparingForShutdown": True}, News.GOES_DOWN),
+        ({}, PowerNews.STAYS),
+        ({"PreparingForSleep": False, "PreparingForShutdown": False}, PowerNews.STAYS),
+        ({"PreparingForSleep": True, "PreparingForShutdown": False}, PowerNews.SLEEPS),
+        ({"PreparingForSleep": False, "PreparingForShutdown": True}, PowerNews.GOES_DOWN),
     ],
 )
-def test_what_was_missed_is_seen_in_the_properties(properties: dict[str, bool], expected: News) -> None:
+def test_what_was_missed_is_seen_in_the_properties(properties: dict[str, bool], expected: PowerNews) -> None:
     """A daemon that starts while the machine is on its way down knows it."""
     assert as_it_stands(properties) is expected
 

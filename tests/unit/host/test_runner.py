@@ -11,7 +11,7 @@ from morgand.base.clock import SystemClock
 from morgand.base.errors import EngineError, StorageFull
 from morgand.host.runner import Runner, reconcile
 from morgand.process.supervisor import Report
-from morgand.roles.lifecycle import TRANSITIONS, Event, Phase, step
+from morgand.roles.lifecycle import TRANSITIONS, LifecycleEvent, Phase, step
 from morgand.state.roles import Assignment, RoleState, RoleStatus
 
 LLM = Assignment(role="llm", part="main", host="h", engine="llama.cpp", epoch=3, why="only host", model="small")
@@ -76,14 +76,14 @@ def test_lifecycle_knows_no_way_back_from_gone() -> None:
     """Gone is final, and an unknown pair raises."""
     assert all(phase is not Phase.GONE for phase, _ in TRANSITIONS)
     with pytest.raises(KeyError):
-        step(Phase.GONE, Event.START)
+        step(Phase.GONE, LifecycleEvent.START)
 
 
 def test_every_phase_but_gone_can_be_withdrawn_or_ended() -> None:
     """No phase is a trap."""
     for phase in (Phase.STARTING, Phase.READY, Phase.FAILED):
-        assert step(phase, Event.WITHDRAW) is Phase.STOPPING
-    assert step(Phase.STOPPING, Event.END) is Phase.GONE
+        assert step(phase, LifecycleEvent.WITHDRAW) is Phase.STOPPING
+    assert step(Phase.STOPPING, LifecycleEvent.END) is Phase.GONE
 
 
 class Toy:

@@ -59,7 +59,7 @@ class Scene:
 
     async def look(self) -> None:
         await self.mirror.load()
-        await self.keeper._look(self.held)
+        await self.keeper._poll(self.held)
         await self.mirror.load()
 
     def places(self) -> set[tuple[str, str]]:

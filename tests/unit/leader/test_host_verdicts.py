@@ -10,31 +10,31 @@ import pytest
 from morgand.cluster.codec import HostRecord
 from morgand.leader.host_verdicts import DOUBT_S, PROBATION, QUARANTINE_S, changes, on_probation, verdict
 from morgand.state.hosts import HostState as S
-from morgand.state.hosts import Sight
+from morgand.state.hosts import PeerHealth
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-DEAD = Sight(silent_s=1.1, suspect=True, dead=True)
-FINE = Sight(well_s=60.0)
+DEAD = PeerHealth(silent_s=1.1, suspect=True, dead=True)
+FINE = PeerHealth(well_s=60.0)
 
 
 @pytest.mark.parametrize(
     ("state", "sight", "expected"),
     [
         (S.ALIVE, FINE, S.ALIVE),
-        (S.ALIVE, Sight(silent_s=0.5), S.ALIVE),  # a moment of silence is nothing
-        (S.ALIVE, Sight(silent_s=60.0, suspect=True), S.SUSPECT),  # one bad link fences nobody
+        (S.ALIVE, PeerHealth(silent_s=0.5), S.ALIVE),  # a moment of silence is nothing
+        (S.ALIVE, PeerHealth(silent_s=60.0, suspect=True), S.SUSPECT),  # one bad link fences nobody
         (S.ALIVE, DEAD, S.FENCED),
         (S.SUSPECT, DEAD, S.FENCED),
         (S.SUSPECT, FINE, S.ALIVE),
         (S.FENCED, DEAD, S.FENCED),
-        (S.FENCED, Sight(), S.FENCED),  # heard again, not yet for long
-        (S.FENCED, Sight(well_s=QUARANTINE_S - 0.1), S.FENCED),
-        (S.FENCED, Sight(well_s=QUARANTINE_S), S.ALIVE),
+        (S.FENCED, PeerHealth(), S.FENCED),  # heard again, not yet for long
+        (S.FENCED, PeerHealth(well_s=QUARANTINE_S - 0.1), S.FENCED),
+        (S.FENCED, PeerHealth(well_s=QUARANTINE_S), S.ALIVE),
         (S.LEFT, FINE, S.LEFT),  # who said goodbye says hello itself
         (S.LEFT, DEAD, S.LEFT),
     ],
 )
-def test_verdict(state: S, sight: Sight, expected: S) -> None:
+def test_verdict(state: S, sight: PeerHealth, expected: S) -> None:
     """Only what is agreed fences; only what has lasted frees."""
     assert verdict(state, sight) is expected
 

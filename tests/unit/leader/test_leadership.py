@@ -18,7 +18,7 @@ from morgand.cluster.mirror import Mirror
 from morgand.cluster.store import Item, Put
 from morgand.leader.leadership import VERDICT_S, Leader
 from morgand.leader.planner import Inputs
-from morgand.state.hosts import HostState, Sight
+from morgand.state.hosts import HostState, PeerHealth
 
 
 class Flickering:
@@ -45,16 +45,16 @@ class Eyes:
     """Sees what a test says; nobody else is there until then."""
 
     def __init__(self) -> None:
-        self._sights: dict[str, Sight] = {}
+        self._peer_healths: dict[str, PeerHealth] = {}
         self._changed = asyncio.Event()
 
-    def see(self, host: str, sight: Sight) -> None:
-        self._sights[host] = sight
+    def see(self, host: str, sight: PeerHealth) -> None:
+        self._peer_healths[host] = sight
         self._changed.set()
         self._changed = asyncio.Event()
 
-    def sight(self, host: str) -> Sight | None:
-        return self._sights.get(host)
+    def sight(self, host: str) -> PeerHealth | None:
+        return self._peer_healths.get(host)
 
     def next(self) -> asyncio.Event:
         return self._changed
@@ -114,9 +114,9 @@ async def test_a_verdict_that_follows_a_suspicion_at_once_does_not_wait_for_it_t
     async with asyncio.timeout(10):
         while leader.held is None:
             await asyncio.sleep(0.01)
-        eyes.see("b", Sight(suspect=True))
+        eyes.see("b", PeerHealth(suspect=True))
         await asyncio.sleep(0 if dead else 3 * VERDICT_S)
-        eyes.see("b", Sight(suspect=True, dead=True))
+        eyes.see("b", PeerHealth(suspect=True, dead=True))
         while HostState.FENCED not in found:
             await asyncio.sleep(0.01)
     assert found == written

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from morgand.cluster.voters import (
-    Candidate,
     Forget,
     Note,
     Promote,
     Readdress,
     Remove,
-    Seat,
+    VoterCandidate,
     VoterState,
+    VotingMember,
 )
 from morgand.leader.voter_plan import ranked
 from morgand.state.hosts import Duty, HostState
@@ -43,7 +43,7 @@ from tests.unit.cluster.voting import FIVE, add, host, record, seat, settled, st
         ("a", [seat("a"), seat("b", learner=True)], Remove(seat("b", learner=True), "it is gone before it voted")),
     ],
 )
-def test_growth_and_shrinking(candidates: str, seats: list[Seat], expected: object) -> None:
+def test_growth_and_shrinking(candidates: str, seats: list[VotingMember], expected: object) -> None:
     """Three voters from three hosts on, one before; one at a time; never below a working majority."""
     assert step([host(name) for name in candidates], seats) == expected
 
@@ -164,7 +164,7 @@ def test_nothing_is_decided_by_whoever_does_not_know_the_hosts() -> None:
     ],
 )
 def test_five_voters_where_five_hosts_are_wired_and_always_on(
-    hosts: list[Candidate], voters: str, expected: object
+    hosts: list[VoterCandidate], voters: str, expected: object
 ) -> None:
     assert step(hosts, [seat(name) for name in voters]) == expected
 

@@ -18,7 +18,7 @@ from morgand.cluster.etcd import Endpoint, EtcdClient
 from morgand.cluster.etcd_wire import EtcdMember, EtcdStatus, Header, Unreached
 from morgand.cluster.local import LocalStore
 from morgand.cluster.storefile import StoreFile
-from morgand.cluster.voters import Candidate
+from morgand.cluster.voters import VoterCandidate
 from morgand.leader.voters import VoterKeeper
 from morgand.state.hosts import Host, HostState, Network
 from tests.fakes.clusters import EMBEDDED, profile
@@ -43,7 +43,7 @@ class SharedStore(LocalStore):
 class FakeEtcd(EtcdClient):
     """etcd as far as its members go. What is wrong with its members is set host by host."""
 
-    def __init__(self, *hosts: Candidate) -> None:
+    def __init__(self, *hosts: VoterCandidate) -> None:
         super().__init__(list, None, name="fake")
         self.present = {number: member(number, one) for number, one in enumerate(hosts, 1)}
         self.leading = 1
@@ -103,12 +103,12 @@ class FakeEtcd(EtcdClient):
         return "".join(one.name for one in self.present.values() if not one.learner)
 
 
-def candidate(name: str, **facts: Any) -> Candidate:
+def candidate(name: str, **facts: Any) -> VoterCandidate:
     found = replace(profile(engines=(*EMBEDDED, "etcd")), network=Network("eth0", name, wired=True))
-    return Candidate(Host(name, name, f"{name}.morgan", found, **facts), 7471)
+    return VoterCandidate(Host(name, name, f"{name}.morgan", found, **facts), 7471)
 
 
-def member(number: int, one: Candidate) -> EtcdMember:
+def member(number: int, one: VoterCandidate) -> EtcdMember:
     return EtcdMember(number, one.host.id, (one.peer_url,), (one.client_url,))
 
 

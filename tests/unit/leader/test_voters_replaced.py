@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from morgand.cluster.voters import (
-    Move,
+    MoveLeader,
     Promote,
     Remove,
 )
@@ -96,10 +96,10 @@ def test_etcd_is_led_by_another_host_than_the_cluster() -> None:
     """Where there are three voters, by one that has been well for a while."""
     hosts = [host(name) for name in "abc"]
     mine = seat("a", leads=True)
-    assert step(hosts, trio(a=True)) == Move(mine, seat("b"), "its host has enough to lose")
+    assert step(hosts, trio(a=True)) == MoveLeader(mine, seat("b"), "its host has enough to lose")
     assert step(hosts, trio(a=True), may_move=False) is None
     assert step(hosts, trio(b=True)) is None
-    assert step(hosts, [mine, seat("b", steady_s=2.9), seat("c")]) == Move(
+    assert step(hosts, [mine, seat("b", steady_s=2.9), seat("c")]) == MoveLeader(
         mine, seat("c"), "its host has enough to lose"
     )
     assert step(hosts, [mine, seat("b", healthy=False), seat("c", steady_s=2.9)]) is None
@@ -110,8 +110,8 @@ def test_etcd_is_led_by_another_host_than_the_cluster() -> None:
 def test_etcd_is_led_by_another_host_than_the_databases() -> None:
     """The primary's host, the cluster's leader and etcd's are three, where there are three."""
     hosts = [host("a"), replace(host("b"), primary=True), host("c")]
-    assert step(hosts, trio(a=True)) == Move(seat("a", leads=True), seat("c"), "its host has enough to lose")
-    assert step(hosts, trio(b=True)) == Move(seat("b", leads=True), seat("c"), "its host has enough to lose")
+    assert step(hosts, trio(a=True)) == MoveLeader(seat("a", leads=True), seat("c"), "its host has enough to lose")
+    assert step(hosts, trio(b=True)) == MoveLeader(seat("b", leads=True), seat("c"), "its host has enough to lose")
     assert step(hosts, trio(c=True)) is None
     assert step(hosts, [seat("a", leads=True), seat("b"), seat("c", healthy=False)]) is None
 
@@ -121,15 +121,17 @@ def test_etcd_is_not_led_by_a_host_that_goes(facts: dict[str, Any]) -> None:
     """The cluster's leader takes over only where nobody else can."""
     hosts = [host("a"), host("b", **facts), host("c")]
     why = "its host is not to lead etcd"
-    assert step(hosts, trio(b=True)) == Move(seat("b", leads=True), seat("a" if "draining" in facts else "c"), why)
+    assert step(hosts, trio(b=True)) == MoveLeader(
+        seat("b", leads=True), seat("a" if "draining" in facts else "c"), why
+    )
     mine, down = seat("b", leads=True), seat("c", healthy=False)
     if "draining" not in facts:
-        assert step(hosts, [seat("a"), mine, down]) == Move(mine, seat("a"), why)
+        assert step(hosts, [seat("a"), mine, down]) == MoveLeader(mine, seat("a"), why)
 
 
 def test_whoever_leads_etcd_hands_over_before_it_is_removed() -> None:
     """Unless that was tried a moment ago: its removal then ends its leadership, too."""
     hosts = [host("a"), host("b", draining=True), host("c"), host("d")]
     seats = [*trio(b=True), seat("d")]
-    assert step(hosts, seats) == Move(seats[1], seat("c"), "its host is not to lead etcd")
+    assert step(hosts, seats) == MoveLeader(seats[1], seat("c"), "its host is not to lead etcd")
     assert step(hosts, seats, may_move=False) == Remove(seats[1], "its host leaves")

@@ -11,7 +11,7 @@ import pytest
 from morgand.base import files
 from morgand.base.errors import MorganError
 from morgand.config import load
-from morgand.membership.cert_renewal import Renewal
+from morgand.membership.cert_renewal import CertificateRenewal
 from morgand.membership.join import join
 from morgand.security import ca, trust
 from tests.fakes.sponsor import ServedMember, member
@@ -31,8 +31,8 @@ async def second(served: ServedMember, tmp_path: Path) -> Path:
     return tmp_path / "second" / "cluster"
 
 
-def renewal(folder: Path, served: ServedMember, told: list[str], address: str = "127.0.63.2") -> Renewal:
-    return Renewal(
+def renewal(folder: Path, served: ServedMember, told: list[str], address: str = "127.0.63.2") -> CertificateRenewal:
+    return CertificateRenewal(
         folder, address=lambda: address, peers=lambda: ["127.0.63.77:1", served.at], clock=served.clock,
         renewed=lambda: told.append("renewed"),
     )  # fmt: skip
@@ -73,7 +73,7 @@ async def test_says_why_it_cannot(served: ServedMember, tmp_path: Path) -> None:
     folder = await second(served, tmp_path)
     before = (folder / trust.CERT).read_bytes()
     for peers in ([], ["127.0.63.77:1"]):
-        nobody = Renewal(
+        nobody = CertificateRenewal(
             folder, address=lambda: "127.0.63.9", peers=iter([peers]).__next__, clock=served.clock, renewed=lambda: None
         )  # fmt: skip
         with pytest.raises(MorganError, match="No "):

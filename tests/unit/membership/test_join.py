@@ -188,7 +188,9 @@ async def test_copied_identity(served: ServedMember, tmp_path: Path) -> None:
     config = host(tmp_path)
     with DataDir(config.data_dir):
         mine = load_or_create(config.data_dir).id
-    await registry.enrol(served.store, registry.Member(mine, "original", "another machine", served.clock.now()))
+    await registry.enrol(
+        served.store, registry.RegisteredMember(mine, "original", "another machine", served.clock.now())
+    )
     token, _ = await served.invite()
     told = await refused(config, served.at, token)
     assert "that of original" in told

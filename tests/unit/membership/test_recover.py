@@ -16,8 +16,8 @@ from morgand.base.errors import Conflict, MorganError, Unavailable
 from morgand.cluster import codec, keys, member_file
 from morgand.cluster.codec import HostRecord
 from morgand.cluster.copy import copy_file
-from morgand.cluster.member_file import Membership
-from morgand.cluster.storefile import Content, StoreFile
+from morgand.cluster.member_file import MemberFile
+from morgand.cluster.storefile import StoreContent, StoreFile
 from morgand.cluster.voters import VoterRecord, VoterState
 from morgand.config import Config, load
 from morgand.fingerprint.host_id import load_or_create
@@ -48,14 +48,16 @@ class House:
         trust.install(self.folder, ca_pem=AUTHORITY.cert_pem, cert_pem=certificate, key_pem=key)
         files.write_private(self.folder / trust.CRL, ca.revocation_list(AUTHORITY, [], NOW))
         files.write_private(self.folder / member_file.KEYRING, member_file.encode_keyring((GOSSIP,)))
-        self.member = Membership("cluster-1", "home", self.me, ADDRESS, 7471, ("127.0.65.2:7471",), ("https://x:1",))
+        self.member = MemberFile("cluster-1", "home", self.me, ADDRESS, 7471, ("127.0.65.2:7471",), ("https://x:1",))
         files.write_private(self.folder / member_file.FILE, member_file.encode(self.member))
         self.truth: dict[str, Any] = {keys.AUTHORITY: AUTHORITY, keys.EPOCH: 7, keys.api_key("k"): "digest"}
         for number, (host, name) in enumerate({self.me: "attic", "b": "barn", "c": "cellar"}.items(), 1):
             where = f"https://127.0.65.{number}"
             self.truth |= {
                 keys.host(host): HostRecord(host, name, f"127.0.65.{number}", peer=f"127.0.65.{number}:7471"),
-                keys.member(host): registry.Member(host, name, "m", NOW, (registry.Issued(f"{number:x}", NOW),)),
+                keys.member(host): registry.RegisteredMember(
+                    host, name, "m", NOW, (registry.Issued(f"{number:x}", NOW),)
+                ),
                 keys.voter(host): VoterRecord(host, f"{where}:7474", f"{where}:7473", VoterState.VOTER, "1"),
             }
 
@@ -67,7 +69,7 @@ class House:
 
     def keep(self) -> None:
         """As its daemon did while it ran."""
-        copy_file(self.folder).write(Content(9, [(key, value, 1, 1) for key, value in self.items().items()]))
+        copy_file(self.folder).write(StoreContent(9, [(key, value, 1, 1) for key, value in self.items().items()]))
 
     async def recover(self, *, yes: bool = True) -> str:
         said: list[str] = []

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from morgand.cluster import codec, keys
-from morgand.cluster.codec import HostRecord, Office
+from morgand.cluster.codec import ElectionRecord, HostRecord
 from morgand.cluster.voters import VoterRecord, VoterState
 from morgand.membership.recovery_plan import (
     EPOCH_LEAP,
@@ -20,15 +20,15 @@ from morgand.membership.recovery_plan import (
     recovered,
     voters,
 )
-from morgand.membership.registry import Issued, Member
+from morgand.membership.registry import Issued, RegisteredMember
 from morgand.state.hosts import HostState
 from morgand.state.roles import Assignment
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def member(name: str) -> Member:
-    return Member(name, name, "machine", NOW, (Issued(f"{ord(name):x}", NOW + timedelta(days=30)),))
+def member(name: str) -> RegisteredMember:
+    return RegisteredMember(name, name, "machine", NOW, (Issued(f"{ord(name):x}", NOW + timedelta(days=30)),))
 
 
 def voter(name: str, state: VoterState = VoterState.VOTER, of: str = "old") -> VoterRecord:
@@ -39,7 +39,7 @@ def truth() -> dict[str, bytes]:
     """Hosts a, b and c; a and b vote, c learns; b leads."""
     values: dict[str, Any] = {
         keys.EPOCH: 41,
-        keys.ELECTION: Office("b", 40),
+        keys.ELECTION: ElectionRecord("b", 40),
         keys.BEATS: "old key",
         keys.AUTHORITY: "authority",
         keys.config("x"): 1,

@@ -11,14 +11,14 @@ import pytest
 from morgand.base.errors import Fenced
 from morgand.config import load
 from morgand.membership.join import join
-from morgand.membership.revocation_check import Expulsion
+from morgand.membership.revocation_check import RevocationCheck
 from morgand.security import ca, trust
 from tests.fakes.sponsor import ServedMember, member
 from tests.fakes.storage import HandClock
 
 
 class Turns(HandClock):
-    """``Expulsion`` looks this often."""
+    """``RevocationCheck`` looks this often."""
 
     def __init__(self, count: int) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ def serial(folder: Path) -> str:
 
 async def looked(folder: Path, *peers: str, turns: int = 1) -> None:
     with pytest.raises(asyncio.CancelledError):
-        await Expulsion(folder, lambda: peers, Turns(turns)).run()
+        await RevocationCheck(folder, lambda: peers, Turns(turns)).run()
 
 
 async def test_a_member_goes_on(served: ServedMember, folder: Path) -> None:
@@ -65,4 +65,4 @@ async def test_whoever_was_removed_is_told_so(served: ServedMember, folder: Path
     """Although the member would not talk to it: its list is there for anybody."""
     served.sponsor.removed = ["ab12", serial(folder)]
     with pytest.raises(Fenced, match=rf"removed from its cluster, {served.at} says.*morgand join"):
-        await Expulsion(folder, lambda: ["127.0.64.77:1", served.at], Turns(1)).run()
+        await RevocationCheck(folder, lambda: ["127.0.64.77:1", served.at], Turns(1)).run()

@@ -13,7 +13,7 @@ from morgand.base.clock import SystemClock
 from morgand.base.errors import NotFound, Overloaded, Unavailable
 from morgand.peers.client import NotReached, PeerClient
 from morgand.peers.copies import READS, Copies, with_copies
-from morgand.peers.route import Holder, Route
+from morgand.peers.route import Holder, PortRoute
 from morgand.state.ports import History, Library
 from tests.unit.peers.test_route import Hosts, Wires
 
@@ -45,7 +45,7 @@ class Live(Wires):
 
 
 def port(wires: Wires, place: Hosts, copy: Copy, *, readable: bool = True, patience_s: float = 0.2) -> Any:
-    route = Route("db", "history", place, lambda: cast("PeerClient", wires), SystemClock(), patience_s)
+    route = PortRoute("db", "history", place, lambda: cast("PeerClient", wires), SystemClock(), patience_s)
     copies = Copies("history-copy", copy, lambda: readable, place)
     protocol: Any = History
     return with_copies(protocol, route, Copy(), copies)

@@ -13,7 +13,7 @@ from morgand.base import staleness
 from morgand.base.clock import SystemClock
 from morgand.base.errors import EngineError, Fenced, InvalidInput, Overloaded, Unavailable
 from morgand.peers.client import NotReached, PeerClient
-from morgand.peers.route import Holder, Route, candidates, routed
+from morgand.peers.route import Holder, PortRoute, candidates, routed
 from morgand.peers.wire import Signature
 from morgand.state.ports import Chat, ChatDelta, ChatMessage, ChatOptions, Embedder, History, Library
 
@@ -106,7 +106,7 @@ class Here:
 
 def port(protocol: type, hosts: Hosts, wires: Wires, patience_s: float = 0.3) -> Any:
     client = cast("PeerClient", wires)
-    return routed(protocol, Route("role", "role", hosts, lambda: client, SystemClock(), patience_s), Here())
+    return routed(protocol, PortRoute("role", "role", hosts, lambda: client, SystemClock(), patience_s), Here())
 
 
 async def test_the_engine_here_is_asked_directly() -> None:
@@ -228,7 +228,7 @@ async def test_calls_spread_over_those_that_are_idle() -> None:
     llm = [holder("a"), holder("b", "replica")]
     wires = Wires(a=[ChatDelta("x"), ChatDelta("y")], b=[ChatDelta("z")])
     client = cast("PeerClient", wires)
-    chat = routed(Chat, Route("llm", "llm", Hosts(llm), lambda: client, SystemClock(), 0.3), cast("Chat", Here()))  # type: ignore[type-abstract]
+    chat = routed(Chat, PortRoute("llm", "llm", Hosts(llm), lambda: client, SystemClock(), 0.3), cast("Chat", Here()))  # type: ignore[type-abstract]
     first = chat.stream(MESSAGES, OPTIONS)
     assert (await anext(first)).text == "x"
     assert [item.text async for item in chat.stream(MESSAGES, OPTIONS)] == ["z"]

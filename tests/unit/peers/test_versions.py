@@ -13,7 +13,7 @@ from morgand.base.clock import SystemClock
 from morgand.base.errors import InvalidInput, MorganError, NotFound, Unavailable
 from morgand.peers import wire
 from morgand.peers.client import NotReached, PeerClient
-from morgand.peers.route import Holder, Route, routed
+from morgand.peers.route import Holder, PortRoute, routed
 from morgand.peers.wire import Signature
 from morgand.state import ports
 from morgand.state.ports import LATER, History
@@ -145,7 +145,8 @@ class Versions:
 def history(hosts: Versions, *names: str) -> History:
     client = cast("PeerClient", hosts)
     holders = Hosts([Holder(name, "primary", 1, ready=True) for name in names])
-    return routed(History, Route("role", "role", holders, lambda: client, SystemClock(), 0.3), cast("History", None))  # type: ignore[type-abstract]
+    route = PortRoute("role", "role", holders, lambda: client, SystemClock(), 0.3)
+    return routed(History, route, cast("History", None))  # type: ignore[type-abstract]
 
 
 async def test_an_older_host_is_asked_as_it_knows_it() -> None:

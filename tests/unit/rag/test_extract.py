@@ -12,13 +12,13 @@ import pytest
 from reportlab.lib.pdfencrypt import StandardEncryption
 from reportlab.pdfgen.canvas import Canvas
 
-from morgand.assistant.rag.extract import Content, read
+from morgand.assistant.rag.extract import ExtractedContent, read
 from morgand.base.errors import TooLarge, Unreadable, Unsupported
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 
 
-def extracted(folder: Path, name: str, data: bytes) -> Content:
+def extracted(folder: Path, name: str, data: bytes) -> ExtractedContent:
     file = folder / "content"  # the stored name says nothing
     file.write_bytes(data)
     return read(file, name)

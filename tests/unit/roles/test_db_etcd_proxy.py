@@ -152,7 +152,7 @@ async def test_a_lost_host_takes_with_it_what_waits_at_others(monkeypatch: pytes
     async with town(a, b) as here:
         on_a = await here.client()
         assert await on_a.ask() == "a x"
-        here.proxy.forsake(frozenset("a"))
+        here.proxy.avoid(frozenset("a"))
         assert await on_a.ended()
         well, waiting = await here.client(), await here.client()
         assert await well.ask() == "b x"
@@ -160,7 +160,7 @@ async def test_a_lost_host_takes_with_it_what_waits_at_others(monkeypatch: pytes
         waiting.writer.write(b"lost\n")
         await asyncio.sleep(0.4)
         b.silent = False
-        here.proxy.forsake(frozenset("c"))
+        here.proxy.avoid(frozenset("c"))
         assert await waiting.ended()
         assert await well.ask() == "b x"
 
@@ -175,7 +175,7 @@ async def test_what_was_asked_just_before_a_host_was_lost_waits_little_longer(mo
         b.silent = True
         before.writer.write(b"lost\n")
         await asyncio.sleep(0.05)
-        here.proxy.forsake(frozenset("a"))
+        here.proxy.avoid(frozenset("a"))
         await asyncio.sleep(0.05)
         after.writer.write(b"kept\n")
         assert await before.ended()
@@ -195,7 +195,7 @@ async def test_what_is_asked_while_the_voters_elect_is_passed_on_when_they_have(
         client = await here.client()
         assert await client.ask() == "b x"
         b.silent = True
-        here.proxy.forsake(frozenset("a"))
+        here.proxy.avoid(frozenset("a"))
         asking = asyncio.create_task(client.ask("later"))
         await asyncio.sleep(0.1)
         b.silent = False

@@ -13,22 +13,22 @@ from morgand.cluster.etcd import Endpoint
 from morgand.cluster.local import LocalStore
 from morgand.cluster.mirror import Mirror
 from morgand.cluster.store import Put
-from morgand.cluster.storefile import Content, StoreFile
-from morgand.roles.db.factory import DatabaseHome
-from morgand.state.hosts import HostState, Profile, Sight
+from morgand.cluster.storefile import StoreContent, StoreFile
+from morgand.roles.db.factory import DatabaseFactory
+from morgand.state.hosts import HostState, PeerHealth, Profile
 from morgand.state.roles import Assignment
 from morgand.storage.database import Database, sqlite_url
 from tests.fakes.clusters import profile
 from tests.fakes.storage import HandClock
 
 FENCED, ALIVE = HostState.FENCED, HostState.ALIVE
-SIGHTS = {"b": Sight(quiet=True), "c": Sight()}
+SIGHTS = {"b": PeerHealth(quiet=True), "c": PeerHealth()}
 
 
 @pytest.fixture
-async def home(tmp_path: Path) -> DatabaseHome:
+async def home(tmp_path: Path) -> DatabaseFactory:
     """Of host a; b has the primary, and is not heard just now."""
-    clock, store = HandClock(), LocalStore(StoreFile(tmp_path), Content(0, []))
+    clock, store = HandClock(), LocalStore(StoreFile(tmp_path), StoreContent(0, []))
     mirror = Mirror(store, clock)
     primary = Assignment("db", "primary", "b", "postgresql", 1, "test")
     members = [Put(keys.member(one), codec.encode(one)) for one in "abc"]
@@ -37,8 +37,8 @@ async def home(tmp_path: Path) -> DatabaseHome:
     return made(tmp_path, store, mirror)
 
 
-def made(tmp_path: Path, store: LocalStore, mirror: Mirror) -> DatabaseHome:
-    return DatabaseHome(
+def made(tmp_path: Path, store: LocalStore, mirror: Mirror) -> DatabaseFactory:
+    return DatabaseFactory(
         "a", tmp_path, Database(sqlite_url(tmp_path / "x")), copy=Database(sqlite_url(tmp_path / "y")),
         membership=lambda: None, voters=voters, profile=here, term=lambda _: None, sight=SIGHTS.get, seen=asyncio.Event,
         store=store, mirror=mirror, clock=HandClock(),
@@ -53,7 +53,7 @@ def here() -> Profile:
     return profile()
 
 
-async def test_its_own_voter_is_asked_first_and_that_of_the_primary_last(home: DatabaseHome) -> None:
+async def test_its_own_voter_is_asked_first_and_that_of_the_primary_last(home: DatabaseFactory) -> None:
     """The one fails when this host does, the other just when everybody has to decide."""
     assert [one.host_id for one in home.voters()] == ["a", "c", "b"]
 
@@ -72,7 +72,7 @@ async def test_its_own_voter_is_asked_first_and_that_of_the_primary_last(home: D
 async def test_who_was_given_up_is_told_with_an_address_that_is_its_own(
     tmp_path: Path, hosts: dict[str, tuple[HostState, str]], fenced: dict[str, str]
 ) -> None:
-    store = LocalStore(StoreFile(tmp_path), Content(0, []))
+    store = LocalStore(StoreFile(tmp_path), StoreContent(0, []))
     mirror = Mirror(store, HandClock())
     records = [HostRecord(one, one, "", state=state, peer=peer) for one, (state, peer) in hosts.items()]
     await store.txn([], [Put(keys.host(one.id), codec.encode(one)) for one in records])
@@ -80,5 +80,5 @@ async def test_who_was_given_up_is_told_with_an_address_that_is_its_own(
     assert made(tmp_path, store, mirror).fenced() == fenced
 
 
-async def test_who_may_be_gone_is_what_the_detector_sees(home: DatabaseHome) -> None:
+async def test_who_may_be_gone_is_what_the_detector_sees(home: DatabaseFactory) -> None:
     assert home.quiet() == {"b"}

@@ -13,8 +13,8 @@ from morgand.cluster import codec, keys
 from morgand.cluster.local import LocalStore
 from morgand.cluster.mirror import Mirror
 from morgand.cluster.store import Put, Unchanged
-from morgand.roles.db.relocation import Mover
-from morgand.roles.db.succession import Request
+from morgand.roles.db.relocation import Relocation
+from morgand.roles.db.succession import MoveRequest
 from morgand.storage.database import Database, sqlite_url
 from morgand.storage.move.old_file import note_of, write_note
 from tests.fakes.storage import HandClock
@@ -35,16 +35,16 @@ class Scene:
         self.store, self.file = store, folder / "morgan.db"
         self.database = Database(sqlite_url(self.file))
         clock = Yielding()
-        self.mover = Mover(
+        self.mover = Relocation(
             "a", self.database, self.file, cluster=lambda: "c1", url=lambda _: None, store=store,
             mirror=Mirror(store, clock), clock=clock,
         )  # fmt: skip
 
-    async def request(self) -> Request | None:
+    async def request(self) -> MoveRequest | None:
         item = await self.store.get(keys.MOVE)
         if item is None or item.value == codec.encode(None):
             return None
-        return codec.decode(Request, item.value, key=item.key)
+        return codec.decode(MoveRequest, item.value, key=item.key)
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ async def test_a_file_that_was_never_moved_is_served(scene: Scene) -> None:
 async def test_a_file_whose_move_was_broken_off_is_served_once_its_request_is_gone(scene: Scene) -> None:
     """A leader that comes to a request later must not pass the primary on from under a file that serves."""
     write_note(scene.file, MARKER)
-    asked = await scene.store.txn([], [Put(keys.MOVE, codec.encode(Request("b", MARKER)))])
+    asked = await scene.store.txn([], [Put(keys.MOVE, codec.encode(MoveRequest("b", MARKER)))])
     await scene.mover.settle()
     assert await scene.request() is None
     with pytest.raises(StoreConflict):
@@ -90,7 +90,7 @@ async def test_the_leader_passes_the_primary_on(scene: Scene) -> None:
     async with asyncio.timeout(10):
         while (asked := await scene.request()) is None:
             await asyncio.sleep(0.001)
-    assert asked == Request("b", MARKER)
+    assert asked == MoveRequest("b", MARKER)
     await scene.store.txn([], [Put(keys.MOVED, codec.encode(MARKER)), Put(keys.MOVE, codec.encode(None))])
     async with asyncio.timeout(10):
         await committing
@@ -103,5 +103,5 @@ async def test_without_a_leader_the_file_stays_in_charge(scene: Scene) -> None:
         await scene.mover._commit("b")
     assert await scene.request() is None
     with pytest.raises(StoreConflict):
-        await scene.store.txn([Unchanged(keys.MOVE, 0)], [Put(keys.MOVE, codec.encode(Request("b", MARKER)))])
+        await scene.store.txn([Unchanged(keys.MOVE, 0)], [Put(keys.MOVE, codec.encode(MoveRequest("b", MARKER)))])
     assert note_of(scene.file).exists()

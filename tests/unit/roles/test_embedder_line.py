@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from morgand.base.errors import Overloaded
-from morgand.roles.embedder.engine import MAX_WAITING, PRIORITY, Cores, Engine
+from morgand.roles.embedder.engine import MAX_WAITING, PRIORITY, Cores, EmbedderEngine
 from morgand.roles.embedder.wire import EmbedReply, EmbedRequest
 
 QUERY, PASSAGE = PRIORITY["query"], PRIORITY["passage"]
@@ -54,7 +54,7 @@ async def test_questions_go_before_passages() -> None:
 async def test_a_request_is_finished_before_the_next_one() -> None:
     """Requests in line do not share the cores: the first is answered while the next is computed."""
     model = Held(side_by_side=2)
-    engine = Engine(model, "held")
+    engine = EmbedderEngine(model, "held")
     first, second = ([f"{name}{'x' * number}" for number in range(20)] for name in "ab")
     bodies = [msgspec.msgpack.encode(EmbedRequest(texts, "passage")) for texts in (first, second)]
     model.let.set()

@@ -11,7 +11,7 @@ import pytest
 from morgand.base.error_wire import to_wire
 from morgand.base.errors import EngineError, Unsupported
 from morgand.roles.core.extractor_client import FRESH_S, RESTART_S, EngineExtractor
-from morgand.roles.core.extractor_wire import ExtractReply, ExtractRequest, Reading
+from morgand.roles.core.extractor_wire import ExtractionReading, ExtractReply, ExtractRequest
 from morgand.roles.process import EngineClient
 from morgand.state.assistant import Extracted
 from tests.fakes.storage import HandClock
@@ -44,10 +44,10 @@ class Reader(EngineClient):
         return True
 
 
-def _reading(name: str) -> Reading:
+def _reading(name: str) -> ExtractionReading:
     if name == "binary.txt":
-        return Reading(error=to_wire(Unsupported("'binary.txt' is binary.")))
-    return Reading(Extracted(name, "text/plain", ()))
+        return ExtractionReading(error=to_wire(Unsupported("'binary.txt' is binary.")))
+    return ExtractionReading(Extracted(name, "text/plain", ()))
 
 
 async def said(extractor: EngineExtractor, *names: str) -> list[str]:

@@ -13,13 +13,13 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from morgand.base.errors import ConfigError, EngineError, StorageFull, Unavailable
-from morgand.roles.downloads import Fetcher, Patience, download
+from morgand.roles.downloads import DownloadPatience, Fetcher, download
 from morgand.roles.models import available, find_model, load_models, locate
 from morgand.state.roles import Model
 
 CONTENT = bytes(range(256)) * 1000
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
-QUICK = Patience(attempts=3, pause_s=0.001, stall_s=0.3)
+QUICK = DownloadPatience(attempts=3, pause_s=0.001, stall_s=0.3)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 

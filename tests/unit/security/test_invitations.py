@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from morgand.security import invitations
-from morgand.security.invitations import Accepted, Invitation, Refused
+from morgand.security.invitations import Invitation, InvitationAccepted, InvitationRefused
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 MADE, SECRET, CODE = invitations.make(NOW)
@@ -17,9 +17,9 @@ MADE, SECRET, CODE = invitations.make(NOW)
 def test_right_secret_opens() -> None:
     """For 15 minutes, to the second."""
     last = NOW + timedelta(minutes=15) - timedelta(microseconds=1)
-    assert invitations.check(MADE, SECRET, last) == Accepted(MADE)
+    assert invitations.check(MADE, SECRET, last) == InvitationAccepted(MADE)
     refused = invitations.check(MADE, SECRET, NOW + timedelta(minutes=15))
-    assert isinstance(refused, Refused)
+    assert isinstance(refused, InvitationRefused)
     assert refused.reason.startswith("The invitation ended at 12:15:00 UTC")
     assert refused.burnt is None
 
@@ -35,8 +35,8 @@ def test_right_secret_opens() -> None:
 def test_owner_is_told_why_not(changed: Invitation, reason: str) -> None:
     """Who has the secret hears the reason and the remedy; who has not hears nothing of it and burns nothing."""
     owner, other = invitations.check(changed, SECRET, NOW), invitations.check(changed, "A" * 26, NOW)
-    assert isinstance(owner, Refused)
-    assert isinstance(other, Refused)
+    assert isinstance(owner, InvitationRefused)
+    assert isinstance(other, InvitationRefused)
     assert reason in owner.reason
     assert "morganctl cluster invite" in owner.remedy
     assert (other.reason, other.burnt) == ("The invitation is not valid.", None)
@@ -47,17 +47,17 @@ def test_third_wrong_try_locks() -> None:
     found = MADE
     for left in (2, 1, 0):
         refused = invitations.check(found, "A" * 26, NOW)
-        assert isinstance(refused, Refused)
+        assert isinstance(refused, InvitationRefused)
         assert refused.burnt is not None
         found = refused.burnt
         assert found.tries_left == left
-    assert isinstance(invitations.check(found, SECRET, NOW), Refused)
+    assert isinstance(invitations.check(found, SECRET, NOW), InvitationRefused)
 
 
 def test_unknown_invitation() -> None:
     """One that never was and one that was forgotten are refused alike."""
     refused = invitations.check(None, SECRET, NOW)
-    assert isinstance(refused, Refused)
+    assert isinstance(refused, InvitationRefused)
     assert refused.burnt is None
 
 
@@ -65,9 +65,9 @@ def test_granted_secret_opens_too() -> None:
     """Who proved the code continues with a secret of its own; the token's keeps its force until one is used."""
     granted = invitations.grant(MADE, "B" * 26)
     for secret in ("B" * 26, SECRET):
-        assert invitations.check(granted, secret, NOW) == Accepted(granted)
-    assert isinstance(invitations.check(MADE, "", NOW), Refused)
-    assert isinstance(invitations.check(invitations.used(granted, "h"), "B" * 26, NOW), Refused)
+        assert invitations.check(granted, secret, NOW) == InvitationAccepted(granted)
+    assert isinstance(invitations.check(MADE, "", NOW), InvitationRefused)
+    assert isinstance(invitations.check(invitations.used(granted, "h"), "B" * 26, NOW), InvitationRefused)
 
 
 def test_nothing_readable_is_stored() -> None:

@@ -16,7 +16,7 @@ RIGHT, WRONG = stretch("7-coral-walnut", SALT), stretch("8-coral-walnut", SALT)
 
 def test_both_know_the_code() -> None:
     """Both sides come to one key, and what one seals the other opens."""
-    offer = pake.Offer(RIGHT)
+    offer = pake.PakeOffer(RIGHT)
     reply = pake.reply(RIGHT, offer.message)
     key = offer.accept(reply.message, reply.confirmation)
     assert key == reply.key
@@ -28,7 +28,7 @@ def test_both_know_the_code() -> None:
 @pytest.mark.parametrize(("host", "joiner"), [(RIGHT, WRONG), (WRONG, RIGHT)])
 def test_one_does_not_know_the_code(host: bytes, joiner: bytes) -> None:
     """Either side that guesses wrong is noticed by the other, and opens nothing."""
-    offer = pake.Offer(host)
+    offer = pake.PakeOffer(host)
     reply = pake.reply(joiner, offer.message)
     assert offer.accept(reply.message, reply.confirmation) is None
     with pytest.raises(Unauthorized):
@@ -37,7 +37,7 @@ def test_one_does_not_know_the_code(host: bytes, joiner: bytes) -> None:
 
 def test_exchanges_differ() -> None:
     """What was heard of one exchange is worth nothing in the next."""
-    first, second = pake.Offer(RIGHT), pake.Offer(RIGHT)
+    first, second = pake.PakeOffer(RIGHT), pake.PakeOffer(RIGHT)
     heard = pake.reply(RIGHT, first.message)
     assert second.accept(heard.message, heard.confirmation) is None
 
@@ -49,14 +49,14 @@ def test_exchanges_differ() -> None:
 def test_nonsense_is_refused(message: bytes) -> None:
     """Points off the curve, of small order or of the wrong side are errors in words on both sides."""
     with pytest.raises(InvalidInput):
-        pake.Offer(RIGHT).accept(message, b"")
+        pake.PakeOffer(RIGHT).accept(message, b"")
     with pytest.raises(InvalidInput):
         pake.reply(RIGHT, message)
 
 
 def test_reflection_is_refused() -> None:
     """A host that is sent its own message notices."""
-    offer = pake.Offer(RIGHT)
+    offer = pake.PakeOffer(RIGHT)
     with pytest.raises(InvalidInput):
         offer.accept(b"B" + offer.message[1:], b"")
 
@@ -71,6 +71,6 @@ def test_sealed_answer_is_not_malleable() -> None:
 
 def test_keys_are_not_shown() -> None:
     """A reply's repr has no key."""
-    reply = pake.reply(RIGHT, pake.Offer(RIGHT).message)
+    reply = pake.reply(RIGHT, pake.PakeOffer(RIGHT).message)
     assert reply.key.hex() not in repr(reply)
     assert repr(reply.key) not in repr(reply)

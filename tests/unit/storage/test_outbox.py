@@ -19,7 +19,7 @@ import pytest
 
 from morgand.base.errors import Conflict, InvalidInput, NotFound, Overloaded, StorageFull
 from morgand.storage.outbox import KeptMessage, Outbox, heads
-from morgand.storage.sealed import Damaged
+from morgand.storage.sealed import DamagedFile
 
 WHEN = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -155,7 +155,7 @@ async def test_a_file_that_is_damaged_later_leaves_the_queue(tmp_path: Path) -> 
     box = await opened(tmp_path)
     entry = await box.put(kept())
     (tmp_path / "outbox" / entry.name).write_bytes(b"")
-    with pytest.raises(Damaged):
+    with pytest.raises(DamagedFile):
         await box.read(entry)
     assert box.waiting() == []
     assert len(box.damaged) == 1

@@ -6,20 +6,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 from morgand.assistant.rag.extract import docx, html, markdown, pdf, text
-from morgand.assistant.rag.extract.sniff import Kind, sniff
-from morgand.assistant.rag.extract.types import Block, Content
+from morgand.assistant.rag.extract.sniff import FileKind, sniff
+from morgand.assistant.rag.extract.types import Block, ExtractedContent
 from morgand.base.errors import Unreadable
 
-READERS: dict[Kind, Callable[[bytes, str], Content]] = {
-    Kind.PDF: pdf.read,
-    Kind.DOCX: docx.read,
-    Kind.HTML: html.read,
-    Kind.MARKDOWN: markdown.read,
-    Kind.TEXT: text.read,
+READERS: dict[FileKind, Callable[[bytes, str], ExtractedContent]] = {
+    FileKind.PDF: pdf.read,
+    FileKind.DOCX: docx.read,
+    FileKind.HTML: html.read,
+    FileKind.MARKDOWN: markdown.read,
+    FileKind.TEXT: text.read,
 }
 
 
-def read(path: Path, name: str) -> Content:
+def read(path: Path, name: str) -> ExtractedContent:
     """Title, type and blocks of one file; ``name`` is what people call it and decides with the content.
 
     Raises Unsupported, Unreadable or TooLarge, each naming the file and the remedy.
@@ -34,4 +34,4 @@ def read(path: Path, name: str) -> Content:
     return content
 
 
-__all__ = ["Block", "Content", "read"]
+__all__ = ["Block", "ExtractedContent", "read"]

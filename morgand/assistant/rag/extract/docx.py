@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 import mammoth
 
 from morgand.assistant.rag.extract.html import read_markup
-from morgand.assistant.rag.extract.types import Block, Content, normalised
+from morgand.assistant.rag.extract.types import Block, ExtractedContent, normalised
 from morgand.base.errors import TooLarge, Unreadable
 
 MIME = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
@@ -21,7 +21,7 @@ SMALL_BYTES = 4 * 1024 * 1024  # below this no ratio hurts
 _WORD = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 
 
-def read(data: bytes, name: str) -> Content:
+def read(data: bytes, name: str) -> ExtractedContent:
     """Sections by heading path, then headers and footers. Raises Unreadable or TooLarge."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -37,7 +37,7 @@ def read(data: bytes, name: str) -> Content:
         ) from err
     content = read_markup(markup, name, MIME)
     extra = (Block(margins, "header and footer"),) if margins else ()
-    return Content(content.title, MIME, content.blocks + extra)
+    return ExtractedContent(content.title, MIME, content.blocks + extra)
 
 
 def _no_image(_: Any) -> list[Any]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from morgand.assistant.rag.extract.text import decoded
-from morgand.assistant.rag.extract.types import Content, Sections, normalised
+from morgand.assistant.rag.extract.types import ExtractedContent, Sections, normalised
 
 _SKIP = frozenset({
     "script", "style", "noscript", "template", "svg", "head", "iframe", "object", "embed", "canvas", "audio", "video",
@@ -20,12 +20,12 @@ _BLOCKS = frozenset(_BLOCK_NAMES.split())
 _CELLS = frozenset({"td", "th"})
 
 
-def read(data: bytes, name: str) -> Content:
+def read(data: bytes, name: str) -> ExtractedContent:
     """Sections by heading path. Raises TooLarge."""
     return read_markup(decoded(data), name, "text/html")
 
 
-def read_markup(markup: str, name: str, mime: str) -> Content:
+def read_markup(markup: str, name: str, mime: str) -> ExtractedContent:
     """The same of markup that is text already; DOCX comes this way too."""
     tree = LexborHTMLParser(markup)
     sections = Sections(name)
@@ -34,7 +34,7 @@ def read_markup(markup: str, name: str, mime: str) -> Content:
     blocks = sections.blocks()
     found = tree.css_first("title")
     title = " ".join(normalised(found.text()).split()) if found is not None else ""
-    return Content(title or sections.first_heading, mime, blocks)
+    return ExtractedContent(title or sections.first_heading, mime, blocks)
 
 
 class _Walk:

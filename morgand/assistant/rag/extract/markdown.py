@@ -10,12 +10,12 @@ from markdown_it.token import Token
 
 from morgand.assistant.rag.extract.html import read_markup
 from morgand.assistant.rag.extract.text import decoded
-from morgand.assistant.rag.extract.types import Content, Sections, check_size, normalised, plain_text
+from morgand.assistant.rag.extract.types import ExtractedContent, Sections, check_size, normalised, plain_text
 
 _FRONT_MATTER = re.compile(r"\A---[ \t]*\n(.*?)\n(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL)
 
 
-def read(data: bytes, name: str) -> Content:
+def read(data: bytes, name: str) -> ExtractedContent:
     """Sections by heading path. Raises TooLarge."""
     text = normalised(decoded(data), keep_indent=True)
     check_size(len(text), name)
@@ -26,7 +26,7 @@ def read(data: bytes, name: str) -> Content:
         text = text[front.end() :]
     _collect(MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(text), sections, name)
     blocks = sections.blocks()
-    return Content(sections.first_heading, "text/markdown", blocks)
+    return ExtractedContent(sections.first_heading, "text/markdown", blocks)
 
 
 def _collect(tokens: Sequence[Token], sections: Sections, name: str) -> None:

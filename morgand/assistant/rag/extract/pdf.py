@@ -6,14 +6,14 @@ import re
 
 import pypdfium2 as pdfium
 
-from morgand.assistant.rag.extract.types import Block, Content, check_size, normalised, reflowed
+from morgand.assistant.rag.extract.types import Block, ExtractedContent, check_size, normalised, reflowed
 from morgand.base.errors import TooLarge, Unreadable
 
 MAX_PAGES = 20_000
 _HYPHEN = re.compile(r"[\x02\ufffe\u00ad]\r?\n?")  # PDFium's mark for a word divided at the end of a line
 
 
-def read(data: bytes, name: str) -> Content:
+def read(data: bytes, name: str) -> ExtractedContent:
     """One block per page with text. Raises Unreadable (damaged, encrypted, only pictures) or TooLarge."""
     document = _opened(data, name)
     try:
@@ -30,7 +30,7 @@ def read(data: bytes, name: str) -> Content:
             f"'{name}' has no text layer: its pages are pictures.",
             remedy="OCR it first (ocrmypdf, for example) and ingest the result.",
         )
-    return Content(None if title in ("untitled", "(anonymous)") else title, "application/pdf", tuple(blocks))
+    return ExtractedContent(None if title in ("untitled", "(anonymous)") else title, "application/pdf", tuple(blocks))
 
 
 def _opened(data: bytes, name: str) -> pdfium.PdfDocument:

@@ -8,7 +8,7 @@ from pathlib import PurePath
 
 from charset_normalizer import from_bytes
 
-from morgand.assistant.rag.extract.types import Block, Content, check_size, normalised, reflowed
+from morgand.assistant.rag.extract.types import Block, ExtractedContent, check_size, normalised, reflowed
 
 SAMPLE_BYTES = 64 * 1024
 WIDE_ENOUGH = 24  # bytes over 127 from which a guess by statistics is better than the commonest encoding
@@ -22,12 +22,12 @@ _CONTROL = re.compile(rb"[\x00-\x06\x0e-\x1a\x1c-\x1f]")
 _PROSE = frozenset({"", ".txt", ".text"})
 
 
-def read(data: bytes, name: str) -> Content:
+def read(data: bytes, name: str) -> ExtractedContent:
     """Stretches of 20 to 40 lines, ``lines 1-40``. Raises TooLarge."""
     text = decoded(data)
     check_size(len(text), name)
     suffix = PurePath(name).suffix.lower()
-    return Content(None, "text/plain", tuple(_blocks(text, prose=suffix in _PROSE)))
+    return ExtractedContent(None, "text/plain", tuple(_blocks(text, prose=suffix in _PROSE)))
 
 
 def decoded(data: bytes) -> str:

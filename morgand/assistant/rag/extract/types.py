@@ -30,7 +30,7 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
+class ExtractedContent:
     title: str | None
     mime: str
     blocks: tuple[Block, ...]

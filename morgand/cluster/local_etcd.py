@@ -22,24 +22,24 @@ log = logging.getLogger("morgand.seat")
 PAUSE_S = 1.0
 
 
-class Act(StrEnum):
+class EtcdAction(StrEnum):
     KEEP = "keep"  # whatever runs or does not
     JOIN = "join"  # begin as the member the record names
     LEAVE = "leave"
 
 
-def act(record: VoterRecord | None, prepared: bool, member: str, listed: bool) -> Act:  # noqa: FBT001 - a table's columns
+def act(record: VoterRecord | None, prepared: bool, member: str, listed: bool) -> EtcdAction:  # noqa: FBT001 - a table's columns
     """What to do about this host's etcd. ``listed``: etcd's other members know a member of this host."""
     if record is None:
-        return Act.LEAVE if prepared and not listed else Act.KEEP
+        return EtcdAction.LEAVE if prepared and not listed else EtcdAction.KEEP
     if record.state is VoterState.WANTED:
-        return Act.KEEP
+        return EtcdAction.KEEP
     if not prepared or (member and member != record.member):
-        return Act.JOIN
-    return Act.KEEP
+        return EtcdAction.JOIN
+    return EtcdAction.KEEP
 
 
-class OwnSeat:
+class LocalEtcd:
     """``run`` never ends by itself. ``report`` hears the state of etcd on this host."""
 
     def __init__(
@@ -80,10 +80,10 @@ class OwnSeat:
         members = await self._client.members() if record is None and process.prepared else ()
         listed = any(_mine(one, process) for one in members)
         what = act(record, process.prepared, process.member, listed)
-        if what is Act.KEEP:
+        if what is EtcdAction.KEEP:
             return
         await self._stop()
-        if what is Act.LEAVE:
+        if what is EtcdAction.LEAVE:
             await asyncio.to_thread(process.wipe)
             log.info("this host votes no longer")
             return
