@@ -32,6 +32,7 @@ from morgand.cluster import election, member_file
 from morgand.cluster.etcd import Endpoint
 from morgand.cluster.local import LocalStore
 from morgand.cluster.mirror import Mirror
+from morgand.cluster.snapshot import Inputs, read_snapshot
 from morgand.cluster.switch import SwitchStore
 from morgand.cluster.voters import VoterCandidate
 from morgand.config import Config
@@ -46,22 +47,22 @@ from morgand.host.power.machine import power_events
 from morgand.host.registration import Registration
 from morgand.host.runner import Runner
 from morgand.host.status_reporter import StatusReporter
-from morgand.leader.db_primary import patroni_in
-from morgand.leader.leadership import Leader
-from morgand.leader.planner import Inputs, read_snapshot, wanted_downloads
+from morgand.host.wanted_models import wanted_downloads
+from morgand.leader.leadership import Duty, Leader
 from morgand.membership.connection import ClusterConnection
 from morgand.membership.context import MembershipContext
 from morgand.peers.client import PeerClient
 from morgand.peers.directory import ClusterDirectory
-from morgand.roles.catalog import SPECS
+from morgand.roles.catalog import BY_NAME, ELECTIONS, SPECS
 from morgand.roles.db.factory import DatabaseFactory
+from morgand.roles.db.patroni_keys import patroni_in
 from morgand.roles.downloads import Fetcher
 from morgand.roles.models import load_models
 from morgand.security.keys import Keys
 from morgand.state.hosts import PeerHealth
 from morgand.state.roles import RoleState, RoleStatus
 from morgand.storage.outbox import Outbox
-from morgand.wiring import Neighbours, build, build_local, context_for, services
+from morgand.wiring import Neighbours, build, build_local, context_for, leader_duties, services
 
 log = logging.getLogger("morgand.daemon")
 
@@ -103,14 +104,15 @@ class Daemon:
         context = context_for(self._settings.current, data.root, data.run_dir(), clock, self._assignments)
         self._local = build_local(context, self._assignments)
         self._directory = ClusterDirectory(
-            identity.id, self._mirror, self._statuses, leased=lambda: self._fabric.leased
+            identity.id, self._mirror, self._statuses, specs=BY_NAME, leased=lambda: self._connection.leased
         )
         others = Neighbours(self._directory, self._peers, clock)
         self._outbox = Outbox(data.root, config.host_name)
         self._parts = build(context, self._local, others, Delivery(self._outbox, self._patience_s, clock))
         self._replay = Replay(self._outbox, self._parts.assistant, clock)
         self._database = DatabaseFactory(
-            identity.id, data.root, self._local.database, copy=self._local.copy, membership=lambda: self._fabric.member,
+            identity.id, data.root, self._local.database, copy=self._local.copy,
+            membership=lambda: self._connection.member,
             voters=self._voters, profile=lambda: self._presence.profile, term=self._directory.term,
             sight=self._peer_health, seen=self._seen, store=store, mirror=self._mirror, clock=clock,
         )  # fmt: skip
@@ -120,23 +122,23 @@ class Daemon:
         home = MembershipContext(
             config.host_name, data.root / "cluster", data.root / "spool", data.run_dir(), data.logs,
             config=self._settings.current,
-            profile=lambda: self._presence.profile, exports=self._local.exports(), candidates=self._candidates,
+            profile=lambda: self._presence.profile, exports=self._local.exports(),
         )  # fmt: skip
-        self._fabric = ClusterConnection(
+        self._connection = ClusterConnection(
             identity, home, store=store, mirror=self._mirror, directory=self._directory, clock=clock
         )
         self._disk = DiskMonitor(partial(probe, data.root), clock)
         self._presence = Registration(
             identity.id, config, data.root, models=self._models, models_dir=self._models_dir, store=store,
-            mirror=self._mirror, fabric=self._fabric, disk=lambda: self._disk.disk, clock=clock,
+            mirror=self._mirror, connection=self._connection, disk=lambda: self._disk.disk, clock=clock,
         )  # fmt: skip
         self._performer = HostAgent(
             identity.id, self._runner, self._assignments, mirror=self._mirror, directory=self._directory,
-            fabric=self._fabric, leaving=lambda: self._presence.leaving, clock=clock,
+            connection=self._connection, leaving=lambda: self._presence.leaving, clock=clock,
         )  # fmt: skip
         self._leader = Leader(
-            identity.id, store=store, mirror=self._mirror, sights=self._fabric, inputs=self._inputs, clock=clock,
-            duties=self._fabric.duties,
+            identity.id, store=store, mirror=self._mirror, sights=self._connection, inputs=self._inputs, clock=clock,
+            duties=self._duties,
         )  # fmt: skip
         self._handover = Drain(
             identity.id, mirror=self._mirror, directory=self._directory, performed=self._statuses,
@@ -153,7 +155,7 @@ class Daemon:
             loop.add_signal_handler(number, self._stop.set)
         await self._disk.look()
         await self._presence.look()
-        if self._fabric.alone:
+        if self._connection.alone:
             await self._mirror.load()
         await self._outbox.open()
         sites = ApiServer()
@@ -175,9 +177,9 @@ class Daemon:
 
     async def _until_stopped(self) -> None:
         async with asyncio.TaskGroup() as group:
-            fabric = group.create_task(self._fabric.run(), name="fabric")
+            fabric = group.create_task(self._connection.run(), name="connection")
             stopping = group.create_task(self._stop.wait())
-            ready = group.create_task(self._fabric.ready())
+            ready = group.create_task(self._connection.ready())
             await asyncio.wait((stopping, ready), return_when=asyncio.FIRST_COMPLETED)
             self._leading = group.create_task(self._leader.run(), name="leader")
             tasks = [
@@ -197,7 +199,7 @@ class Daemon:
             await self._stop.wait()
             await self._handover.run(HAND_OVER_S)
             self._handed_over.set()
-            await self._fabric.goodbye()
+            await self._connection.goodbye()
             for task in (*tasks, self._leading):
                 task.cancel()
 
@@ -230,16 +232,16 @@ class Daemon:
         return self._runner.statuses()
 
     def _peer_health(self, host: str) -> PeerHealth | None:
-        return self._fabric.sight(host)
+        return self._connection.sight(host)
 
     def _seen(self) -> asyncio.Event:
-        return self._fabric.next()
+        return self._connection.next()
 
     def _voters(self) -> Sequence[Endpoint]:
-        return self._fabric.voters()
+        return self._connection.voters()
 
     def _peers(self) -> PeerClient | None:
-        return self._fabric.client()
+        return self._connection.client()
 
     def _patience_s(self) -> float:
         return patience_s(self._directory.state_of("db"), self._mirror.lost_s)
@@ -263,7 +265,14 @@ class Daemon:
         ]
 
     def _inputs(self) -> Inputs:
-        return Inputs(SPECS, self._models, self._settings.current().preferences(), self._clock.now())
+        preferences = self._settings.current().preferences()
+        return Inputs(SPECS, self._models, preferences, self._clock.now(), ELECTIONS)
+
+    def _duties(self) -> tuple[Duty, ...]:
+        return leader_duties(
+            self._connection, self._store, self._mirror, self._clock, candidates=self._candidates,
+            config=self._settings.current,
+        )  # fmt: skip
 
     def _role_changed(self, status: RoleStatus) -> None:
         self._reporter.tell()
@@ -284,15 +293,15 @@ class Daemon:
 
     def _service(self) -> ApiContext:
         observer = StatusObserver(
-            mirror=self._mirror, inputs=self._inputs, runner=self._runner, library=self._parts.library,
-            config=self._settings.current, cluster_id=lambda: self._fabric.cluster_id, directory=self._directory,
-            members=self._fabric.members, sight=self._fabric.sight,
+            mirror=self._mirror, inputs=self._inputs, statuses=self._statuses, library=self._parts.library,
+            config=self._settings.current, cluster_id=lambda: self._connection.cluster_id, directory=self._directory,
+            members=self._connection.members, sight=self._connection.sight,
             etcd=lambda: [one.url for one in self._voters()], profile=lambda: self._presence.profile,
             notes=self._notes,
         )  # fmt: skip
         members = HostAdmin(
-            store=self._store, mirror=self._mirror, observer=observer, me=self._identity.id, invite=self._fabric.invite,
-            revoke=self._fabric.revoke,
+            store=self._store, mirror=self._mirror, observer=observer, me=self._identity.id,
+            invite=self._connection.invite, revoke=self._connection.revoke,
         )  # fmt: skip
         backend = Backend(
             assistant=self._parts.assistant, ingestor=self._parts.ingestor, history=self._parts.history,

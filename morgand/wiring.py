@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,16 @@ from morgand.assistant.rag.reconcile import Reconciler
 from morgand.assistant.rag.retrieve import Retriever
 from morgand.base.clock import Clock
 from morgand.base.errors import EngineError
+from morgand.cluster.mirror import Mirror
+from morgand.cluster.store import ClusterStore
+from morgand.cluster.voters import VoterCandidate
 from morgand.config import Config
 from morgand.host.assignments import Assignments
+from morgand.leader.db_primary import PrimaryKeeper, ensure_secrets
+from morgand.leader.leadership import Duty
+from morgand.leader.voters import VoterKeeper
+from morgand.membership.connection import ClusterConnection
+from morgand.membership.lease import ensure_key
 from morgand.peers.client import PeerClient
 from morgand.peers.copies import READS, Copies, export_name, with_copies
 from morgand.peers.objects import RoutedObjects
@@ -29,6 +37,7 @@ from morgand.roles.cache.memory import MemoryCache
 from morgand.roles.core import service as core
 from morgand.roles.core.extractor_client import EngineExtractor
 from morgand.roles.db.factory import FILE, DatabaseFactory
+from morgand.roles.db.spec import SPEC as DB
 from morgand.roles.embedder import service as embedder
 from morgand.roles.embedder.client import EngineEmbedder
 from morgand.roles.llm import service as llm
@@ -41,7 +50,7 @@ from morgand.roles.reranker.client import EngineReranker
 from morgand.roles.vectors import service as vectors
 from morgand.roles.vectors.client import EngineVectors
 from morgand.state.ports import Chat, Embedder, History, Library, Objects, Reranker, Vectors
-from morgand.state.roles import Assignment
+from morgand.state.roles import Assignment, RolePreference
 from morgand.storage.database import Database, sqlite_url
 from morgand.storage.history import SqlHistory
 from morgand.storage.library import SqlLibrary
@@ -200,6 +209,24 @@ def services(
     return make
 
 
+def leader_duties(
+    connection: ClusterConnection, store: ClusterStore, mirror: Mirror, clock: Clock, *,
+    candidates: Callable[[], Sequence[VoterCandidate]], config: Callable[[], Config],
+) -> tuple[Duty, ...]:  # fmt: skip
+    """What the leader of a cluster does besides planning; nothing on a lone host."""
+    etcd = connection.etcd()
+    if etcd is None:
+        return ()
+    voters = VoterKeeper(store, etcd, clock, candidates)
+    primary = PrimaryKeeper(
+        store, mirror, clock, hosts=lambda: [one.host for one in candidates()],
+        preference=lambda: config().preferences().get(DB.name, RolePreference()),
+    )  # fmt: skip
+    return (
+        voters.run, primary.run, lambda held: ensure_key(store, held), lambda held: ensure_secrets(store, held),
+    )  # fmt: skip
+
+
 class Beside:
     """A service with further work that goes on for as long as the role is performed here."""
 
@@ -243,22 +270,6 @@ async def while_part(
         if doing is not None:
             doing.cancel()
             await asyncio.gather(doing, return_exceptions=True)
-
-
-# engines that ``services`` knows: a profile lists no other, so that the plan asks for nothing else
-PERFORMED = frozenset(
-    {
-        "llama.cpp",
-        "onnx",
-        "sentence-transformers",
-        "qdrant-edge",
-        "sqlite",
-        "postgresql",
-        "memory",
-        "folder",
-        "assistant",
-    }
-)
 
 
 def context_for(

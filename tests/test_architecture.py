@@ -35,7 +35,7 @@ def lint(root: Path, contract: str | None = None) -> subprocess.CompletedProcess
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     """The packages and the contracts in a place where they may be violated."""
-    for package in ("morgand", "morganctl", "migrations"):
+    for package in ("morgand", "morganctl"):
         shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / ".importlinter", tmp_path)
     return tmp_path
@@ -54,7 +54,7 @@ def test_contract_breaks_when_violated(copy: Path, contract: str) -> None:
 
 
 def sources() -> list[Path]:
-    folders = ("morgand", "morganctl", "migrations", "benchmarks", "tests")
+    folders = ("morgand", "morganctl", "benchmarks", "tests")
     return [file for folder in folders for file in sorted((ROOT / folder).rglob("*.py"))]
 
 
@@ -66,7 +66,7 @@ def test_what_a_group_raises_is_caught_in_another_task() -> None:
         if "morgand" in file.parts and "tests" not in file.parts and "except* " in file.read_text()
     ]
     assert catching
-    assert [file.name for file in catching if "await apart(" not in file.read_text()] == []
+    assert [file.name for file in catching if "await isolated_task(" not in file.read_text()] == []
 
 
 def test_functions_are_short() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from morgand import __version__
 from morgand.admin import quorum_loss, views
+from morgand.admin.preview import preview
 from morgand.admin.quorum_loss import Reach
 from morgand.api.schema import (
     ExplainReply,
@@ -27,17 +28,16 @@ from morgand.base.errors import MorganError, NotFound
 from morgand.cluster import codec, election, keys
 from morgand.cluster.election import Leadership
 from morgand.cluster.mirror import Mirror
+from morgand.cluster.snapshot import Inputs, read_snapshot
 from morgand.cluster.voters import VoterRecord, VoterState
 from morgand.config import ROLE_NAMES, Config, nearest
-from morgand.host.runner import Runner
-from morgand.leader.db_primary import patroni_in
-from morgand.leader.planner import Inputs, preview, read_snapshot
 from morgand.peers.directory import ClusterDirectory
+from morgand.roles.db.patroni_keys import patroni_in
 from morgand.scheduler.explain import explain
 from morgand.state.hosts import Host, HostState, Member, PeerHealth, Profile, Usage
 from morgand.state.plans import Snapshot
 from morgand.state.ports import Library
-from morgand.state.roles import RoleState
+from morgand.state.roles import RoleState, RoleStatus
 
 ANSWERING = ("core", "db")  # without these nothing can be answered; without the others less well
 LOG_TAIL_BYTES = 1024 * 1024
@@ -51,14 +51,15 @@ class StatusObserver:
     """Implements the API's view of the cluster."""
 
     def __init__(
-        self, *, mirror: Mirror, inputs: Callable[[], Inputs], runner: Runner, library: Library,
+        self, *, mirror: Mirror, inputs: Callable[[], Inputs], library: Library,
+        statuses: Callable[[], list[RoleStatus]],
         config: Callable[[], Config], cluster_id: Callable[[], str], directory: ClusterDirectory,
         members: Callable[[], Mapping[str, Member]], sight: Callable[[str], PeerHealth | None],
         etcd: Callable[[], Sequence[str]],
         profile: Callable[[], Profile], notes: Callable[[], list[str]],
     ) -> None:  # fmt: skip
         """``members`` is what gossip sees, ``sight`` what the detector sees of a host, ``etcd`` where voters are."""
-        self._mirror, self._inputs, self._runner, self._library = mirror, inputs, runner, library
+        self._mirror, self._inputs, self._statuses, self._library = mirror, inputs, statuses, library
         self._config, self._cluster_id, self._directory, self._notes = config, cluster_id, directory, notes
         self._members, self._peer_health, self._etcd, self._profile = members, sight, etcd, profile
 
@@ -139,7 +140,7 @@ class StatusObserver:
 
     def health(self) -> HealthReply:
         """Whether questions can be answered through this host, and how its own roles stand."""
-        states = {one.role: one.state for one in self._runner.statuses()}
+        states = {one.role: one.state for one in self._statuses()}
         roles = {role: state.value for role, state in states.items()}
         if not all(any(one.ready for one in self._directory.holders(role)) for role in ANSWERING):
             return HealthReply(status="starting", roles=roles)
@@ -168,7 +169,7 @@ class StatusObserver:
 
     def _role_views(self, snapshot: Snapshot, silent: frozenset[str] = frozenset()) -> list[RoleView]:
         said = [one for host, status in self._said().items() if host != self._directory.me for one in status.roles]
-        return views.role_views(snapshot.assignments, [*said, *self._runner.statuses()], snapshot.hosts, silent)
+        return views.role_views(snapshot.assignments, [*said, *self._statuses()], snapshot.hosts, silent)
 
     def _voters(self, hosts: tuple[Host, ...]) -> tuple[Host, ...]:
         """Hosts that vote, learners not yet; a lone host is its own."""

@@ -25,7 +25,7 @@ from morgand.api.schema import (
 )
 from morgand.base.disk import DiskLevel
 from morgand.roles.db.patroni import standings
-from morgand.roles.db.succession import Patroni
+from morgand.roles.db.patroni_keys import Patroni
 from morgand.scheduler.explain import Explanation
 from morgand.state.hosts import Host, HostState, Profile, Usage
 from morgand.state.plans import Plan, Refusal

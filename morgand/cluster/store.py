@@ -81,6 +81,19 @@ class Handoff:
 NOTHING = Handoff()
 
 
+class StoreCopy(Protocol):
+    """A copy of the truth in memory (``mirror.Mirror``), as those need it who only read."""
+
+    @property
+    def revision(self) -> int: ...
+
+    def get(self, key: str) -> Item | None: ...
+
+    def list(self, prefix: str) -> Sequence[Item]:
+        """In order of their keys."""
+        ...
+
+
 class ClusterStore(Protocol):
     """Every method may raise Unavailable; writes may raise StorageFull."""
 

@@ -9,8 +9,8 @@ from morgand.base.clock import Clock
 from morgand.cluster import codec, keys
 from morgand.cluster.mirror import Mirror
 from morgand.host.assignments import Assignments
+from morgand.host.connection import Connection
 from morgand.host.runner import Runner
-from morgand.membership.connection import ClusterConnection
 from morgand.peers.directory import ClusterDirectory
 from morgand.roles.catalog import BY_NAME
 from morgand.state.roles import Assignment
@@ -23,21 +23,21 @@ class HostAgent:
 
     def __init__(
         self, me: str, runner: Runner, assignments: Assignments, *, mirror: Mirror, directory: ClusterDirectory,
-        fabric: ClusterConnection, leaving: Callable[[], bool], clock: Clock,
+        connection: Connection, leaving: Callable[[], bool], clock: Clock,
     ) -> None:  # fmt: skip
         self._me, self._runner, self._assignments = me, runner, assignments
-        self._mirror, self._directory, self._fabric = mirror, directory, fabric
+        self._mirror, self._directory, self._connection = mirror, directory, connection
         self._leaving, self._clock = leaving, clock
 
     async def run(self) -> None:
         """Until cancelled."""
         cut_off_at: float | None = None
         while True:
-            changed, seen = self._mirror.next(), self._fabric.next()
+            changed, seen = self._mirror.next(), self._connection.next()
             if self._leaving():  # others take over while the engines here still answer
                 await either(changed, seen)
                 continue
-            cut_off_at = None if self._fabric.leased else (cut_off_at or self._clock.monotonic())
+            cut_off_at = None if self._connection.leased else (cut_off_at or self._clock.monotonic())
             mine = self._mine()
             if cut_off_at is not None and self._clock.monotonic() - cut_off_at >= CUT_OFF_S:
                 mine = [one for one in mine if self._may_run(one)]

@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from morgand.base.errors import MorganError
 from morgand.cluster.mirror import Mirror
-from morgand.leader.db_primary import patroni_in
 from morgand.peers.directory import ClusterDirectory
 from morgand.roles.catalog import BY_NAME
+from morgand.roles.db.patroni_keys import patroni_in
 from morgand.state.hosts import HostState
 from morgand.state.roles import RoleStatus
 

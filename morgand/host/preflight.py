@@ -11,7 +11,7 @@ import msgspec
 from morgand.config import Config
 from morgand.fingerprint.collect import collect
 from morgand.fingerprint.override import read_override
-from morgand.leader.planner import wanted_downloads
+from morgand.host.wanted_models import wanted_downloads
 from morgand.process.account import why_no_way
 from morgand.roles.catalog import SPECS
 from morgand.roles.models import available, load_models

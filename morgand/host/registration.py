@@ -19,14 +19,14 @@ from morgand.cluster.store import ClusterStore, Put, Unchanged
 from morgand.config import Config
 from morgand.fingerprint.collect import collect
 from morgand.fingerprint.override import read_override
-from morgand.membership.connection import ClusterConnection
+from morgand.host.connection import Connection
 from morgand.process.account import why_no_way
-from morgand.roles.db.succession import ENGINE as POSTGRESQL
+from morgand.roles.catalog import PERFORMED
+from morgand.roles.db.patroni_keys import ENGINE as POSTGRESQL
 from morgand.roles.models import available
 from morgand.state.hosts import Duty, HostState, Profile
 from morgand.state.roles import Model
 from morgand.storage import migrate
-from morgand.wiring import PERFORMED
 
 log = logging.getLogger("morgand.presence")
 
@@ -41,12 +41,12 @@ class Registration:
 
     def __init__(
         self, me: str, config: Config, root: Path, *, models: Sequence[Model], models_dir: Path, store: ClusterStore,
-        mirror: Mirror, fabric: ClusterConnection, disk: Callable[[], Disk], clock: Clock,
+        mirror: Mirror, connection: Connection, disk: Callable[[], Disk], clock: Clock,
     ) -> None:  # fmt: skip
         """``root``: the data directory; ``disk``: the one it is on, as it was found last."""
         self._me, self._config, self._root = me, config, root
         self._models, self._models_dir = models, models_dir
-        self._store, self._mirror, self._fabric, self._clock = store, mirror, fabric, clock
+        self._store, self._mirror, self._connection, self._clock = store, mirror, connection, clock
         self._disk = disk
         self._leaving = False
         self._found: Profile | None = None  # the last time, before what cannot be used here was left out
@@ -92,7 +92,7 @@ class Registration:
         It is away until the others count on it: whoever has just started is not missed. Raises Fenced.
         """
         while True:
-            changed, seen = self._mirror.next(), self._fabric.next()
+            changed, seen = self._mirror.next(), self._connection.next()
             try:
                 await self._write(HostState.ALIVE)
             except (Unavailable, StorageFull, StoreConflict) as err:
@@ -123,7 +123,7 @@ class Registration:
         if self._leaving and state is HostState.ALIVE:
             return
         me = self._me
-        if not self._fabric.alone and self._mirror.revision and self._mirror.get(keys.member(me)) is None:
+        if not self._connection.alone and self._mirror.revision and self._mirror.get(keys.member(me)) is None:
             raise Fenced(
                 "This host was removed from its cluster.",
                 remedy="Invite it again and run `morgand join`, or start anew.",
@@ -131,11 +131,11 @@ class Registration:
         item, profile = self._mirror.get(keys.host(me)), self._mirror.get(keys.profile(me))
         old = codec.decode(codec.HostRecord, item.value, key=item.key) if item else None
         kept = old.state if old and (old.state in (HostState.FENCED, HostState.SUSPECT)) else state
-        if (old is None or old.state is HostState.LEFT) and not self._fabric.leased:
+        if (old is None or old.state is HostState.LEFT) and not self._connection.leased:
             kept = HostState.LEFT
         record = codec.HostRecord(
             me, self._config.host_name, self.profile.network.address, labels=self._config.host.labels,
-            version=__version__, peer=self._fabric.peer_address, api_port=self.api_port,
+            version=__version__, peer=self._connection.peer_address, api_port=self.api_port,
             draining=bool(old and old.draining),
             returned=old.returned if old else None, state=state if state is HostState.LEFT else kept,
             schema=migrate.known(),

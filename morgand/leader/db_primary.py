@@ -15,10 +15,10 @@ from morgand.cluster.codec import HostRecord
 from morgand.cluster.election import Leadership
 from morgand.cluster.mirror import Mirror
 from morgand.cluster.store import ClusterStore, Put, Unchanged
-from morgand.roles.db import succession
+from morgand.roles.db import patroni_keys, succession
+from morgand.roles.db.patroni_keys import Patroni, holders_in, patroni_in
 from morgand.roles.db.site import Secrets
 from morgand.roles.db.spec import SPEC
-from morgand.roles.db.succession import Patroni
 from morgand.scheduler.rank import beats, standing
 from morgand.state.hosts import Host, HostState
 from morgand.state.roles import Assignment, RolePreference
@@ -30,17 +30,6 @@ OUTRANKED_S = 15.0  # a better host takes over once it has had everything, and n
 AWAY_S = 600.0  # and for so long while somebody is away: whoever returns meanwhile would meet the handover
 SECRET_BYTES = 24
 STALE_S = 4.0  # who has not taken over for so long will not; Patroni loses 2 s with a dead voter
-
-
-def patroni_in(mirror: Mirror) -> Patroni:
-    items = [*mirror.list(keys.PATRONI), *mirror.list(keys.TAKEOVER)]
-    return Patroni({item.key: item for item in items}, mirror.revision)
-
-
-def holders_in(mirror: Mirror) -> list[Assignment]:
-    """The assignments of the db role."""
-    items = mirror.list(succession.ASSIGNMENTS)
-    return [codec.decode(Assignment, item.value, key=item.key) for item in items]
 
 
 class PrimaryKeeper:
@@ -96,7 +85,7 @@ class PrimaryKeeper:
             log.warning("primary need not hand over", extra={"host": patroni.leader, "reason": "a host was lost"})
             return
         await self._clear(held, patroni, frozenset(lost))
-        away = any(one.profile.has_engine(succession.ENGINE) for one in self._hosts() if one.id in lost)
+        away = any(one.profile.has_engine(patroni_keys.ENGINE) for one in self._hosts() if one.id in lost)
         armed = succession.rearm(patroni, away=away)
         if armed is not None:
             compares, settings = armed
@@ -156,9 +145,3 @@ async def ensure_secrets(store: ClusterStore, held: Leadership) -> None:
             await store.txn([held.fence(), Unchanged(keys.DATABASE, 0)], [Put(keys.DATABASE, codec.encode(made))])
             return
         await asyncio.sleep(LOOK_EVERY_S)
-
-
-def secrets_in(mirror: Mirror) -> Secrets | None:
-    """None until a leader has made them."""
-    item = mirror.get(keys.DATABASE)
-    return codec.decode(Secrets, item.value, key=item.key) if item else None

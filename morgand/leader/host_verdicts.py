@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from morgand.cluster.codec import HostRecord
 from morgand.state.hosts import HostState, PeerHealth
 
 QUARANTINE_S = 3.0  # a host that was fenced is well for so long before it is welcome
-PROBATION = timedelta(seconds=30)
 DOUBT_S = 3.0  # how long most hosts must be silent at once before that is believed
 
 
@@ -49,8 +48,3 @@ def changes(
             back = one.state is HostState.FENCED
             found.append(replace(one, state=state, returned=now if back else one.returned))
     return found
-
-
-def on_probation(record: HostRecord, now: datetime) -> bool:
-    """Whether a host was welcomed back a moment ago. A wall clock that was set meanwhile costs a moment at most."""
-    return record.returned is not None and abs(now - record.returned) < PROBATION

@@ -15,10 +15,11 @@ from morgand.base.errors import Fenced, StorageFull, StoreConflict, Unavailable
 from morgand.cluster import codec, election, fencing, keys
 from morgand.cluster.election import Leadership
 from morgand.cluster.mirror import Mirror
+from morgand.cluster.snapshot import Inputs
 from morgand.cluster.store import NOTHING, ClusterStore, Handoff, Item, Put, Unchanged
 from morgand.leader import host_verdicts
-from morgand.leader.db_primary import holders_in, patroni_in
-from morgand.leader.planner import Inputs, Planner
+from morgand.leader.planner import Planner
+from morgand.roles.db.patroni_keys import holders_in, patroni_in
 from morgand.roles.db.succession import takeover
 from morgand.state.hosts import HostState, PeerHealth
 from morgand.state.roles import Assignment

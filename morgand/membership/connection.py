@@ -14,11 +14,10 @@ from morgand.api.schema import InvitationReply
 from morgand.base.clock import Clock
 from morgand.base.errors import Conflict
 from morgand.cluster import member_file
-from morgand.cluster.etcd import Endpoint
+from morgand.cluster.etcd import Endpoint, EtcdClient
 from morgand.cluster.mirror import Mirror
 from morgand.cluster.switch import SwitchStore
 from morgand.fingerprint.host_id import HostIdentity
-from morgand.leader.leadership import Duty
 from morgand.membership.context import MembershipContext
 from morgand.membership.lease import fenced_hosts
 from morgand.peers.client import PeerClient
@@ -92,8 +91,9 @@ class ClusterConnection:
         """Whether the others count on this host: it may act for what only one host may do."""
         return self._links is None or self._directory.alone or self._links.pulse.leased
 
-    def duties(self) -> tuple[Duty, ...]:
-        return self._links.duties() if self._links else ()
+    def etcd(self) -> EtcdClient | None:
+        """None while this host is alone."""
+        return self._links.etcd if self._links else None
 
     async def run(self) -> None:
         """Nothing until this host is a member; then everything, until cancelled."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from morgand.cluster.voters import VoterCandidate
 from morgand.config import Config
 from morgand.peers.wire import Export
 from morgand.state.hosts import Profile
@@ -24,4 +23,3 @@ class MembershipContext:
     config: Callable[[], Config]
     profile: Callable[[], Profile]
     exports: Mapping[str, Export]
-    candidates: Callable[[], Sequence[VoterCandidate]]

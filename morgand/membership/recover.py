@@ -37,7 +37,7 @@ from morgand.membership.lease import new_key
 from morgand.membership.recovery_plan import Survivor
 from morgand.membership.salvage import salvage
 from morgand.roles.catalog import BY_NAME
-from morgand.roles.db.succession import Patroni
+from morgand.roles.db.patroni_keys import Patroni
 from morgand.security import ca, trust
 from morgand.security.ca import Authority
 

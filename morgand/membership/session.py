@@ -31,9 +31,6 @@ from morgand.cluster.storefile import StoreFile
 from morgand.cluster.switch import SwitchStore, set_aside
 from morgand.cluster.voters import VoterRecord, VoterState
 from morgand.detector.client import Heartbeats
-from morgand.leader.db_primary import PrimaryKeeper, ensure_secrets
-from morgand.leader.leadership import Duty
-from morgand.leader.voters import VoterKeeper
 from morgand.membership import registry
 from morgand.membership.context import MembershipContext
 from morgand.membership.credentials import Credentials
@@ -41,7 +38,7 @@ from morgand.membership.gossip import GossipPublisher
 from morgand.membership.invitations import Invitations
 from morgand.membership.join_material import JoinMaterial
 from morgand.membership.join_server import JoinServer
-from morgand.membership.lease import LeaseManager, ensure_key, fenced_hosts, new_key
+from morgand.membership.lease import LeaseManager, fenced_hosts, new_key
 from morgand.membership.programs import etcd_process, keeper, teller
 from morgand.membership.revocation_check import RevocationCheck
 from morgand.peers.client import PeerClient
@@ -49,7 +46,6 @@ from morgand.peers.directory import ClusterDirectory
 from morgand.peers.server import PeerServer
 from morgand.security import ca, tokens, trust
 from morgand.state.hosts import HostState, Member
-from morgand.state.roles import RolePreference
 
 log = logging.getLogger("morgand.links")
 
@@ -72,13 +68,13 @@ class MemberSession:
         self._home, self._store, self._mirror, self._directory, self._clock = home, store, mirror, directory, clock
         self._credentials = Credentials(home.folder, self._me, store=store, mirror=mirror, clock=clock)
         self.peers = PeerClient(self._credentials.client, directory.address_of, clock)
-        self._etcd = EtcdClient(self.voters, self._credentials.client, name=me.host)
+        self.etcd = EtcdClient(self.voters, self._credentials.client, name=me.host)
         process = etcd_process(me, home, clock)
-        self._seat = LocalEtcd(store, self._etcd, process, clock, teller("etcd"))
+        self._seat = LocalEtcd(store, self.etcd, process, clock, teller("etcd"))
         self._gossip = GossipPublisher(self._me, home, mirror, clock)
         self.beats = Heartbeats(home.run, keeper(home, clock), clock)
         self._succession = Succession(
-            process, self._etcd, mirror, clock, sight=self.beats.sight, changed=self.beats.next,
+            process, self.etcd, mirror, clock, sight=self.beats.sight, changed=self.beats.next,
             leased=lambda: self.beats.leased,
         )  # fmt: skip
         self.pulse = LeaseManager(self._me, self.beats, store=store, mirror=mirror, clock=clock)
@@ -118,18 +114,6 @@ class MemberSession:
     def members(self) -> Mapping[str, Member]:
         return self._gossip.members()
 
-    def duties(self) -> tuple[Duty, ...]:
-        """What the leader does besides planning."""
-        keeping = VoterKeeper(self._store, self._etcd, self._clock, self._home.candidates)
-        primary = PrimaryKeeper(
-            self._store, self._mirror, self._clock, hosts=lambda: [one.host for one in self._home.candidates()],
-            preference=lambda: self._home.config().preferences().get("db", RolePreference()),
-        )  # fmt: skip
-        return (
-            keeping.run, primary.run, lambda held: ensure_key(self._store, held),
-            lambda held: ensure_secrets(self._store, held),
-        )  # fmt: skip
-
     async def invite(self) -> InvitationReply:
         """Raises Unavailable while there is no quorum."""
         try:
@@ -155,7 +139,7 @@ class MemberSession:
 
     async def _connect(self) -> None:
         """Go over to the shared store: the founder with what it has, a joiner with nothing."""
-        target: ClusterStore = EtcdStore(self._etcd)
+        target: ClusterStore = EtcdStore(self.etcd)
         founder = await asyncio.to_thread(StoreFile(self._folder).exists)
         while True:
             try:

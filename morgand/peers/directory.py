@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from morgand.cluster import codec, keys
 from morgand.cluster.mirror import Mirror
 from morgand.peers.route import FIRST_PARTS, Holder
-from morgand.roles.catalog import BY_NAME
 from morgand.state.hosts import HostState
-from morgand.state.roles import Assignment, RoleState, RoleStatus
+from morgand.state.roles import Assignment, RoleSpec, RoleState, RoleStatus
 
 
 class ClusterDirectory:
     """Implements ``peers.route.Directory`` over the copy of the cluster's truth; decoded once per change."""
 
     def __init__(
-        self, me: str, mirror: Mirror, own: Callable[[], list[RoleStatus]], *, leased: Callable[[], bool]
-    ) -> None:
+        self, me: str, mirror: Mirror, own: Callable[[], list[RoleStatus]], *, specs: Mapping[str, RoleSpec],
+        leased: Callable[[], bool],
+    ) -> None:  # fmt: skip
         """``leased``: whether the others count on this host right now."""
-        self._me, self._mirror, self._own, self._leased = me, mirror, own, leased
+        self._me, self._mirror, self._own, self._specs, self._leased = me, mirror, own, specs, leased
         self._revision = -1
         self._hosts: dict[str, codec.HostRecord] = {}
         self._assignments: dict[str, list[Assignment]] = {}
@@ -68,7 +68,7 @@ class ClusterDirectory:
 
     def term(self, role: str) -> int | None:
         """See ``peers.route.Acting``. What is stored on this host alone nobody else can act for."""
-        held, spec = self.held(role), BY_NAME.get(role)
+        held, spec = self.held(role), self._specs.get(role)
         if held is None or spec is None or not spec.exclusive or spec.binds(held.engine):
             return 0
         return held.epoch if self._leased() else None

@@ -20,6 +20,17 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
+class EngineElection:
+    """What an engine that chooses its first part by itself says of that.
+
+    ``needed``: hosts that no plan may take from it; ``led``: whether it has chosen one.
+    """
+
+    needed: frozenset[str]
+    led: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """All that the scheduler sees: one consistent reading of the world."""
 

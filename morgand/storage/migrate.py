@@ -145,7 +145,7 @@ def _stored(connection: Connection) -> Schema:
 
 
 def _scripts() -> Path:
-    return Path(importlib.import_module("migrations").__path__[0])
+    return Path(importlib.import_module("morgand.storage.migrations").__path__[0])
 
 
 def _steps(stored: Schema, target: Schema) -> list[str]:

@@ -26,13 +26,12 @@ from morgand.cluster import keys
 from morgand.cluster.etcd import Endpoint, EtcdClient
 from morgand.cluster.etcd_store import EtcdStore
 from morgand.cluster.mirror import Mirror
-from morgand.leader.db_primary import patroni_in
 from morgand.roles.db import postgres
 from morgand.roles.db.copy import LocalCopy
 from morgand.roles.db.patroni import Standing, standings
+from morgand.roles.db.patroni_keys import Patroni, patroni_in
 from morgand.roles.db.rest import Rest
 from morgand.roles.db.site import DbSite, Secrets
-from morgand.roles.db.succession import Patroni
 from morgand.security import trust
 from morgand.state.roles import RoleState
 from morgand.storage.database import Database, sqlite_url

@@ -30,8 +30,8 @@ from morgand.cluster import keys
 from morgand.process import supervisor
 from morgand.process.account import why_not
 from morgand.roles.db import succession
+from morgand.roles.db.patroni_keys import Patroni
 from morgand.roles.db.rest import Rest
-from morgand.roles.db.succession import Patroni
 from morgand.security import ca, trust
 from morgand.state.roles import Assignment, RoleState
 from tests.engines.patronis import PATIENCE_S, SECRETS, Member, Trio, processes_of, trio, until

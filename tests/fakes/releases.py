@@ -11,7 +11,7 @@ from morgand import __version__
 from morgand.storage.migrate import known
 
 CHECKOUT = Path(__file__).parents[2]
-PACKAGES = ("migrations", "morganctl", "morgand")
+PACKAGES = ("morganctl", "morgand")
 NEXT = "99.0.0"
 
 # a table and a column; what is stored from now on has a mood, whoever stores it
@@ -62,7 +62,7 @@ def next_release(folder: Path) -> Path:
         shutil.copytree(CHECKOUT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
     _replace(folder / "morgand" / "__init__.py", __version__, NEXT)
     _replace(folder / "morgand" / "storage" / "models.py", UNUSED, "")
-    now, versions = known(), folder / "migrations" / "versions"
+    now, versions = known(), folder / "morgand" / "storage" / "migrations" / "versions"
     pre, post = now.pre + 1, now.post + 1
     (versions / f"pre_{pre:04}_next.py").write_text(PRE.format(pre=pre, before=now.pre))
     after, label = (f'"post_{now.post:04}"', None) if now.post else (None, ("post",))
@@ -72,9 +72,7 @@ def next_release(folder: Path) -> Path:
 
 def release_of(revision: str, folder: Path) -> Path:
     """The version that a revision of the repository has. Raises CalledProcessError where there is no such revision."""
-    packed = subprocess.run(
-        ["git", "-C", CHECKOUT, "archive", revision, *PACKAGES], check=True, capture_output=True, timeout=60
-    )
+    packed = subprocess.run(["git", "-C", CHECKOUT, "archive", revision], check=True, capture_output=True, timeout=60)
     subprocess.run(["tar", "-x", "-C", folder], input=packed.stdout, check=True, timeout=60)
     return folder
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from morgand.base.errors import Fenced, Unavailable
 from morgand.cluster.member_file import MemberFile
 from morgand.cluster.mirror import Mirror
+from morgand.cluster.snapshot import Inputs
 from morgand.detector.beat import Beat
 from morgand.detector.client import NOTHING, Heartbeats, Orders, Probe, Report
 from morgand.detector.detector import Detector, DetectorView
@@ -21,11 +22,10 @@ from morgand.detector.lease import LeaseReader, LeaseWriter
 from morgand.detector.link import Peer
 from morgand.detector.suspicion import BEAT_S
 from morgand.leader.leadership import Leader
-from morgand.leader.planner import Inputs
 from morgand.membership.lease import LeaseManager
 from morgand.peers import route, server
 from morgand.peers.directory import ClusterDirectory
-from morgand.roles.catalog import SPECS
+from morgand.roles.catalog import BY_NAME, ELECTIONS, SPECS
 from morgand.state.roles import RolePreference
 from tests.simulation.loop import HostLoop
 from tests.simulation.store import StoreClient
@@ -118,10 +118,10 @@ class Host:
             self.mirror._items, self.mirror.revision = dict(remembers._items), remembers.revision
         me = MemberFile("cluster", "morgan", name, "192.0.2.1", 7000)
         self.pulse = LeaseManager(lambda: me, self.beats, store=self.store, mirror=self.mirror, clock=clock)
-        self.directory = ClusterDirectory(name, self.mirror, list, leased=lambda: self.pulse.leased)
+        self.directory = ClusterDirectory(name, self.mirror, list, specs=BY_NAME, leased=lambda: self.pulse.leased)
         self.leader = Leader(
             name, store=self.store, mirror=self.mirror, sights=self.beats, clock=clock,
-            inputs=lambda: Inputs(ROLES, (), PREFERENCES, clock.now()),
+            inputs=lambda: Inputs(ROLES, (), PREFERENCES, clock.now(), ELECTIONS),
         )  # fmt: skip
         self._orders: Orders | None = None
         self._backlog: list[Callable[[], None]] = []

@@ -9,7 +9,7 @@ import msgspec
 
 from morgand.cluster import keys
 from morgand.cluster.store import Compare, QuietSince, Unchanged
-from morgand.roles.db.succession import Patroni, needed
+from morgand.roles.db.patroni_keys import Patroni, needed
 
 INITIALIZE, CONFIG = keys.PATRONI + "initialize", keys.PATRONI + "config"
 WAITING = ("stopped", "")  # what a member that has no data says of its server

@@ -17,14 +17,13 @@ from morgand.cluster.etcd import Endpoint
 from morgand.cluster.member_file import MemberFile
 from morgand.cluster.mirror import Mirror
 from morgand.cluster.store import ClusterStore
-from morgand.leader.db_primary import holders_in, patroni_in, secrets_in
 from morgand.roles.base import RoleService
 from morgand.roles.db import postgres
 from morgand.roles.db import service as embedded
 from morgand.roles.db.copy import LocalCopy
+from morgand.roles.db.patroni_keys import ENGINE, PRIMARY, holders_in, patroni_in, secrets_in
 from morgand.roles.db.relocation import Relocation
 from morgand.roles.db.site import APPLICATION, POSTGRES_PORT, DbSite, Secrets, joined
-from morgand.roles.db.succession import ENGINE, PRIMARY
 from morgand.security import trust
 from morgand.state.hosts import Duty, HostState, PeerHealth, Profile
 from morgand.state.schema_version import agreed_post

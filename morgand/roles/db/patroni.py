@@ -15,8 +15,8 @@ import msgspec
 
 from morgand.cluster import keys
 from morgand.cluster.store import Item
+from morgand.roles.db.patroni_keys import Patroni
 from morgand.roles.db.site import APPLICATION, REPLICATOR, REWINDER, SUPERUSER, DbSite, Secrets, joined
-from morgand.roles.db.succession import Patroni
 
 T = TypeVar("T", bound=msgspec.Struct)
 

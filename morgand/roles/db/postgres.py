@@ -32,10 +32,10 @@ from morgand.roles.db.copy import LocalCopy
 from morgand.roles.db.etcd_proxy import EtcdProxy
 from morgand.roles.db.holding import Holding
 from morgand.roles.db.patroni import STOP_S, patroni_config, pg_hba, shared_settings, standings
+from morgand.roles.db.patroni_keys import Patroni, needed
 from morgand.roles.db.rest import Rest
 from morgand.roles.db.server import LocalServer, Seen
 from morgand.roles.db.site import DbSite, Secrets
-from morgand.roles.db.succession import Patroni, needed
 from morgand.security import trust
 from morgand.state.roles import RoleState
 from morgand.storage.database import COMING_S, Database

@@ -18,8 +18,8 @@ from morgand.base.errors import EngineError, MorganError, StorageFull, StoreConf
 from morgand.cluster import codec, keys
 from morgand.cluster.mirror import Mirror
 from morgand.cluster.store import ClusterStore, Put, Unchanged
-from morgand.leader.db_primary import holders_in, patroni_in
-from morgand.roles.db import succession
+from morgand.roles.db import patroni_keys, succession
+from morgand.roles.db.patroni_keys import holders_in, patroni_in
 from morgand.storage.database import Database
 from morgand.storage.move.mover import DatabaseMove, Progress
 from morgand.storage.move.old_file import already_moved, note_of, set_aside
@@ -81,7 +81,7 @@ class Relocation:
     def _target(self) -> tuple[str, str] | None:
         """Where to: the host that Patroni has made the primary, while the file here is still in charge."""
         db = holders_in(self._mirror)
-        mine = any(one.host == self._me and one.part == succession.PRIMARY and one.engine == "sqlite" for one in db)
+        mine = any(one.host == self._me and one.part == patroni_keys.PRIMARY and one.engine == "sqlite" for one in db)
         if not mine or not self._database.is_sqlite:
             return None
         for host in succession.successors(patroni_in(self._mirror), db):

@@ -1,44 +1,19 @@
 """Who is the database's primary. Patroni decides; assignments follow it, and it is told of what we know before it does.
 
-Everything here is decided from one reading of the store. Patroni's keys are those of its documentation ("DCS keys"):
-``leader`` names the primary, ``sync`` the standby that has every acknowledged commit, ``failover`` asks for another.
+Everything here is decided from one reading of the store (``patroni_keys``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 import msgspec
 
 from morgand.cluster import codec, keys
-from morgand.cluster.store import Compare, Handoff, Item, Put, QuietSince, Unchanged
+from morgand.cluster.store import Compare, Handoff, Item, Put, Unchanged
+from morgand.roles.db.patroni_keys import ENGINE, PRIMARY, STANDBY, Patroni, Sync, read
 from morgand.state.roles import Assignment
-
-T = TypeVar("T", bound=msgspec.Struct)
-
-ENGINE = "postgresql"
-PRIMARY, STANDBY = "primary", "standby"
-ASSIGNMENTS = f"{keys.ASSIGNMENTS}db/"
-
-
-class Sync(msgspec.Struct):
-    """What stands under ``sync``; Patroni writes null for nobody, and several standbys with commas."""
-
-    leader: str | None = None
-    sync_standby: str | None = None
-
-    @property
-    def standbys(self) -> tuple[str, ...]:
-        return tuple(name for name in (self.sync_standby or "").split(",") if name)
-
-
-class Failover(msgspec.Struct):
-    """What stands under ``failover``."""
-
-    leader: str | None = None
-    member: str | None = None
 
 
 class _Settings(msgspec.Struct):
@@ -62,62 +37,6 @@ class Withdrawal:
     compares: tuple[Compare, ...]
     puts: tuple[Put, ...] = ()
     deletes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Patroni:
-    """Patroni's keys and ours beside them, by their names in the store, as these and the assignments were at
-    ``revision``."""
-
-    items: Mapping[str, Item]
-    revision: int
-
-    @property
-    def leader(self) -> str | None:
-        item = self.items.get(keys.PATRONI_LEADER)
-        return item.value.decode(errors="replace") if item else None
-
-    @property
-    def synchronous(self) -> tuple[str, ...]:
-        """Standbys without each of which nothing was acknowledged; none unless they stand behind the present leader."""
-        found = self.sync
-        return found.standbys if found.leader is not None and found.leader == self.leader else ()
-
-    @property
-    def sync(self) -> Sync:
-        item = self.items.get(keys.PATRONI_SYNC)
-        return (_read(Sync, item) if item else None) or Sync()
-
-    @property
-    def before(self) -> Sync | None:
-        """Who had everything when a primary was given up whose heir has not taken over yet (``takeover``)."""
-        said, sync = self.items.get(keys.TAKEOVER), self.items.get(keys.PATRONI_SYNC)
-        if said is None or sync is None or said.mod_revision != sync.mod_revision or self.leader is not None:
-            return None
-        return _read(Sync, said)
-
-    @property
-    def failover(self) -> Failover | None:
-        """The order that stands; one that was carried out Patroni leaves there, empty."""
-        item = self.items.get(keys.PATRONI_FAILOVER)
-        found = _read(Failover, item) if item else None
-        return None if found == Failover() else found
-
-    def unchanged(self, *names: str) -> tuple[Compare, ...]:
-        """Compares for what was decided from these keys."""
-        found = ((key, self.items.get(key)) for key in names)
-        return tuple(Unchanged(key, item.mod_revision if item else 0) for key, item in found)
-
-    @property
-    def placed(self) -> tuple[Compare, ...]:
-        """The compare for what was decided from the assignments too."""
-        return (QuietSince(ASSIGNMENTS, self.revision),)
-
-
-def needed(patroni: Patroni) -> frozenset[str]:
-    """Hosts that no plan takes from the database: who leads it, and who may have to in a moment."""
-    found = patroni.sync
-    return frozenset(name for name in (patroni.leader, found.leader, *found.standbys) if name)
 
 
 def takeover(patroni: Patroni, db: Sequence[Assignment], dead: str, alive: frozenset[str]) -> Handoff | None:
@@ -266,7 +185,7 @@ def _heir(standbys: Sequence[str], db: Sequence[Assignment], able: Callable[[str
 def _failsafe(patroni: Patroni, *, on: bool) -> tuple[Put, ...]:
     """What switches Patroni's failsafe mode; nothing when it is as it should be, or when there are no settings yet."""
     item = patroni.items.get(keys.PATRONI_CONFIG)
-    found = _read(_Settings, item) if item else None
+    found = read(_Settings, item) if item else None
     if item is None or found is None or found.failsafe_mode is on:
         return ()
     settings = {**msgspec.json.decode(item.value), "failsafe_mode": on}
@@ -286,10 +205,3 @@ def _pass(held: Assignment, to: str, db: Sequence[Assignment], *, back: bool, wh
     if back:
         given.append(replace(held, part=place.part, why="was the primary before"))
     return Handoff(given=tuple(given), taken=(held.slot, place.slot))
-
-
-def _read(kind: type[T], item: Item) -> T | None:
-    try:
-        return msgspec.json.decode(item.value, type=kind)
-    except msgspec.MsgspecError:
-        return None

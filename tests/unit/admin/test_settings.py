@@ -13,9 +13,9 @@ from morgand.base.errors import InvalidInput, NotFound
 from morgand.cluster import keys
 from morgand.cluster.local import LocalStore
 from morgand.cluster.mirror import Mirror
+from morgand.cluster.snapshot import Inputs, snapshot_of
 from morgand.cluster.store import Put
 from morgand.config import Config, load
-from morgand.leader.planner import Inputs, snapshot_of
 
 
 async def over(store: LocalStore, own: Config) -> SharedSettings:

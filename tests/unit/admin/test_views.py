@@ -11,7 +11,7 @@ from morgand.admin import views
 from morgand.base.disk import DiskLevel
 from morgand.cluster import keys
 from morgand.cluster.store import Item
-from morgand.roles.db.succession import Patroni
+from morgand.roles.db.patroni_keys import Patroni
 from morgand.state.hosts import Host, HostState
 from morgand.state.roles import Assignment, RoleState, RoleStatus
 from tests.fakes.clusters import host, sick

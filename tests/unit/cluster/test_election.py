@@ -10,20 +10,23 @@ from pathlib import Path
 
 import pytest
 
+from morgand.admin.preview import preview
 from morgand.base.clock import SystemClock
 from morgand.base.errors import ConfigError, Fenced, MorganError, NotFound, StoreConflict
 from morgand.cluster import codec, election, keys
 from morgand.cluster.fencing import commit_plan, fence
 from morgand.cluster.local import LocalStore
+from morgand.cluster.snapshot import Inputs, snapshot_of
 from morgand.cluster.store import Item, Put
+from morgand.host.wanted_models import wanted_downloads
 from morgand.leader.leadership import superseded
-from morgand.leader.planner import Inputs, Planner, preview, snapshot_of, wanted_downloads
-from morgand.roles.catalog import SPECS
+from morgand.leader.planner import Planner
+from morgand.roles.catalog import ELECTIONS, SPECS
 from morgand.scheduler.plan import plan
 from morgand.state.hosts import HostState
 from tests.fakes.clusters import MODELS, profile, where
 
-INPUTS = Inputs(SPECS, MODELS, {})
+INPUTS = Inputs(SPECS, MODELS, {}, elections=ELECTIONS)
 
 
 async def joined(store: LocalStore, name: str, ram_gb: float = 16) -> None:

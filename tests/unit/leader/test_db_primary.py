@@ -13,16 +13,8 @@ from morgand.cluster.election import Leadership
 from morgand.cluster.local import LocalStore
 from morgand.cluster.mirror import Mirror
 from morgand.cluster.store import Put
-from morgand.leader.db_primary import (
-    AWAY_S,
-    OUTRANKED_S,
-    STALE_S,
-    PrimaryKeeper,
-    ensure_secrets,
-    holders_in,
-    patroni_in,
-    secrets_in,
-)
+from morgand.leader.db_primary import AWAY_S, OUTRANKED_S, STALE_S, PrimaryKeeper, ensure_secrets
+from morgand.roles.db.patroni_keys import holders_in, patroni_in, secrets_in
 from morgand.state.hosts import Host, HostState
 from morgand.state.roles import Assignment, RolePreference
 from morgand.state.schema_version import OLDEST, Schema

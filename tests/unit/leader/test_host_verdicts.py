@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from morgand.cluster.codec import HostRecord
-from morgand.leader.host_verdicts import DOUBT_S, PROBATION, QUARANTINE_S, changes, on_probation, verdict
+from morgand.cluster.snapshot import PROBATION, on_probation
+from morgand.leader.host_verdicts import DOUBT_S, QUARANTINE_S, changes, verdict
 from morgand.state.hosts import HostState as S
 from morgand.state.hosts import PeerHealth
 

@@ -15,9 +15,9 @@ from morgand.cluster.codec import HostRecord
 from morgand.cluster.election import Leadership
 from morgand.cluster.local import LocalStore
 from morgand.cluster.mirror import Mirror
+from morgand.cluster.snapshot import Inputs
 from morgand.cluster.store import Item, Put
 from morgand.leader.leadership import VERDICT_S, Leader
-from morgand.leader.planner import Inputs
 from morgand.state.hosts import HostState, PeerHealth
 
 

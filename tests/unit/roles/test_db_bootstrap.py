@@ -7,7 +7,7 @@ import pytest
 from morgand.cluster import keys
 from morgand.cluster.store import Item, QuietSince, Unchanged
 from morgand.roles.db.bootstrap import abandoned, expendable, made, release
-from morgand.roles.db.succession import Patroni
+from morgand.roles.db.patroni_keys import Patroni
 
 
 def said(revision: int = 9, **items: bytes) -> Patroni:

@@ -10,8 +10,8 @@ import pytest
 from morgand.cluster import keys
 from morgand.cluster.store import Item
 from morgand.roles.db.patroni import Standing, patroni_config, pg_hba, server_settings, shared_settings, standings
+from morgand.roles.db.patroni_keys import Patroni
 from morgand.roles.db.site import DbSite, Secrets
-from morgand.roles.db.succession import Patroni
 
 SECRETS = Secrets("pw-super", "pw-replication", "pw-rewind", "pw-application")
 

@@ -10,8 +10,8 @@ import pytest
 from morgand.cluster import keys
 from morgand.cluster.store import Item, Put, QuietSince, Unchanged
 from morgand.roles.db import succession
+from morgand.roles.db.patroni_keys import Patroni
 from morgand.roles.db.spec import SPEC
-from morgand.roles.db.succession import Patroni
 from morgand.state.roles import Assignment
 
 REVISION = 90
