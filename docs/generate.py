@@ -10,6 +10,7 @@ from typing import Any
 
 from morganctl.docs import reference
 from morgand.config import RoleConfig, field_default, setting_fields
+from morgand.roles.catalog import NAMES
 
 REFERENCE = Path(__file__).parent / "reference"
 
@@ -38,7 +39,7 @@ preferred):
 
 def configuration() -> str:
     """Every setting in a table."""
-    rows = "".join(_row(key, item) for key, item in setting_fields() if not key.startswith("roles."))
+    rows = "".join(_row(key, item) for key, item in setting_fields(NAMES) if not key.startswith("roles."))
     roles = "".join(_row(f"roles.NAME.{item.name}", item) for item in RoleConfig.__dataclass_fields__.values())
     return CONFIGURATION_HEAD + rows + ROLES_HEAD + roles
 

@@ -24,6 +24,7 @@ from morgand import __version__
 from morgand.base.datadir import holder
 from morgand.base.errors import ConfigError, MorganError
 from morgand.config import Config, default_config_paths, load
+from morgand.roles.catalog import NAMES
 
 EXIT_ERROR, EXIT_USAGE, EXIT_CONFIG = 1, 64, 78
 START_DEADLINE_S = 180.0  # on a slow machine that has much else to do; some seconds on others
@@ -178,9 +179,9 @@ def check(file: Path | None, settings: tuple[str, ...], *, as_json: bool) -> Non
 def read_config(file: Path | None, settings: tuple[str, ...]) -> Config:
     """The configuration from ``--config`` or the first default file that exists."""
     if file is not None:
-        return load(file, os.environ, settings, must_exist=True)
+        return load(file, os.environ, settings, must_exist=True, roles=NAMES)
     found = next((path for path in default_config_paths() if path.is_file()), None)
-    return load(found, os.environ, settings)
+    return load(found, os.environ, settings, roles=NAMES)
 
 
 def _ready(path: Path) -> bool:

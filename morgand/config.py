@@ -121,11 +121,6 @@ class RoleConfig:
     forbid: tuple[str, ...] = _key((), "Hosts (or labels) that must not get this role.", shared=True)
 
 
-ROLE_NAMES = (
-    "core", "llm", "llm-fast", "embedder", "reranker", "db", "cache", "vectors", "objects", "monitor",
-)  # fmt: skip
-
-
 @dataclass(frozen=True, slots=True)
 class Config:
     host: HostConfig = field(default_factory=HostConfig)
@@ -187,9 +182,9 @@ def parse_listen(text: str) -> tuple[str, int] | None:
     return host.strip("[]"), int(port)
 
 
-def setting_fields() -> Iterator[tuple[str, Field[Any]]]:
+def setting_fields(roles: Sequence[str]) -> Iterator[tuple[str, Field[Any]]]:
     """Every dotted key with its field; ``roles.NAME.KEY`` for every role."""
-    for section, cls in (*SECTIONS.items(), *((f"roles.{role}", RoleConfig) for role in ROLE_NAMES)):
+    for section, cls in (*SECTIONS.items(), *((f"roles.{role}", RoleConfig) for role in roles)):
         for item in fields(cls):
             yield f"{section}.{item.name}", item
 
@@ -201,9 +196,13 @@ def field_default(item: Field[Any]) -> Any:
 
 
 def load(
-    file: Path | None, environment: Mapping[str, str], settings: Sequence[str] = (), *, must_exist: bool = False
-) -> Config:
-    """Read all sources and check the whole. Raises ConfigError that lists every fault."""
+    file: Path | None, environment: Mapping[str, str], settings: Sequence[str] = (), *, roles: Sequence[str],
+    must_exist: bool = False,
+) -> Config:  # fmt: skip
+    """Read all sources and check the whole; ``roles`` are the names of those there are.
+
+    Raises ConfigError that lists every fault.
+    """
     faults: list[str] = []
     values: Values = {}
     sources: dict[str, str] = {}
@@ -216,28 +215,30 @@ def load(
             for key, value in keys.items():
                 values.setdefault(section, {})[key] = value
                 sources[f"{section}.{key}"] = source
-    config = build(values, faults, sources)
+    config = build(values, faults, roles, sources)
     if faults:
         listed = "\n".join(f"  - {fault}" for fault in faults)
         raise ConfigError(f"The configuration has {len(faults)} fault{'s'[: len(faults) != 1]}:\n{listed}")
     return config
 
 
-def build(values: Values, faults: list[str], sources: Mapping[str, str] | None = None) -> Config:
+def build(
+    values: Values, faults: list[str], role_names: Sequence[str], sources: Mapping[str, str] | None = None
+) -> Config:
     """Make a Config of raw values; faults are appended, never raised."""
     parts: dict[str, Any] = {}
     roles: dict[str, RoleConfig] = {}
     for section, keys in values.items():
         if section.startswith("roles."):
             role = section.removeprefix("roles.")
-            if role in ROLE_NAMES:
+            if role in role_names:
                 roles[role] = _section(section, RoleConfig, keys, faults)
             else:
-                faults.append(f"{section}: unknown role{nearest(role, ROLE_NAMES)}")
+                faults.append(f"{section}: unknown role{nearest(role, role_names)}")
         elif section in SECTIONS:
             parts[section] = _section(section, SECTIONS[section], keys, faults)
         else:
-            known = [*SECTIONS, *(f"roles.{role}" for role in ROLE_NAMES)]
+            known = [*SECTIONS, *(f"roles.{role}" for role in role_names)]
             faults.append(f"{section}: unknown section{nearest(section, known)}")
     config = Config(**parts, roles=roles, sources=dict(sources or {}))
     try:
@@ -257,24 +258,24 @@ def nearest(word: str, known: Sequence[str]) -> str:
     return f"; did you mean '{close[0]}'?" if close else f"; known are {', '.join(sorted(known))}"
 
 
-def check_value(key: str, value: Any) -> Any:
+def check_value(key: str, value: Any, roles: Sequence[str]) -> Any:
     """The checked value of one dotted key (``llm.temperature``). Raises ConfigError."""
     section, _, name = key.rpartition(".")
-    known = dict(setting_fields())
+    known = dict(setting_fields(roles))
     if key not in known:
         raise ConfigError(f"{key}: unknown key{nearest(key, list(known))}")
     faults: list[str] = []
-    config = build({section: {name: value}}, faults)
+    config = build({section: {name: value}}, faults, roles)
     if faults:
         raise ConfigError(faults[0])
     return getattr(config.part(section), name)
 
 
-def with_shared(config: Config, shared: Mapping[str, Any]) -> Config:
+def with_shared(config: Config, shared: Mapping[str, Any], roles: Sequence[str]) -> Config:
     """The configuration with the cluster's shared settings laid over the host's own."""
     for key, value in shared.items():
         section, _, name = key.rpartition(".")
-        part = replace(config.part(section), **{name: check_value(key, value)})
+        part = replace(config.part(section), **{name: check_value(key, value, roles)})
         if section in SECTIONS:
             config = replace(config, **{section: part})
         else:

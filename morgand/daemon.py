@@ -53,9 +53,10 @@ from morgand.membership.connection import ClusterConnection
 from morgand.membership.context import MembershipContext
 from morgand.peers.client import PeerClient
 from morgand.peers.directory import ClusterDirectory
-from morgand.roles.catalog import BY_NAME, ELECTIONS, SPECS
+from morgand.roles.catalog import BY_NAME, ELECTIONS, SPECS, STORES
 from morgand.roles.db.factory import DatabaseFactory
 from morgand.roles.db.patroni_keys import patroni_in
+from morgand.roles.db.spec import SPEC as DB
 from morgand.roles.downloads import Fetcher
 from morgand.roles.models import load_models
 from morgand.security.keys import Keys
@@ -68,14 +69,13 @@ log = logging.getLogger("morgand.daemon")
 
 HAND_OVER_S = 15.0
 DOWNLOAD_RETRY_S = 3600.0
-ENGINES_THAT_HELP_INGEST = ("embedder", "vectors")
 
 
 def run(config: Config) -> None:
     """Run until SIGTERM or SIGINT. Raises MorganError when it cannot start."""
     os.umask(0o077)
     logs.setup(config.log.level, config.log.format, config.host_name)
-    with DataDir(config.data_dir) as data:
+    with DataDir(config.data_dir, STORES) as data:
         asyncio.run(_main(config, data))
 
 
@@ -244,7 +244,7 @@ class Daemon:
         return self._connection.client()
 
     def _patience_s(self) -> float:
-        return patience_s(self._directory.state_of("db"), self._mirror.lost_s)
+        return patience_s(self._directory.state_of(DB.name), self._mirror.lost_s)
 
     def _notes(self) -> list[str]:
         box, refused = self._outbox, [one.reason or "" for one in self._outbox.refused()]
@@ -276,7 +276,7 @@ class Daemon:
 
     def _role_changed(self, status: RoleStatus) -> None:
         self._reporter.tell()
-        if status.state is RoleState.READY and status.role in ENGINES_THAT_HELP_INGEST:
+        if status.state is RoleState.READY and BY_NAME[status.role].feeds_ingestion:
             self._parts.ingestor.wake()
 
     async def _fetch_models(self) -> None:

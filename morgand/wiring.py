@@ -32,31 +32,34 @@ from morgand.peers.route import Directory, PortRoute, routed
 from morgand.peers.wire import Export
 from morgand.process.supervisor import Report
 from morgand.roles.base import HostContext, RoleService, ServiceFactory
-from morgand.roles.cache import service as cache
 from morgand.roles.cache.memory import MemoryCache
+from morgand.roles.catalog import BY_NAME, ROLES
 from morgand.roles.core import service as core
 from morgand.roles.core.extractor_client import EngineExtractor
+from morgand.roles.core.spec import SPEC as CORE
 from morgand.roles.db.factory import FILE, DatabaseFactory
 from morgand.roles.db.spec import SPEC as DB
-from morgand.roles.embedder import service as embedder
+from morgand.roles.definition import Perform, RoleDefinition
 from morgand.roles.embedder.client import EngineEmbedder
-from morgand.roles.llm import service as llm
+from morgand.roles.embedder.spec import SPEC as EMBEDDER
 from morgand.roles.llm.client import LlamaChat
+from morgand.roles.llm.spec import FAST as LLM_FAST
+from morgand.roles.llm.spec import SPEC as LLM
 from morgand.roles.objects import service as objects
+from morgand.roles.objects.spec import SPEC as OBJECTS
 from morgand.roles.objects.store import FolderObjects
 from morgand.roles.process import EngineClient
-from morgand.roles.reranker import service as reranker
 from morgand.roles.reranker.client import EngineReranker
+from morgand.roles.reranker.spec import SPEC as RERANKER
 from morgand.roles.vectors import service as vectors
 from morgand.roles.vectors.client import EngineVectors
+from morgand.roles.vectors.spec import SPEC as VECTORS
 from morgand.state.ports import Chat, Embedder, History, Library, Objects, Reranker, Vectors
-from morgand.state.roles import Assignment, RolePreference
+from morgand.state.roles import Assignment, Model, RolePreference
 from morgand.storage.database import Database, sqlite_url
 from morgand.storage.history import SqlHistory
 from morgand.storage.library import SqlLibrary
 
-# how long a call waits for a role that is moving to another host, seconds; what can be done without is not waited for
-PATIENCE_S = {"db": 25.0, "objects": 25.0, "llm": 10.0, "vectors": 2.0, "embedder": 2.0}
 LOOK_EVERY_S = 0.5
 
 
@@ -69,7 +72,11 @@ class Neighbours:
     clock: Clock
 
     def route(self, role: str, port: str | None = None) -> PortRoute:
-        return PortRoute(role, port or role, self.directory, self.client, self.clock, PATIENCE_S.get(role, 0.0))
+        spec = BY_NAME[role]
+        return PortRoute(
+            role, port or role, self.directory, self.client, self.clock, spec.patience_s,
+            single_writer=spec.single_writer, spread=spec.spread,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +101,14 @@ class Local:
     def exports(self) -> dict[str, Export]:
         """What other hosts may call, by the name of the port."""
         return {
-            "history": Export("db", History, self.history), "library": Export("db", Library, self.library),
-            export_name("history"): Export("db", History, self.copied_history, READS[History]),
-            export_name("library"): Export("db", Library, self.copied_library, READS[Library]),
-            "objects": Export("objects", Objects, self.objects), "llm": Export("llm", Chat, self.chat),
-            "llm-fast": Export("llm-fast", Chat, self.fast), "embedder": Export("embedder", Embedder, self.embedder),
-            "reranker": Export("reranker", Reranker, self.reranker),
-            "vectors": Export("vectors", Vectors, self.vectors),
+            "history": Export(DB.name, History, self.history), "library": Export(DB.name, Library, self.library),
+            export_name("history"): Export(DB.name, History, self.copied_history, READS[History]),
+            export_name("library"): Export(DB.name, Library, self.copied_library, READS[Library]),
+            "objects": Export(OBJECTS.name, Objects, self.objects), "llm": Export(LLM.name, Chat, self.chat),
+            "llm-fast": Export(LLM_FAST.name, Chat, self.fast),
+            "embedder": Export(EMBEDDER.name, Embedder, self.embedder),
+            "reranker": Export(RERANKER.name, Reranker, self.reranker),
+            "vectors": Export(VECTORS.name, Vectors, self.vectors),
         }  # fmt: skip
 
     async def close(self) -> None:
@@ -126,22 +134,23 @@ class Parts:
 
 def build_local(context: HostContext, assignments: Assignments) -> Local:
     """Ports over this host's engines. Nothing is opened or started yet."""
-    database = Database(sqlite_url(context.data_dir / "db" / FILE))
+    database = Database(sqlite_url(context.data_dir / DB.name / FILE))
     database.hold()  # until the db role has brought its schema up to date
-    copy = Database(sqlite_url(context.data_dir / "db" / FILE), read_only=True)
+    copy = Database(sqlite_url(context.data_dir / DB.name / FILE), read_only=True)
     copy.hold()  # until there is a server here
     clients = {
-        role: EngineClient(context.socket(role), role) for role in ("embedder", "reranker", "vectors", core.EXTRACTOR)
+        role: EngineClient(context.socket(role), role)
+        for role in (EMBEDDER.name, RERANKER.name, VECTORS.name, core.EXTRACTOR)
     }
     return Local(
         database=database, copy=copy,
         history=SqlHistory(database, context.clock), library=SqlLibrary(database, context.clock),
         copied_history=SqlHistory(copy, context.clock), copied_library=SqlLibrary(copy, context.clock),
-        objects=FolderObjects(context.data_dir / "objects"),
-        chat=LlamaChat(context.socket("llm"), assignments.chat_info("llm")),
-        fast=LlamaChat(context.socket("llm-fast"), assignments.chat_info("llm-fast")),
-        embedder=EngineEmbedder(clients["embedder"]), reranker=EngineReranker(clients["reranker"]),
-        vectors=EngineVectors(clients["vectors"]), extractor=EngineExtractor(clients[core.EXTRACTOR], context.clock),
+        objects=FolderObjects(context.data_dir / OBJECTS.name),
+        chat=LlamaChat(context.socket(LLM.name), assignments.chat_info(LLM.name)),
+        fast=LlamaChat(context.socket(LLM_FAST.name), assignments.chat_info(LLM_FAST.name)),
+        embedder=EngineEmbedder(clients[EMBEDDER.name]), reranker=EngineReranker(clients[RERANKER.name]),
+        vectors=EngineVectors(clients[VECTORS.name]), extractor=EngineExtractor(clients[core.EXTRACTOR], context.clock),
         clients=tuple(clients.values()),
     )  # fmt: skip
 
@@ -154,17 +163,17 @@ def build(context: HostContext, local: Local, others: Neighbours, delivery: Deli
 
     def of_database(protocol: Any, name: str, live: Any, copied: Any) -> Any:
         copies = Copies(export_name(name), copied, lambda: local.copy.admits, others.directory)
-        return with_copies(protocol, others.route("db", name), live, copies)
+        return with_copies(protocol, others.route(DB.name, name), live, copies)
 
     history: History = of_database(History, "history", local.history, local.copied_history)
     library: Library = of_database(Library, "library", local.library, local.copied_library)
-    chat: Chat = port(Chat, "llm", local.chat)
-    embeddings: Embedder = port(Embedder, "embedder", local.embedder)
-    ranking: Reranker = port(Reranker, "reranker", local.reranker)
-    index: Vectors = port(Vectors, "vectors", local.vectors)
-    originals = RoutedObjects(others.route("objects"), local.objects, context.data_dir / "spool")
+    chat: Chat = port(Chat, LLM.name, local.chat)
+    embeddings: Embedder = port(Embedder, EMBEDDER.name, local.embedder)
+    ranking: Reranker = port(Reranker, RERANKER.name, local.reranker)
+    index: Vectors = port(Vectors, VECTORS.name, local.vectors)
+    originals = RoutedObjects(others.route(OBJECTS.name), local.objects, context.data_dir / "spool")
     assistant = Assistant(
-        chat=chat, fast=port(Chat, "llm-fast", local.fast), retriever=Retriever(index, embeddings, ranking, library),
+        chat=chat, fast=port(Chat, LLM_FAST.name, local.fast), retriever=Retriever(index, embeddings, ranking, library),
         reranker=ranking, history=history, delivery=delivery, settings=context.config, clock=context.clock,
     )  # fmt: skip
     ingestor = Ingestor(
@@ -179,32 +188,35 @@ def build(context: HostContext, local: Local, others: Neighbours, delivery: Deli
 
 
 def services(
-    context: HostContext, assignments: Assignments, local: Local, parts: Parts, home: DatabaseFactory
-) -> ServiceFactory:
-    """How each role is performed on this host."""
-    clock: Clock = context.clock
+    context: HostContext, assignments: Assignments, local: Local, parts: Parts, home: DatabaseFactory,
+    *, roles: Sequence[RoleDefinition] = ROLES,
+) -> ServiceFactory:  # fmt: skip
+    """How each role is performed on this host: as its definition says, or with what only the daemon has."""
+
+    def vectors_service(_context: HostContext, one: Assignment, model: Model | None) -> RoleService:
+        standby = Reconciler(parts.library, local.vectors)
+        return Beside(vectors.service(context, one, model), lambda: _as_standby(assignments, standby))
+
+    wired: dict[str, Perform] = {
+        VECTORS.name: vectors_service,
+        DB.name: lambda _context, one, _model: home.service(one.engine, context.log_dir),
+        OBJECTS.name: lambda _context, _one, _model: objects.service(
+            local.objects, context.data_dir / OBJECTS.name, context.clock
+        ),
+        CORE.name: lambda _context, _one, _model: core.service(
+            context, assignments.tokenizer, lambda: _as_main(assignments, parts.ingestor)
+        ),
+    }
+    perform = {
+        (one.spec.name, engine): one.perform.get(engine) or wired[one.spec.name]
+        for one in roles
+        for engine in one.performed
+    }
 
     def make(one: Assignment) -> RoleService:
-        model = assignments.model(one)
-        match one.role, one.engine:
-            case "llm" | "llm-fast", "llama.cpp":
-                return llm.service(context, one, model)
-            case "embedder", _:
-                return embedder.service(context, one, model)
-            case "reranker", _:
-                return reranker.service(context, one, model)
-            case "vectors", "qdrant-edge":
-                standby = Reconciler(parts.library, local.vectors)
-                return Beside(vectors.service(context, one, model), lambda: _as_standby(assignments, standby))
-            case "db", "sqlite" | "postgresql":
-                return home.service(one.engine, context.log_dir)
-            case "cache", "memory":
-                return cache.service(clock)
-            case "objects", "folder":
-                return objects.service(local.objects, context.data_dir / "objects", clock)
-            case "core", _:
-                return core.service(context, assignments.tokenizer, lambda: _as_main(assignments, parts.ingestor))
-        raise EngineError(f"This version cannot perform {one.role} with {one.engine}.")
+        if (found := perform.get((one.role, one.engine))) is None:
+            raise EngineError(f"This version cannot perform {one.role} with {one.engine}.")
+        return found(context, one, assignments.model(one))
 
     return make
 
@@ -241,12 +253,12 @@ class Beside:
 
 async def _as_standby(assignments: Assignments, reconciler: Reconciler) -> None:
     """An index that is not written to by ingestion keeps up by itself with the library."""
-    await while_part(assignments, "vectors", "standby", reconciler.run)
+    await while_part(assignments, VECTORS.name, "standby", reconciler.run)
 
 
 async def _as_main(assignments: Assignments, ingestor: Ingestor) -> None:
     """Documents are processed on one host of the cluster."""
-    await while_part(assignments, "core", "main", ingestor.run)
+    await while_part(assignments, CORE.name, "main", ingestor.run)
 
 
 async def while_part(

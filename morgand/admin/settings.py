@@ -14,6 +14,7 @@ from morgand.cluster import keys
 from morgand.cluster.mirror import Mirror
 from morgand.cluster.store import ClusterStore, Put
 from morgand.config import Config, check_value, field_default, nearest, setting_fields, with_shared
+from morgand.roles.catalog import NAMES
 
 log = logging.getLogger("morgand.settings")
 
@@ -42,11 +43,11 @@ class SharedSettings:
         self._seen = found
         values = {key: msgspec.json.decode(value) for key, value in found.items()}
         self._shared = {key: value for key, value in values.items() if _usable(key, value)}
-        self._config = with_shared(self._own, self._shared)
+        self._config = with_shared(self._own, self._shared, NAMES)
         log.info("shared settings in force", extra={"keys": sorted(self._shared)})
 
     def list(self) -> list[SettingView]:
-        return [self._view(key) for key, _ in setting_fields()]
+        return [self._view(key) for key, _ in setting_fields(NAMES)]
 
     def get(self, key: str) -> SettingView:
         """Raises NotFound that names the nearest key."""
@@ -54,11 +55,11 @@ class SharedSettings:
 
     async def set(self, key: str, value: Any) -> SettingView:
         """Set a key for the whole cluster. Raises NotFound, InvalidInput."""
-        field = dict(setting_fields())[self._known(key)]
+        field = dict(setting_fields(NAMES))[self._known(key)]
         if not field.metadata["shared"]:
             raise InvalidInput(f"{key} belongs to one host.", remedy="Write it in that host's configuration file.")
         try:
-            checked = check_value(key, value)
+            checked = check_value(key, value, NAMES)
         except ConfigError as err:
             raise InvalidInput(err.message) from err
         await self._mirror.until(await self._store.txn([], [Put(keys.config(key), msgspec.json.encode(checked))]))
@@ -73,7 +74,7 @@ class SharedSettings:
         return self._view(key)
 
     def _known(self, key: str) -> str:
-        known = [name for name, _ in setting_fields()]
+        known = [name for name, _ in setting_fields(NAMES)]
         if key not in known:
             raise NotFound(f"{key}: unknown key{nearest(key, known)}")
         return key
@@ -96,7 +97,7 @@ def _plain(value: Any) -> Any:
 def _usable(key: str, value: Any) -> bool:
     """A setting another version wrote must not keep this host from starting."""
     try:
-        check_value(key, value)
+        check_value(key, value, NAMES)
     except ConfigError as err:
         log.warning("shared setting ignored", extra={"key": key, "reason": err.message})
         return False

@@ -30,16 +30,19 @@ from morgand.cluster.election import Leadership
 from morgand.cluster.mirror import Mirror
 from morgand.cluster.snapshot import Inputs, read_snapshot
 from morgand.cluster.voters import VoterRecord, VoterState
-from morgand.config import ROLE_NAMES, Config, nearest
+from morgand.config import Config, nearest
 from morgand.peers.directory import ClusterDirectory
+from morgand.roles.catalog import NAMES, VITAL
+from morgand.roles.core.service import EXTRACTOR
+from morgand.roles.core.spec import SPEC as CORE
 from morgand.roles.db.patroni_keys import patroni_in
+from morgand.roles.db.spec import SPEC as DB
 from morgand.scheduler.explain import explain
 from morgand.state.hosts import Host, HostState, Member, PeerHealth, Profile, Usage
 from morgand.state.plans import Snapshot
 from morgand.state.ports import Library
 from morgand.state.roles import RoleState, RoleStatus
 
-ANSWERING = ("core", "db")  # without these nothing can be answered; without the others less well
 LOG_TAIL_BYTES = 1024 * 1024
 NO_USAGE = Usage(0.0, 0, 0)
 DOCUMENTS_S = 0.5  # status must not wait for a database that is moving
@@ -76,7 +79,9 @@ class StatusObserver:
             warnings = quorum_loss.unconnected(self._etcd())
         else:
             warnings = quorum_loss.told(voters, reach, self._holder(snapshot, silent)) if stuck else []
-            warnings += views.warnings(snapshot.hosts, voters, roles, documents.get("failed", 0), silent)
+            warnings += views.warnings(
+                snapshot.hosts, voters, roles, documents.get("failed", 0), silent, specs=snapshot.roles
+            )
         return StatusReply(
             version=__version__,
             cluster=views.cluster_view(
@@ -116,7 +121,7 @@ class StatusObserver:
 
     def _holder(self, snapshot: Snapshot, silent: frozenset[str]) -> str | None:
         """Another host that has the database while this one has not: the one to go on with."""
-        db = {one.host for one in snapshot.assignments if one.role == "db"} - silent
+        db = {one.host for one in snapshot.assignments if one.role == DB.name} - silent
         if not db or self._directory.me in db:
             return None
         return next((host.name for host in snapshot.hosts if host.id in db), None)
@@ -131,8 +136,8 @@ class StatusObserver:
 
     async def explain(self, role: str | None) -> ExplainReply:
         """Raises NotFound for an unknown role, naming the nearest."""
-        if role is not None and role not in ROLE_NAMES:
-            raise NotFound(f"There is no role '{role}'{nearest(role, ROLE_NAMES)}")
+        if role is not None and role not in NAMES:
+            raise NotFound(f"There is no role '{role}'{nearest(role, NAMES)}")
         return views.explain_view(explain(self._snapshot(), role))
 
     async def plan(self, request: PlanRequest) -> PlanReply:
@@ -142,7 +147,7 @@ class StatusObserver:
         """Whether questions can be answered through this host, and how its own roles stand."""
         states = {one.role: one.state for one in self._statuses()}
         roles = {role: state.value for role, state in states.items()}
-        if not all(any(one.ready for one in self._directory.holders(role)) for role in ANSWERING):
+        if not all(any(one.ready for one in self._directory.holders(role)) for role in VITAL):
             return HealthReply(status="starting", roles=roles)
         every = all(state is RoleState.READY for state in states.values())
         return HealthReply(status="ok" if every else "degraded", roles=roles)
@@ -203,13 +208,13 @@ class EngineLogs:
 
     async def tail(self, role: str, lines: int) -> list[str]:
         """Raises NotFound for a role nobody knows; a role that has not printed anything has no lines."""
-        known = (*ROLE_NAMES, *EXTRA_LOGS)
+        known = (*NAMES, *EXTRA_LOGS)
         if role not in known:
             raise NotFound(f"There is no log of '{role}'{nearest(role, known)}")
         return await asyncio.to_thread(self._read, role, lines)
 
     def _read(self, role: str, lines: int) -> list[str]:
-        file = self._directory / f"{role if role != 'core' else 'extractor'}.log"
+        file = self._directory / f"{EXTRACTOR if role == CORE.name else role}.log"
         try:
             with file.open("rb") as opened:
                 opened.seek(max(0, file.stat().st_size - LOG_TAIL_BYTES))

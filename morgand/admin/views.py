@@ -26,13 +26,11 @@ from morgand.api.schema import (
 from morgand.base.disk import DiskLevel
 from morgand.roles.db.patroni import standings
 from morgand.roles.db.patroni_keys import Patroni
+from morgand.roles.db.spec import SPEC as DB
 from morgand.scheduler.explain import Explanation
 from morgand.state.hosts import Host, HostState, Profile, Usage
 from morgand.state.plans import Plan, Refusal
-from morgand.state.roles import Assignment, RoleState, RoleStatus
-
-STORING = (("db", "primary"), ("objects", "main"), ("vectors", "main"))
-NEEDED = ("core", "db", "llm", "embedder", "reranker", "vectors", "objects")
+from morgand.state.roles import Assignment, RoleSpec, RoleState, RoleStatus
 
 
 def host_view(host: Host, assignments: tuple[Assignment, ...], usage: Usage, api_port: int) -> HostView:
@@ -109,7 +107,7 @@ def database_view(assignments: tuple[Assignment, ...], patroni: Patroni, *, lost
 
     Patroni still knows for a while of copies that are no longer kept.
     """
-    held = [one for one in assignments if one.role == "db"]
+    held = [one for one in assignments if one.role == DB.name]
     primary = next((one for one in held if one.part == "primary"), None)
     kept = {one.host for one in held}
     copies = [one for one in standings(patroni) if not one.primary and one.state == "streaming" and one.host in kept]
@@ -122,34 +120,39 @@ def database_view(assignments: tuple[Assignment, ...], patroni: Patroni, *, lost
 
 def warnings(
     hosts: tuple[Host, ...], voters: tuple[Host, ...], roles: list[RoleView], failed_documents: int,
-    silent: frozenset[str] = frozenset(),
+    silent: frozenset[str] = frozenset(), *, specs: Sequence[RoleSpec],
 ) -> list[str]:  # fmt: skip
-    """What a person should know, in sentences with the next step. Of what is on ``silent`` hosts enough is said."""
+    """What a person should know, in sentences with the next step. ``specs``: the roles there are.
+
+    Of what is on ``silent`` hosts enough is said.
+    """
     found = [
         f"{host.name} is {host.state.value}: switch it on, or remove it with `morganctl hosts remove {host.name}`."
         for host in hosts
         if host.state in (HostState.FENCED, HostState.LEFT)
     ]
     found += _quorum_warnings(hosts, voters)
-    found += [told for host in hosts if (told := _disk_warning(host, roles)) is not None]
+    found += [told for host in hosts if (told := _disk_warning(host, roles, specs)) is not None]
     found += [
         f"{one.role} has failed: {one.detail or 'see its log'} (`morganctl logs {one.role}`)."
         for one in roles
         if one.state == RoleState.FAILED.value and one.host not in silent
     ]
     placed = {one.role for one in roles}
-    found += [f"{role} is not placed: see `morganctl roles explain {role}`." for role in NEEDED if role not in placed]
+    missing = [spec.name for spec in specs if spec.needed and spec.name not in placed]
+    found += [f"{role} is not placed: see `morganctl roles explain {role}`." for role in missing]
     if failed_documents:
         found.append(f"{failed_documents} documents could not be ingested: see `morganctl documents list`.")
     return found
 
 
-def _disk_warning(host: Host, roles: list[RoleView]) -> str | None:
+def _disk_warning(host: Host, roles: list[RoleView], specs: Sequence[RoleSpec]) -> str | None:
     """What is wrong with a host's disk, and what to do; None where it is well, or the host is away."""
     disk = host.profile.disk
     if host.state in (HostState.FENCED, HostState.LEFT) or disk.level is DiskLevel.WELL:
         return None
-    there = sorted(one.role for one in roles if one.host == host.id and (one.role, one.part) in STORING)
+    storing = {(spec.name, spec.parts[0].name) for spec in specs if spec.single_writer}
+    there = sorted(one.role for one in roles if one.host == host.id and (one.role, one.part) in storing)
     until = f"Until then {' and '.join(there)} can store nothing new there." if there else ""
     told = {
         DiskLevel.LOW: f" has little space left ({disk.free_mb} MB): free some under {disk.path} before it is full.",

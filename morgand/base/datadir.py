@@ -13,6 +13,7 @@ import hashlib
 import os
 import stat
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -20,13 +21,15 @@ from typing import Self
 from morgand.base.errors import ConfigError, Conflict, StorageFull
 
 MAX_SOCKET_PATH = 100  # sun_path holds 108 bytes on Linux, 104 on macOS
-FOLDERS = ("cluster", "db", "objects", "vectors", "models", "outbox", "spool", "logs", "run")
+FOLDERS = ("cluster", "models", "outbox", "spool", "logs", "run")
 
 
 class DataDir:
     """An exclusive hold on a data directory; a context manager."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, stores: Sequence[str] = ()) -> None:
+        """``stores``: folders of roles that keep something."""
+        self._stores = tuple(stores)
         self.root = root.absolute()
         self._lock: int | None = None
 
@@ -75,7 +78,7 @@ class DataDir:
 
     def _make(self) -> None:
         self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for name in FOLDERS:
+        for name in (*FOLDERS, *self._stores):
             (self.root / name).mkdir(exist_ok=True, mode=0o700)
         for leftover in (self.root / "spool").iterdir():
             leftover.unlink()  # uploads that were never acknowledged

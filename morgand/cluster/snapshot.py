@@ -85,8 +85,8 @@ def merged(own: Mapping[str, RolePreference], settings: Mapping[str, Any]) -> di
         if section.startswith("roles.") and name in ("prefer", "forbid"):
             was = found.get(role, RolePreference())
             found[role] = replace(was, prefer=tuple(value)) if name == "prefer" else replace(was, forbid=tuple(value))
-        elif key == "llm.model":
-            found["llm"] = replace(found.get("llm", RolePreference()), model=value or None)
+        elif name == "model":  # a section of settings that is called as its role
+            found[section] = replace(found.get(section, RolePreference()), model=value or None)
     return found
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from morgand.base.errors import EngineError, Unavailable
+from morgand.roles.embedder.spec import SPEC as EMBEDDER
 from morgand.roles.models import find_model, locate
 from morgand.state.ports import ChatInfo
 from morgand.state.roles import Assignment, Model
@@ -43,8 +44,8 @@ class Assignments:
 
     def tokenizer(self) -> str:
         """Chunks are measured in tokens of the embedder, or of any embedder of the catalogue when none is placed."""
-        placed = [one.model for one in self._mine if one.role == "embedder" and one.model]
-        for name in (*placed, *(model.name for model in self._models if model.role == "embedder")):
+        placed = [one.model for one in self._mine if one.role == EMBEDDER.name and one.model]
+        for name in (*placed, *(model.name for model in self._models if model.role == EMBEDDER.name)):
             try:
                 return str(self.files(name) / "tokenizer.json")
             except EngineError:

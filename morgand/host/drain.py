@@ -11,6 +11,7 @@ from morgand.cluster.mirror import Mirror
 from morgand.peers.directory import ClusterDirectory
 from morgand.roles.catalog import BY_NAME
 from morgand.roles.db.patroni_keys import patroni_in
+from morgand.roles.db.spec import SPEC as DB
 from morgand.state.hosts import HostState
 from morgand.state.roles import RoleStatus
 
@@ -51,7 +52,7 @@ class Drain:
 
     def _moves(self, role: str) -> bool:
         """Whether a role is still on its way from here to another host."""
-        if role == "db" and patroni_in(self._mirror).leader == self._me:
+        if role == DB.name and patroni_in(self._mirror).leader == self._me:
             return True  # whatever is assigned by now
         held = self._directory.held(role)
         if held is not None:

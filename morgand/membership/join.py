@@ -22,12 +22,13 @@ from morgand.fingerprint.host_id import adopt, load_or_create
 from morgand.fingerprint.machine import machine_digest
 from morgand.membership import join_schema as wire
 from morgand.membership.join_client import Contact, JoinClient, JoinTarget, parse_target
+from morgand.roles.catalog import STORES
 from morgand.security import ca, tokens, trust
 from morgand.security.tokens import Code, Token
 
 FIND_S = 3.0
 ASIDE = "before-join"
-LONE = ("db", "objects", "vectors", "cluster/store", "cluster/store.previous")  # what a host alone stores
+LONE = (*STORES, "cluster/store", "cluster/store.previous")  # what a host alone stores
 BY_ADDRESS = "Give the address of a host of the cluster: `morgand join ADDRESS TOKEN`."
 
 
@@ -61,7 +62,7 @@ async def join(
     """Join the cluster that ``token`` (or spoken code) invites to. Raises MorganError with reason and remedy."""
     given = tokens.read(token)
     clock = clock or SystemClock()
-    with DataDir(config.data_dir) as data:
+    with DataDir(config.data_dir, STORES) as data:
         identity = await asyncio.to_thread(load_or_create, data.root)
         before = member_file.read(data.root / "cluster")
         async with JoinClient(clock) as meeting:

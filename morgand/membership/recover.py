@@ -36,7 +36,7 @@ from morgand.membership.join_client import parse_target
 from morgand.membership.lease import new_key
 from morgand.membership.recovery_plan import Survivor
 from morgand.membership.salvage import salvage
-from morgand.roles.catalog import BY_NAME
+from morgand.roles.catalog import BY_NAME, STORES
 from morgand.roles.db.patroni_keys import Patroni
 from morgand.security import ca, trust
 from morgand.security.ca import Authority
@@ -67,7 +67,7 @@ async def recover(config: Config, *, say: Say, confirmed: Callable[[], bool], cl
     ``confirmed`` is asked once, after ``say`` has told what is given up.
     """
     clock = clock or SystemClock()
-    with DataDir(config.data_dir) as data:
+    with DataDir(config.data_dir, STORES) as data:
         folder = data.root / "cluster"
         me = member_file.read(folder)
         if me is None:

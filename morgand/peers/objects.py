@@ -16,7 +16,6 @@ from morgand.state.ports import Objects
 
 T = TypeVar("T")
 
-ROLE = "objects"
 KEPT = 32  # fetched copies that are still there: more than are read at the same time
 
 
@@ -32,7 +31,7 @@ class RoutedObjects:
 
     async def put_file(self, path: Path) -> str:
         async def remote(holder: Holder) -> str:
-            return await client_of(self._route).send_file(holder.host, ROLE, path, epoch=holder.epoch)
+            return await client_of(self._route).send_file(holder.host, self._route.port, path, epoch=holder.epoch)
 
         return await self._at_holder(remote, lambda: self._local.put_file(path))
 
@@ -42,7 +41,7 @@ class RoutedObjects:
         async def remote(holder: Holder) -> Path:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             target = self._folder / f"{os.path.basename(key)}-{uuid4().hex}"  # noqa: PTH119 - a key, not a path
-            await client_of(self._route).fetch_file(holder.host, ROLE, key, target, epoch=holder.epoch)
+            await client_of(self._route).fetch_file(holder.host, self._route.port, key, target, epoch=holder.epoch)
             self._fetched.append(target)
             if len(self._fetched) > KEPT:
                 await asyncio.to_thread(self._fetched.popleft().unlink, missing_ok=True)
@@ -62,7 +61,7 @@ class RoutedObjects:
             holder = await rounds.next()
             try:
                 if holder.host == self._route.directory.me:
-                    return await acting(ROLE, self._route.directory, local)
+                    return await acting(self._route.role, self._route.directory, local)
                 return await remote(holder)
             except (Unavailable, Fenced) as err:
                 rounds.failed(err)

@@ -22,7 +22,6 @@ from morgand.peers.wire import Signature
 T = TypeVar("T")
 
 FIRST_PARTS = ("main", "primary")
-ONE_TRUTH = frozenset({"db", "objects", "vectors"})  # only the first part answers: a standby may be behind
 # not the same when done twice (a delete that finds nothing): not repeated once it may have been done
 ONCE = frozenset({"delete", "delete_conversation"})
 ONCE_BEFORE = ONCE | {"add_feedback"}  # without an id of the caller's, which an older host does not know
@@ -77,7 +76,10 @@ class Directory(Acting, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PortRoute:
-    """How a port of a role is reached. ``patience_s``: how long to wait for a role that is moving."""
+    """How a port of a role is reached. ``patience_s``: how long to wait for a role that is moving.
+
+    ``single_writer``: only the role's first part answers; ``spread``: of several hosts the idlest is asked first.
+    """
 
     role: str
     port: str
@@ -85,14 +87,16 @@ class PortRoute:
     client: Callable[[], PeerClient | None]
     clock: Clock
     patience_s: float
+    single_writer: bool
+    spread: bool = False
 
 
 def candidates(
-    role: str, holders: Iterable[Holder], me: str, *, busy: Mapping[str, int], suspects: frozenset[str] = frozenset()
-) -> list[Holder]:
+    holders: Iterable[Holder], me: str, *, single_writer: bool, spread: bool, busy: Mapping[str, int],
+    suspects: frozenset[str] = frozenset(),
+) -> list[Holder]:  # fmt: skip
     """Ready holders in the order to ask them: those not suspect, this host, the idlest, the first part."""
-    able = [one for one in holders if one.ready and (role not in ONE_TRUTH or one.part in FIRST_PARTS)]
-    spread = role.startswith("llm")  # engines that are busy for seconds: the idle one is asked first
+    able = [one for one in holders if one.ready and (not single_writer or one.part in FIRST_PARTS)]
     return sorted(
         able,
         key=lambda one: (
@@ -251,7 +255,10 @@ class Rounds:
         client = self._route.client()
         holders = self._route.directory.holders(self._route.role)
         suspects = frozenset(one.host for one in holders if client is not None and client.suspect(one.host))
-        return candidates(self._route.role, holders, self._route.directory.me, busy=self._busy, suspects=suspects)
+        return candidates(
+            holders, self._route.directory.me, single_writer=self._route.single_writer, spread=self._route.spread,
+            busy=self._busy, suspects=suspects,
+        )  # fmt: skip
 
     async def _wait(self, changed: asyncio.Event) -> None:
         left_s = self._deadline - self._route.clock.monotonic()

@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
-from morgand.roles.cache.spec import SPEC as CACHE
-from morgand.roles.core.spec import SPEC as CORE
-from morgand.roles.db.patroni_keys import election
-from morgand.roles.db.spec import SPEC as DB
-from morgand.roles.embedder.spec import SPEC as EMBEDDER
-from morgand.roles.llm.spec import FAST as LLM_FAST
-from morgand.roles.llm.spec import SPEC as LLM
-from morgand.roles.monitor.spec import SPEC as MONITOR
-from morgand.roles.objects.spec import SPEC as OBJECTS
-from morgand.roles.reranker.spec import SPEC as RERANKER
-from morgand.roles.vectors.spec import SPEC as VECTORS
+from collections.abc import Sequence
 
-SPECS = (CORE, DB, CACHE, VECTORS, OBJECTS, EMBEDDER, RERANKER, LLM, LLM_FAST, MONITOR)
+from morgand.fingerprint.engines import EngineSource, Program
+from morgand.roles.cache.definition import DEFINITION as CACHE
+from morgand.roles.core.definition import DEFINITION as CORE
+from morgand.roles.db.definition import DEFINITION as DB
+from morgand.roles.definition import RoleDefinition
+from morgand.roles.embedder.definition import DEFINITION as EMBEDDER
+from morgand.roles.llm.definition import DEFINITION as LLM
+from morgand.roles.llm.definition import FAST_DEFINITION as LLM_FAST
+from morgand.roles.monitor.definition import DEFINITION as MONITOR
+from morgand.roles.objects.definition import DEFINITION as OBJECTS
+from morgand.roles.reranker.definition import DEFINITION as RERANKER
+from morgand.roles.vectors.definition import DEFINITION as VECTORS
+
+ROLES = (CORE, DB, CACHE, VECTORS, OBJECTS, EMBEDDER, RERANKER, LLM, LLM_FAST, MONITOR)
+SPECS = tuple(one.spec for one in ROLES)
+NAMES = tuple(spec.name for spec in SPECS)
 BY_NAME = {spec.name: spec for spec in SPECS}
-ELECTIONS = {DB.name: election}  # roles with an engine that chooses its first part by itself
+ELECTIONS = {one.spec.name: one.election for one in ROLES if one.election is not None}
+VITAL = tuple(spec.name for spec in SPECS if spec.vital)
+STORES = tuple(folder for one in ROLES for folder in one.stores)
+# what the cluster itself runs on; no role of the assistant's
+CLUSTER_PROGRAMS = (Program("etcd", ("etcd",)), Program("serf", ("serf",), version=("version",)))
 
-# engines that ``services`` knows: a profile lists no other, so that the plan asks for nothing else
-PERFORMED = frozenset(
-    {
-        "llama.cpp",
-        "onnx",
-        "sentence-transformers",
-        "qdrant-edge",
-        "sqlite",
-        "postgresql",
-        "memory",
-        "folder",
-        "assistant",
-    }
-)
+
+def performed(roles: Sequence[RoleDefinition] = ROLES) -> frozenset[str]:
+    """Engines that some role can be performed with: a profile lists no other, so that the plan asks for no other."""
+    return frozenset(engine for one in roles for engine in one.performed)
+
+
+def engine_sources(roles: Sequence[RoleDefinition] = ROLES) -> tuple[EngineSource, ...]:
+    """Where to look for them, each once."""
+    able = performed(roles)
+    found = {source.engine: source for one in roles for source in one.engines if source.engine in able}
+    return (*found.values(), *CLUSTER_PROGRAMS)

@@ -116,6 +116,12 @@ class RoleSpec:
     needs_model: bool = False
     keep_model: bool = False  # what it made depends on the model (embeddings): changed only when no host can run it
     exclusive: bool = False  # only one host at a time may act as its first part
+    single_writer: bool = False  # only its first part answers calls: a standby may be behind
+    spread: bool = False  # busy for seconds at a call: of several hosts the idlest is asked first
+    patience_s: float = 0.0  # how long a call waits for it while it moves; what can be done without is not waited for
+    vital: bool = False  # without it nothing is answered
+    needed: bool = False  # without it answers are worse: a person is told when it is placed nowhere
+    feeds_ingestion: bool = False  # documents that wait are tried again when it becomes ready
 
     def binds(self, engine: str) -> bool:
         """Whether the role cannot leave the host that performs it with this engine: what it stores is there."""

@@ -17,6 +17,7 @@ from morgand.assistant.events import Delta, QueryDone, QueryEvent, Queued, TurnA
 from morgand.base.clock import SystemClock
 from morgand.base.errors import ConfigError, Conflict, InvalidInput, MorganError, NotFound
 from morgand.config import check_value, setting_fields
+from morgand.roles.catalog import NAMES
 from morgand.security.keys import KeyRecord, Keys
 from morgand.state.assistant import Citation, Document, DocumentState, Passage
 from morgand.state.ports import ChatMessage, ChatOptions, History, Library, Upload
@@ -179,7 +180,7 @@ class MemorySettings:
     def __init__(self) -> None:
         self._views = {
             key: s.SettingView(key, 1, 1, "default", item.metadata["help"], item.metadata["shared"])
-            for key, item in setting_fields()
+            for key, item in setting_fields(NAMES)
         }
 
     def list(self) -> list[s.SettingView]:
@@ -195,7 +196,7 @@ class MemorySettings:
         if not view.shared:
             raise Conflict(f"{key} is the host's own.")
         try:
-            view.value = check_value(key, value)
+            view.value = check_value(key, value, NAMES)
         except ConfigError as err:
             raise InvalidInput(err.message) from err
         return view

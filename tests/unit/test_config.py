@@ -9,6 +9,7 @@ import pytest
 
 from morgand.base.errors import ConfigError
 from morgand.config import Config, check_value, load, parse_listen, with_shared
+from morgand.roles.catalog import NAMES
 
 
 def written(folder: Path, text: str | bytes) -> Path:
@@ -19,7 +20,7 @@ def written(folder: Path, text: str | bytes) -> Path:
 
 def test_nothing_given_is_the_defaults() -> None:
     """No file, no variable, no setting: a valid configuration without sources."""
-    config = load(None, {})
+    config = load(None, {}, roles=NAMES)
     assert config == Config()
     assert config.listen == ("127.0.0.1", 7470)
     assert config.sources == {}
@@ -29,7 +30,7 @@ def test_later_sources_win(tmp_path: Path) -> None:
     """File, then environment, then command line; each key remembers where it came from."""
     file = written(tmp_path, "[llm]\ntemperature = 0.1\nmax_tokens = 10\nthreads = 1\n")
     variables = {"MORGAN_LLM__MAX_TOKENS": "20", "MORGAN_LLM__THREADS": "2", "OTHER_LLM__THREADS": "9"}
-    config = load(file, variables, ["llm.threads=3"])
+    config = load(file, variables, ["llm.threads=3"], roles=NAMES)
     assert (config.llm.temperature, config.llm.max_tokens, config.llm.threads) == (0.1, 20, 3)
     assert config.sources == {
         "llm.temperature": "file", "llm.max_tokens": "environment", "llm.threads": "command line"
@@ -42,7 +43,7 @@ def test_all_faults_at_once(tmp_path: Path) -> None:
         tmp_path, "top = 1\n[llm]\ntemprature = 1\nmax_tokens = 0\n[hots]\nx = 1\n[roles.lmm]\nprefer = []\n"
     )
     with pytest.raises(ConfigError) as caught:
-        load(file, {"MORGAN_LIMITS__QUEUE": "many"}, ["api.listen=nowhere", "nonsense"])
+        load(file, {"MORGAN_LIMITS__QUEUE": "many"}, ["api.listen=nowhere", "nonsense"], roles=NAMES)
     assert caught.value.message.splitlines()[0] == "The configuration has 8 faults:"
     for words in (
         "top: a key outside a section",
@@ -61,7 +62,7 @@ def test_all_faults_at_once(tmp_path: Path) -> None:
 def test_numbers_that_are_none_or_out_of_range(raw: str) -> None:
     """Not-a-number lies in no range; infinity is over every bound."""
     with pytest.raises(ConfigError, match=r"llm\.temperature"):
-        load(None, {}, [f"llm.temperature={raw}"])
+        load(None, {}, [f"llm.temperature={raw}"], roles=NAMES)
 
 
 @pytest.mark.parametrize("raw", ["nan", "inf", "1.5", "true", "[1]", "'5'", "9" * 400, "9" * 5000, "-1", "0x"])
@@ -69,19 +70,19 @@ def test_whole_numbers_in_a_file(tmp_path: Path, raw: str) -> None:
     """Whatever stands for a number that is none is a fault, never a crash."""
     file = written(tmp_path, f"[limits]\nqueue = {raw}\n")
     if raw == "'5'":  # a number in quotes says what it means
-        assert load(file, {}).limits.queue == 5
+        assert load(file, {}, roles=NAMES).limits.queue == 5
         return
     with pytest.raises(ConfigError, match=r"has 1 fault:"):
-        load(file, {})
+        load(file, {}, roles=NAMES)
 
 
 @pytest.mark.parametrize(("key", "low", "high"), [("llm.max_tokens", 1, 32768), ("retrieval.passages", 1, 50)])
 def test_bounds_are_inclusive(key: str, low: int, high: int) -> None:
     """The bounds themselves are allowed, their neighbours are not."""
-    assert (check_value(key, low), check_value(key, str(high))) == (low, high)
+    assert (check_value(key, low, NAMES), check_value(key, str(high), NAMES)) == (low, high)
     for wrong in (low - 1, high + 1):
         with pytest.raises(ConfigError, match="out of range"):
-            check_value(key, wrong)
+            check_value(key, wrong, NAMES)
 
 
 @pytest.mark.parametrize(
@@ -107,16 +108,16 @@ def test_bounds_are_inclusive(key: str, low: int, high: int) -> None:
 def test_faulty_files(tmp_path: Path, content: str | bytes, words: str) -> None:
     """A file that is no TOML, or holds values of the wrong kind, is told in one sentence each."""
     with pytest.raises(ConfigError, match=re.escape(words)):
-        load(written(tmp_path, content), {})
+        load(written(tmp_path, content), {}, roles=NAMES)
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     """A directory is named; a missing file matters only when it was asked for."""
     with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
-        load(tmp_path, {})
+        load(tmp_path, {}, roles=NAMES)
     with pytest.raises(ConfigError, match="there is no such file"):
-        load(tmp_path / "gone.toml", {}, must_exist=True)
-    assert load(tmp_path / "gone.toml", {}) == Config()
+        load(tmp_path / "gone.toml", {}, must_exist=True, roles=NAMES)
+    assert load(tmp_path / "gone.toml", {}, roles=NAMES) == Config()
 
 
 @pytest.mark.parametrize(
@@ -125,19 +126,19 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 )
 def test_words_for_true_and_false(raw: str, *, value: bool) -> None:
     """Variables and --set are texts; the usual words count."""
-    assert load(None, {"MORGAN_CATALOG__DOWNLOAD": raw}).catalog.download is value
+    assert load(None, {"MORGAN_CATALOG__DOWNLOAD": raw}, roles=NAMES).catalog.download is value
 
 
 @pytest.mark.parametrize("raw", ["attic, cellar", '["attic", "cellar"]', "attic,,cellar,"])
 def test_lists_in_one_line(raw: str) -> None:
     """Commas or JSON."""
-    assert load(None, {}, [f"host.labels={raw}"]).host.labels == ("attic", "cellar")
+    assert load(None, {}, [f"host.labels={raw}"], roles=NAMES).host.labels == ("attic", "cellar")
 
 
 def test_roles_from_every_source(tmp_path: Path) -> None:
     """Role sections name hosts; a role with a dash is written with an underscore in a variable."""
     file = written(tmp_path, "[roles.llm]\nprefer = ['big']\n[llm]\nmodel = 'small'\n")
-    config = load(file, {"MORGAN_ROLES__LLM_FAST__PREFER": "attic"}, ["roles.db.forbid=laptop"])
+    config = load(file, {"MORGAN_ROLES__LLM_FAST__PREFER": "attic"}, ["roles.db.forbid=laptop"], roles=NAMES)
     told = config.preferences()
     assert (told["llm"].prefer, told["llm"].model) == (("big",), "small")
     assert told["llm-fast"].prefer == ("attic",)
@@ -147,7 +148,7 @@ def test_roles_from_every_source(tmp_path: Path) -> None:
 def test_role_key_without_a_role() -> None:
     """The fault leads to a section that exists."""
     with pytest.raises(ConfigError, match=r"roles: unknown section"):
-        load(None, {}, ["roles.prefer=a"])
+        load(None, {}, ["roles.prefer=a"], roles=NAMES)
 
 
 @pytest.mark.parametrize("text", ["", "7470", ":7470", "host:", "host:x", "host:²", "host:65536", "host:-1", "a:1_0"])
@@ -166,6 +167,6 @@ def test_addresses() -> None:
 
 def test_shared_settings_lie_over_the_hosts_own() -> None:
     """What the cluster says wins, and is known to come from it."""
-    config = with_shared(load(None, {}, ["llm.max_tokens=10"]), {"llm.max_tokens": 99})
+    config = with_shared(load(None, {}, ["llm.max_tokens=10"], roles=NAMES), {"llm.max_tokens": 99}, NAMES)
     assert config.llm.max_tokens == 99
     assert config.sources["llm.max_tokens"] == "cluster"

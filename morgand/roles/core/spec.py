@@ -12,4 +12,6 @@ SPEC = RoleSpec(
     rank=(Rank.ALWAYS_FIRST, Rank.RAM),
     ram_mb=256,
     disk_mb=100,
+    vital=True,
+    needed=True,
 )

@@ -17,4 +17,8 @@ SPEC = RoleSpec(
     ram_mb=256,
     disk_mb=500,
     exclusive=True,
+    single_writer=True,
+    patience_s=25.0,
+    vital=True,
+    needed=True,
 )

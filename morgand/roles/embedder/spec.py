@@ -17,4 +17,7 @@ SPEC = RoleSpec(
     preferred_vram_mb=8 * 1024,
     needs_model=True,
     keep_model=True,
+    patience_s=2.0,
+    needed=True,
+    feeds_ingestion=True,
 )

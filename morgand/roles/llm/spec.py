@@ -13,6 +13,9 @@ SPEC = RoleSpec(
     engines=_ENGINES,
     rank=(Rank.VRAM, Rank.RAM),
     needs_model=True,
+    spread=True,
+    patience_s=10.0,
+    needed=True,
 )
 
 FAST = RoleSpec(
@@ -22,4 +25,5 @@ FAST = RoleSpec(
     engines=_ENGINES,
     rank=(Rank.VRAM, Rank.RAM),
     needs_model=True,
+    spread=True,
 )

@@ -13,4 +13,7 @@ SPEC = RoleSpec(
     ram_mb=32,
     disk_mb=500,
     exclusive=True,
+    single_writer=True,
+    patience_s=25.0,
+    needed=True,
 )

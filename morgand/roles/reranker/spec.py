@@ -16,4 +16,5 @@ SPEC = RoleSpec(
     rank=(Rank.MODERATE_VRAM, Rank.RAM),
     preferred_vram_mb=6 * 1024,
     needs_model=True,
+    needed=True,
 )

@@ -13,4 +13,8 @@ SPEC = RoleSpec(
     ram_mb=256,
     disk_mb=500,
     exclusive=True,
+    single_writer=True,
+    patience_s=2.0,
+    needed=True,
+    feeds_ingestion=True,
 )

@@ -16,6 +16,7 @@ from morgand.cluster.mirror import Mirror
 from morgand.cluster.snapshot import Inputs, snapshot_of
 from morgand.cluster.store import Put
 from morgand.config import Config, load
+from morgand.roles.catalog import NAMES
 
 
 async def over(store: LocalStore, own: Config) -> SharedSettings:
@@ -28,7 +29,7 @@ async def over(store: LocalStore, own: Config) -> SharedSettings:
 async def test_set_and_delete_a_shared_setting(tmp_path: Path) -> None:
     """A set value is in force at once and says where it comes from; deleted, the host's own is back."""
     store = await LocalStore.open(tmp_path)
-    settings = await over(store, load(None, {}, ["llm.max_tokens=100"]))
+    settings = await over(store, load(None, {}, ["llm.max_tokens=100"], roles=NAMES))
     view = await settings.set("llm.max_tokens", "200")
     assert (view.value, view.default, view.source, view.shared) == (200, 256, "cluster", True)
     assert settings.current().llm.max_tokens == 200
@@ -40,8 +41,8 @@ async def test_set_and_delete_a_shared_setting(tmp_path: Path) -> None:
 
 async def test_a_shared_setting_survives_a_restart(tmp_path: Path) -> None:
     """Another process that opens the store reads it."""
-    await (await over(await LocalStore.open(tmp_path), load(None, {}))).set("limits.queue", 7)
-    again = await over(await LocalStore.open(tmp_path), load(None, {}))
+    await (await over(await LocalStore.open(tmp_path), load(None, {}, roles=NAMES))).set("limits.queue", 7)
+    again = await over(await LocalStore.open(tmp_path), load(None, {}, roles=NAMES))
     assert again.current().limits.queue == 7
 
 
@@ -67,7 +68,7 @@ async def test_a_bad_setting_changes_nothing(
 ) -> None:
     """Unknown keys, keys of one host and wrong values are refused in words; the store stays as it was."""
     store = await LocalStore.open(tmp_path)
-    settings = await over(store, load(None, {}))
+    settings = await over(store, load(None, {}, roles=NAMES))
     with pytest.raises(error, match=words):
         await settings.set(key, value)
     assert (await store.list(keys.CONFIG))[0] == []
@@ -78,7 +79,7 @@ async def test_settings_of_another_version_are_passed_over(tmp_path: Path) -> No
     store = await LocalStore.open(tmp_path)
     for key, value in (("llm.colour", b'"red"'), ("limits.queue", b"-1"), ("llm.max_tokens", b"9")):
         await store.txn([], [Put(keys.config(key), value)])
-    settings = await over(store, load(None, {}))
+    settings = await over(store, load(None, {}, roles=NAMES))
     assert settings.current().llm.max_tokens == 9
     assert settings.current().limits.queue == 50
 
@@ -87,7 +88,7 @@ async def test_changes_of_others_are_followed(tmp_path: Path) -> None:
     """What another writer puts into the store comes into force without a restart."""
     store = await LocalStore.open(tmp_path)
     mirror = Mirror(store, SystemClock())
-    settings = SharedSettings(store, mirror, load(None, {}))
+    settings = SharedSettings(store, mirror, load(None, {}, roles=NAMES))
     following = asyncio.create_task(mirror.run())
     try:
         await asyncio.sleep(0)
@@ -101,7 +102,7 @@ async def test_changes_of_others_are_followed(tmp_path: Path) -> None:
 
 async def test_preferences_of_a_role_are_settings_like_others(tmp_path: Path) -> None:
     """`roles.NAME.prefer` and `.forbid`: for the cluster over the host's own, in the planner's terms, and back."""
-    settings = await over(await LocalStore.open(tmp_path), load(None, {}, ["roles.llm.prefer=attic,loud"]))
+    settings = await over(await LocalStore.open(tmp_path), load(None, {}, ["roles.llm.prefer=attic,loud"], roles=NAMES))
     assert settings.get("roles.llm.prefer").source == "command line"
     view = await settings.set("roles.llm.prefer", "desktop, attic")
     assert (view.value, view.default, view.source, view.shared) == (["desktop", "attic"], [], "cluster", True)
@@ -116,7 +117,7 @@ async def test_preferences_of_a_role_are_settings_like_others(tmp_path: Path) ->
 async def test_a_preference_moves_the_role(tmp_path: Path) -> None:
     """The planner reads the shared preferences from the store, laid over the leader's own."""
     store = await LocalStore.open(tmp_path)
-    settings = await over(store, load(None, {}, ["roles.llm.forbid=attic"]))
+    settings = await over(store, load(None, {}, ["roles.llm.forbid=attic"], roles=NAMES))
     await settings.set("roles.llm.prefer", "desktop")
     inputs = Inputs(roles=(), models=(), preferences=settings.current().preferences())
     seen = (await snapshot_of(store, inputs)).preferences["llm"]
@@ -125,7 +126,7 @@ async def test_a_preference_moves_the_role(tmp_path: Path) -> None:
 
 async def test_every_key_is_listed_with_its_help(tmp_path: Path) -> None:
     """What `morganctl config` shows: key, value, default, source, and a sentence."""
-    settings = await over(await LocalStore.open(tmp_path), load(None, {}, ["host.labels=a,b"]))
+    settings = await over(await LocalStore.open(tmp_path), load(None, {}, ["host.labels=a,b"], roles=NAMES))
     views = {view.key: view for view in settings.list()}
     assert views["host.labels"].value == ["a", "b"]
     assert views["host.labels"].source == "command line"

@@ -11,6 +11,7 @@ from morgand.admin import views
 from morgand.base.disk import DiskLevel
 from morgand.cluster import keys
 from morgand.cluster.store import Item
+from morgand.roles.catalog import SPECS
 from morgand.roles.db.patroni_keys import Patroni
 from morgand.state.hosts import Host, HostState
 from morgand.state.roles import Assignment, RoleState, RoleStatus
@@ -52,13 +53,17 @@ def test_a_role_on_a_host_that_does_not_answer_has_failed_and_is_told_of_once() 
     silent = frozenset({"a"})
     (view,) = views.role_views((DB,), [READY], (ATLAS, BOLT), silent)
     assert (view.state, view.detail) == ("failed", "a does not answer")
-    assert not [one for one in views.warnings((ATLAS, BOLT), (), [view], 0, silent) if one.startswith("db")]
+    assert not [
+        one for one in views.warnings((ATLAS, BOLT), (), [view], 0, silent, specs=SPECS) if one.startswith("db")
+    ]
 
 
 def test_status_says_which_loss_would_stop_everything() -> None:
     def told(hosts: int, voters: int) -> str:
         every = tuple(host(f"h{number}") for number in range(hosts))
-        return " ".join(one for one in views.warnings(every, every[:voters], [], 0) if "stop every decision" in one)
+        return " ".join(
+            one for one in views.warnings(every, every[:voters], [], 0, specs=SPECS) if "stop every decision" in one
+        )
 
     assert told(1, 1) == ""
     assert "The loss of h0" in told(2, 1)
@@ -66,7 +71,9 @@ def test_status_says_which_loss_would_stop_everything() -> None:
     assert told(3, 3) == ""
     assert "The loss of h0 or h1" in told(5, 2)
     gone = replace(ATLAS, state=HostState.SUSPECT)
-    assert not [one for one in views.warnings((gone, BOLT), (gone,), [], 0) if "stop every decision" in one]
+    assert not [
+        one for one in views.warnings((gone, BOLT), (gone,), [], 0, specs=SPECS) if "stop every decision" in one
+    ]
 
 
 @pytest.mark.parametrize(
@@ -83,7 +90,7 @@ def test_a_disk_that_is_not_well_is_named_with_what_to_do(level: DiskLevel, word
     """Of hosts that are there, and with what cannot be stored meanwhile."""
 
     def told(one: Host) -> str:
-        return " ".join(views.warnings((one, BOLT), (), [views.role_view(READY)], 0))
+        return " ".join(views.warnings((one, BOLT), (), [views.role_view(READY)], 0, specs=SPECS))
 
     assert words in told(sick(ATLAS, level))
     assert "disk" not in told(ATLAS)
@@ -102,5 +109,7 @@ def test_messages_that_wait_or_were_refused_are_told_with_what_to_do() -> None:
 
 
 def test_a_host_that_is_away_is_named_with_what_to_do() -> None:
-    (told,) = views.warnings((replace(ATLAS, state=HostState.FENCED),), (), [views.role_view(READY)], 0)[:1]
+    (told,) = views.warnings((replace(ATLAS, state=HostState.FENCED),), (), [views.role_view(READY)], 0, specs=SPECS)[
+        :1
+    ]
     assert told == "a is fenced: switch it on, or remove it with `morganctl hosts remove a`."

@@ -25,7 +25,7 @@ def half(database: Database) -> tuple[History, Library]:
     live: Any = wires
 
     def port(protocol: Any, name: str, copied: Any) -> Any:
-        route = PortRoute("db", name, place, lambda: live, SystemClock(), 0.2)
+        route = PortRoute("db", name, place, lambda: live, SystemClock(), 0.2, single_writer=True)
         return with_copies(protocol, route, copied, Copies(f"{name}-copy", copied, lambda: True, place))
 
     history, library = of(database)

@@ -46,8 +46,8 @@ def test_too_long_a_path_is_refused_before_anything_is_made(tmp_path: Path) -> N
 
 def test_spool_is_emptied_and_private(tmp_path: Path) -> None:
     """Unacknowledged uploads of a dead daemon are removed; folders are for their owner alone."""
-    with DataDir(tmp_path):
+    with DataDir(tmp_path, ("db",)):
         (tmp_path / "spool" / "left").write_text("x")
-    with DataDir(tmp_path):
+    with DataDir(tmp_path, ("db",)):
         assert not (tmp_path / "spool" / "left").exists()
         assert (tmp_path / "db").stat().st_mode & 0o077 == 0

@@ -13,6 +13,8 @@ from morgand.fingerprint import cpu, engines, gpu, laptop, memory, network, prob
 from morgand.fingerprint.collect import collect
 from morgand.fingerprint.network import Interface, choose
 from morgand.fingerprint.override import apply_override, read_override
+from morgand.roles.catalog import CLUSTER_PROGRAMS, engine_sources
+from morgand.roles.db.usable import usable
 from morgand.state.hosts import Duty, Engine, Gpu
 from tests.fakes.clusters import profile
 from tests.fakes.postgres import binaries, needed
@@ -117,9 +119,9 @@ def test_what_does_not_answer_in_time_is_what_it_was(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(probe, "DEADLINE_S", 0.2)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     before = (Engine("etcd", "3.4.23", str(slow)), Engine("serf", "0.8.2", str(gone)))
-    found = {one.name: one.version for one in engines.engines(before)}
+    found = {one.name: one.version for one in engines.engines(CLUSTER_PROGRAMS, before)}
     assert (found["etcd"], found["serf"]) == ("3.4.23", "unknown")
-    assert {one.name: one.version for one in engines.engines()}["etcd"] == "unknown"
+    assert {one.name: one.version for one in engines.engines(CLUSTER_PROGRAMS)}["etcd"] == "unknown"
 
     def busy() -> list[Gpu]:
         raise TimeoutError
@@ -149,13 +151,13 @@ def test_versions_are_found_in_what_programs_print(text: str, version: str) -> N
 
 def test_an_old_postgresql_is_none() -> None:
     old = Engine("postgresql", "14.9", "/usr/lib/postgresql/14/bin/postgres")
-    assert engines.usable_postgres(old) is None
+    assert usable(old) is None
 
 
 def test_a_postgresql_that_cannot_be_run_is_none(tmp_path: Path) -> None:
     """The program alone is not enough: its account must be able to run it, and what lies beside it."""
     (tmp_path / "postgres").touch(mode=0o755)
-    assert engines.usable_postgres(Engine("postgresql", "17.2", str(tmp_path / "postgres"))) is None
+    assert usable(Engine("postgresql", "17.2", str(tmp_path / "postgres"))) is None
 
 
 @needed
@@ -164,7 +166,7 @@ def test_postgresql_is_where_its_other_programs_are(tmp_path: Path) -> None:
     folder = binaries()
     assert folder is not None
     (tmp_path / "postgres").symlink_to(folder / "postgres")
-    found = engines.usable_postgres(Engine("postgresql", "15.4", str(tmp_path / "postgres")))
+    found = usable(Engine("postgresql", "15.4", str(tmp_path / "postgres")))
     assert found is None or found.path == str((folder / "postgres").resolve())
 
 
@@ -175,7 +177,7 @@ def test_laptops_are_told_by_chassis_or_battery() -> None:
 
 
 def test_this_machine_has_a_profile(tmp_path: Path) -> None:
-    found = collect(tmp_path, duty=Duty.SOMETIMES, address="192.0.2.99", models=("b", "a"))
+    found = collect(tmp_path, engine_sources(), duty=Duty.SOMETIMES, address="192.0.2.99", models=("b", "a"))
     assert found.ram_mb > 100
     assert found.disk.fsync_ms > 0
     assert found.network.address == "192.0.2.99"

@@ -13,6 +13,7 @@ from morgand.base.errors import MorganError
 from morgand.config import load
 from morgand.membership.cert_renewal import CertificateRenewal
 from morgand.membership.join import join
+from morgand.roles.catalog import NAMES
 from morgand.security import ca, trust
 from tests.fakes.sponsor import ServedMember, member
 
@@ -27,7 +28,7 @@ async def second(served: ServedMember, tmp_path: Path) -> Path:
     """A second member's key material."""
     settings = [f"host.data_dir={tmp_path / 'second'}", "host.name=second", "host.address=127.0.63.2"]
     token, _ = await served.invite()
-    await join(load(None, {}, settings), served.at, token, say=str)
+    await join(load(None, {}, settings, roles=NAMES), served.at, token, say=str)
     return tmp_path / "second" / "cluster"
 
 

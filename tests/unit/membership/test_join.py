@@ -22,6 +22,7 @@ from morgand.config import Config, load
 from morgand.fingerprint.host_id import load_or_create
 from morgand.membership import registry
 from morgand.membership.join import join
+from morgand.roles.catalog import NAMES, STORES
 from morgand.security import ca, tokens, trust
 from morgand.security.ca import Authority
 from tests.fakes.sponsor import GOSSIP_KEY, ServedMember, ShiftedClock, member, serving
@@ -35,7 +36,7 @@ async def served(tmp_path: Path) -> AsyncIterator[ServedMember]:
 
 def host(tmp_path: Path, name: str = "second", **settings: str) -> Config:
     values = {"host.data_dir": str(tmp_path / name), "host.name": name, "host.address": "127.0.60.2", **settings}
-    return load(None, {}, [f"{key}={value}" for key, value in values.items()])
+    return load(None, {}, [f"{key}={value}" for key, value in values.items()], roles=NAMES)
 
 
 async def joined(config: Config, at: str | None, token: str, **more: object) -> list[str]:
@@ -186,7 +187,7 @@ async def test_taken_name(served: ServedMember, tmp_path: Path) -> None:
 async def test_copied_identity(served: ServedMember, tmp_path: Path) -> None:
     """An identity that is a member on another machine is refused with how to make a new one."""
     config = host(tmp_path)
-    with DataDir(config.data_dir):
+    with DataDir(config.data_dir, STORES):
         mine = load_or_create(config.data_dir).id
     await registry.enrol(
         served.store, registry.RegisteredMember(mine, "original", "another machine", served.clock.now())
@@ -250,7 +251,7 @@ async def test_removed_host_joins_again(served: ServedMember, tmp_path: Path) ->
 async def test_data_of_a_lone_host_is_set_aside(served: ServedMember, tmp_path: Path) -> None:
     """What a host stored while alone is moved, said, and complete; models stay."""
     config = host(tmp_path)
-    with DataDir(config.data_dir) as data:
+    with DataDir(config.data_dir, STORES) as data:
         (data.root / "db" / "morgan.db").write_text("conversations")
         (data.root / "cluster" / "store").write_text("keys")
         (data.root / "models" / "model.gguf").write_text("weights")
@@ -267,7 +268,7 @@ async def test_data_of_a_lone_host_is_set_aside(served: ServedMember, tmp_path: 
 async def test_failure_in_between_leaves_a_lone_host(served: ServedMember, tmp_path: Path) -> None:
     """When the last file cannot be written the host has not joined, and what it stored is where it was."""
     config = host(tmp_path)
-    with DataDir(config.data_dir) as data:
+    with DataDir(config.data_dir, STORES) as data:
         (data.root / "db" / "morgan.db").write_text("conversations")
         (data.root / "cluster" / "member.json.new").mkdir()  # in the way
     token, _ = await served.invite()
@@ -290,7 +291,7 @@ async def test_refuses_while_a_daemon_runs(served: ServedMember, tmp_path: Path)
     """The data directory belongs to the daemon that runs on it."""
     config = host(tmp_path)
     token, _ = await served.invite()
-    with DataDir(config.data_dir):
+    with DataDir(config.data_dir, STORES):
         assert "morgand stop" in await refused(config, served.at, token)
 
 

@@ -23,6 +23,7 @@ from morgand.config import Config, load
 from morgand.fingerprint.host_id import load_or_create
 from morgand.membership import registry
 from morgand.membership.recover import recover, story
+from morgand.roles.catalog import NAMES
 from morgand.security import ca, trust
 from morgand.state.roles import Assignment
 
@@ -38,7 +39,7 @@ class House:
     def __init__(self, root: Path) -> None:
         with DataDir(root) as data:
             self.me = load_or_create(data.root).id
-        self.config: Config = load(None, {}, [f"host.data_dir={root}", "host.name=attic"])
+        self.config: Config = load(None, {}, [f"host.data_dir={root}", "host.name=attic"], roles=NAMES)
         self.folder = root / "cluster"
         key = ca.make_key()
         certificate = ca.sign(

@@ -12,6 +12,7 @@ from morgand.base.errors import Fenced
 from morgand.config import load
 from morgand.membership.join import join
 from morgand.membership.revocation_check import RevocationCheck
+from morgand.roles.catalog import NAMES
 from morgand.security import ca, trust
 from tests.fakes.sponsor import ServedMember, member
 from tests.fakes.storage import HandClock
@@ -41,7 +42,7 @@ async def folder(served: ServedMember, tmp_path: Path) -> Path:
     """A second member's key material."""
     settings = [f"host.data_dir={tmp_path / 'second'}", "host.name=second", "host.address=127.0.64.2"]
     token, _ = await served.invite()
-    await join(load(None, {}, settings), served.at, token, say=str)
+    await join(load(None, {}, settings, roles=NAMES), served.at, token, say=str)
     return tmp_path / "second" / "cluster"
 
 

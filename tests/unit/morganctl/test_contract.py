@@ -13,6 +13,7 @@ import pytest
 from morganctl import docs
 from morganctl.app import Group
 from morgand.config import setting_fields
+from morgand.roles.catalog import NAMES
 from tests.fakes.api import FakeApi
 from tests.unit.morganctl.conftest import Run
 
@@ -163,7 +164,7 @@ def test_reference_is_complete_and_up_to_date() -> None:
     for path, _ in docs.commands():
         assert f"## {path}\n" in commands
     settings = (ROOT / "docs/reference/configuration.md").read_text()
-    for key, _ in setting_fields():
+    for key, _ in setting_fields(NAMES):
         name = key.rpartition(".")[2] if key.startswith("roles.") else ""  # one row for all roles
         assert f"`{f'roles.NAME.{name}' if name else key}`" in settings
 

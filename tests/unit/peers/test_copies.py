@@ -45,7 +45,9 @@ class Live(Wires):
 
 
 def port(wires: Wires, place: Hosts, copy: Copy, *, readable: bool = True, patience_s: float = 0.2) -> Any:
-    route = PortRoute("db", "history", place, lambda: cast("PeerClient", wires), SystemClock(), patience_s)
+    route = PortRoute(
+        "db", "history", place, lambda: cast("PeerClient", wires), SystemClock(), patience_s, single_writer=True
+    )
     copies = Copies("history-copy", copy, lambda: readable, place)
     protocol: Any = History
     return with_copies(protocol, route, Copy(), copies)

@@ -15,6 +15,7 @@ from morgand.base.errors import EngineError, Fenced, InvalidInput, Overloaded, U
 from morgand.peers.client import NotReached, PeerClient
 from morgand.peers.route import Holder, PortRoute, candidates, routed
 from morgand.peers.wire import Signature
+from morgand.roles.catalog import BY_NAME
 from morgand.state.ports import Chat, ChatDelta, ChatMessage, ChatOptions, Embedder, History, Library
 
 
@@ -43,7 +44,10 @@ def test_candidates(
     role: str, holders: list[Holder], busy: dict[str, int], suspects: Sequence[str], expected: list[str]
 ) -> None:
     """Ready ones, in the order they are asked."""
-    found = candidates(role, holders, "me", busy=busy, suspects=frozenset(suspects))
+    spec = BY_NAME[role]
+    found = candidates(
+        holders, "me", single_writer=spec.single_writer, spread=spec.spread, busy=busy, suspects=frozenset(suspects)
+    )
     assert [one.host for one in found] == expected
 
 
@@ -106,7 +110,11 @@ class Here:
 
 def port(protocol: type, hosts: Hosts, wires: Wires, patience_s: float = 0.3) -> Any:
     client = cast("PeerClient", wires)
-    return routed(protocol, PortRoute("role", "role", hosts, lambda: client, SystemClock(), patience_s), Here())
+    return routed(
+        protocol,
+        PortRoute("role", "role", hosts, lambda: client, SystemClock(), patience_s, single_writer=False),
+        Here(),
+    )
 
 
 async def test_the_engine_here_is_asked_directly() -> None:
@@ -228,7 +236,8 @@ async def test_calls_spread_over_those_that_are_idle() -> None:
     llm = [holder("a"), holder("b", "replica")]
     wires = Wires(a=[ChatDelta("x"), ChatDelta("y")], b=[ChatDelta("z")])
     client = cast("PeerClient", wires)
-    chat = routed(Chat, PortRoute("llm", "llm", Hosts(llm), lambda: client, SystemClock(), 0.3), cast("Chat", Here()))  # type: ignore[type-abstract]
+    route = PortRoute("llm", "llm", Hosts(llm), lambda: client, SystemClock(), 0.3, single_writer=False, spread=True)
+    chat = routed(Chat, route, cast("Chat", Here()))  # type: ignore[type-abstract]
     first = chat.stream(MESSAGES, OPTIONS)
     assert (await anext(first)).text == "x"
     assert [item.text async for item in chat.stream(MESSAGES, OPTIONS)] == ["z"]

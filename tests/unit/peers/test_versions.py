@@ -145,7 +145,7 @@ class Versions:
 def history(hosts: Versions, *names: str) -> History:
     client = cast("PeerClient", hosts)
     holders = Hosts([Holder(name, "primary", 1, ready=True) for name in names])
-    route = PortRoute("role", "role", holders, lambda: client, SystemClock(), 0.3)
+    route = PortRoute("role", "role", holders, lambda: client, SystemClock(), 0.3, single_writer=False)
     return routed(History, route, cast("History", None))  # type: ignore[type-abstract]
 
 
