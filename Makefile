@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-inp
 # tests that share nothing with each other, and so run side by side; the others start engines, and want all processors
 APART := tests/unit tests/properties tests/simulation tests/scenarios
 
-.PHONY: help venv demo stop test lint docs lab bench clean
+.PHONY: help venv demo stop test lint simulate docs lab bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -52,6 +52,9 @@ test: $(VENV)/.test lint  ## lint, then every test that CI runs
 	$(BIN)/python docs/generate.py --check
 	$(BIN)/pytest -m 'not slow' --numprocesses logical --dist worksteal $(APART)
 	$(BIN)/pytest -m 'not slow' $(APART:%=--ignore=%)
+
+simulate: $(VENV)/.test  ## play ten thousand stories of things that go wrong; CI plays two thousand (15 minutes of CPU time)
+	$(BIN)/pytest tests/simulation
 
 docs: $(VENV)/.test  ## write the CLI and configuration reference
 	$(BIN)/python docs/generate.py
