@@ -45,7 +45,7 @@ stop: $(VENV)/.run  ## end the daemon that `make demo` left running
 lint: $(VENV)/.test  ## ruff, mypy strict, import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
+	$(BIN)/mypy --num-workers auto
 	$(BIN)/lint-imports
 
 test: $(VENV)/.test lint  ## lint, then every test that CI runs
