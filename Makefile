@@ -7,10 +7,10 @@ PYTHON ?= $(shell for p in /usr/bin/python3 $$(command -v python3); do \
 	[ -x $$p ] && $$p -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input -c constraints.txt
 
-# tests that share nothing with each other, and so run side by side; the others start engines, and want all processors
+# tests that share nothing with each other, and so run side by side, in any order; of the others each file stays whole
 APART := tests/unit tests/properties tests/simulation tests/scenarios
 
-.PHONY: help venv demo stop test lint docs lab bench clean
+.PHONY: help venv demo stop test lint simulate docs lab bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -45,13 +45,18 @@ stop: $(VENV)/.run  ## end the daemon that `make demo` left running
 lint: $(VENV)/.test  ## ruff, mypy strict, import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
+	$(BIN)/mypy --num-workers auto
 	$(BIN)/lint-imports
 
+# `auto` is as many as there are networks for (tests/conftest.py); a laboratory of five hosts has the machine to itself
 test: $(VENV)/.test lint  ## lint, then every test that CI runs
 	$(BIN)/python docs/generate.py --check
 	$(BIN)/pytest -m 'not slow' --numprocesses logical --dist worksteal $(APART)
-	$(BIN)/pytest -m 'not slow' $(APART:%=--ignore=%)
+	$(BIN)/pytest -m 'not slow and not lab' --numprocesses auto --dist loadfile $(APART:%=--ignore=%)
+	$(BIN)/pytest -m 'not slow and lab' $(APART:%=--ignore=%)
+
+simulate: $(VENV)/.test  ## play ten thousand stories of things that go wrong; CI plays two thousand (15 minutes of CPU time)
+	$(BIN)/pytest tests/simulation
 
 docs: $(VENV)/.test  ## write the CLI and configuration reference
 	$(BIN)/python docs/generate.py

@@ -14,7 +14,7 @@ from morgand.base.errors import Unavailable
 from morgand.state.assistant import DocumentState
 from morgand.state.ports import DocumentResult
 from morgand.storage.database import Database
-from morgand.storage.engine import WRITERS
+from morgand.storage.engine import READERS, WRITERS
 from morgand.storage.history import SqlHistory
 from morgand.storage.library import SqlLibrary
 from tests.fakes.postgres import Server, needed
@@ -130,7 +130,8 @@ async def test_hold_ends_what_waits_for_a_standby_a_query_or_a_connection(
         committing = [asyncio.create_task(say(history, turn, turn)) for turn in turns]
         await until(lambda: len(waiting(running)) == 3)
         queries = [asyncio.create_task(query()) for _ in range(30)]  # more than there are connections
-        await asyncio.sleep(0.3)
+        asleep = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+        await until(lambda: running.sql(asleep) == str(READERS))
         database.hold()
         async with asyncio.timeout(LIMIT_S):
             outcomes = await asyncio.gather(*committing, *queries, return_exceptions=True)

@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from morgand.base.errors import MorganError
+from morgand.cluster.etcd import EtcdClient
+from morgand.cluster.etcd_wire import Nothing
 from morgand.cluster.store import Put
 from morgand.cluster.switch import MOVED
 from morgand.membership.salvage import salvage
-from tests.engines.voters import Town, answering, running
+from tests.engines.voters import STARTED_S, Town, answering, running
 
 pytestmark = pytest.mark.engine
 NETS = itertools.count(120 + os.getpid() % 50)
@@ -31,11 +34,24 @@ async def filled(town: Town, count: int) -> None:
         await answering(client, voters)
         store = town.store("h1", ["h1"])
         await store.txn([], [Put(MOVED, b"{}"), *(Put(f"/a/{number}", b"x" * 100) for number in range(600))])
-        await asyncio.sleep(6)  # etcd takes nobody before
-        await client.add_learner(learner.place.peer_url)
+        await added(client, learner.place.peer_url)
         await store.txn([], [Put("/last", b"1")])
-        await asyncio.sleep(2)  # that a write is settled, the voters that follow hear with the next heartbeat
+        for voter in voters:  # that a write is settled they hear later, and write down later still
+            assert await town.store("h1", [voter.place.host_id]).get("/last") is not None
+            await client.ask(voter.endpoint, "maintenance/hash", {}, Nothing)  # of what is in its file
     await town.close()
+
+
+async def added(client: EtcdClient, peer_url: str) -> None:
+    """etcd takes nobody before its voters have known each other for five seconds."""
+    async with asyncio.timeout(STARTED_S):
+        while True:
+            try:
+                await client.add_learner(peer_url)
+            except MorganError:
+                await asyncio.sleep(0.1)
+            else:
+                return
 
 
 async def test_a_surviving_voter_has_everything_that_was_acknowledged(tmp_path: Path) -> None:

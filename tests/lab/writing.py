@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from tests.lab.client import Chatter
 from tests.lab.scenario import Step
 from tests.lab.stage import Stage
@@ -86,4 +84,4 @@ class Writing(Stage):
         self._others = [Timeline(host) for host in self._alive() if host.name != first]
         for one in (self._timeline, *self._others):
             one.start()
-        time.sleep(2.0)
+        self._until(lambda: all(one.looks for one in self._watchers()), 60.0, "status of every host")
