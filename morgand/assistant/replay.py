@@ -16,7 +16,7 @@ from typing import Protocol
 
 from morgand.assistant.events import TurnAccepted, TurnEvent
 from morgand.base.clock import Clock
-from morgand.base.errors import Conflict, Fenced, InvalidInput, MorganError, NotFound, Unavailable
+from morgand.base.errors import Conflict, Fenced, InvalidInput, MorganError, NotFound, Unavailable, Unforeseen
 from morgand.state.hosts import HostState
 from morgand.storage.outbox import KeptMessage, Outbox, OutboxEntry, heads
 from morgand.storage.sealed import DamagedFile
@@ -34,10 +34,6 @@ ANSWER_TRIES = 10  # then the person has to ask again: the message is stored
 FAULTS = 3  # of ours, until a message is set aside
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.5, 5.0
 FOR_GOOD = (Conflict, InvalidInput, NotFound)
-
-
-class Unforeseen(MorganError):
-    """Something went wrong here; the log has the details."""
 
 
 class Replayer(Protocol):
