@@ -13,6 +13,7 @@ ALL = (
     "first_token",
     "idle",
     "ingest_throughput",
+    "question_during_ingest",
     "retrieval_latency",
     "cranfield",
     "move",

@@ -61,7 +61,7 @@ from morgand.roles.downloads import Fetcher
 from morgand.roles.models import load_models
 from morgand.security.keys import Keys
 from morgand.state.hosts import PeerHealth
-from morgand.state.roles import RoleState, RoleStatus
+from morgand.state.roles import RoleStatus
 from morgand.storage.outbox import Outbox
 from morgand.wiring import Neighbours, build, build_local, context_for, leader_duties, services
 
@@ -117,7 +117,7 @@ class Daemon:
             sight=self._peer_health, seen=self._seen, store=store, mirror=self._mirror, clock=clock,
         )  # fmt: skip
         factory = services(context, self._assignments, self._local, self._parts, self._database)
-        self._runner = Runner(factory, clock, self._role_changed)
+        self._runner = Runner(factory, clock, lambda _: self._reporter.tell())
         self._reporter = StatusReporter(identity.id, store, self._runner.statuses, clock)
         home = MembershipContext(
             config.host_name, data.root / "cluster", data.root / "spool", data.run_dir(), data.logs,
@@ -273,11 +273,6 @@ class Daemon:
             self._connection, self._store, self._mirror, self._clock, candidates=self._candidates,
             config=self._settings.current,
         )  # fmt: skip
-
-    def _role_changed(self, status: RoleStatus) -> None:
-        self._reporter.tell()
-        if status.state is RoleState.READY and BY_NAME[status.role].feeds_ingestion:
-            self._parts.ingestor.wake()
 
     async def _fetch_models(self) -> None:
         """Fetch what this host would run if it had it; the plan upgrades itself once the profile lists it."""

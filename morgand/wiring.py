@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,10 @@ class Neighbours:
             role, port or role, self.directory, self.client, self.clock, spec.patience_s,
             single_writer=spec.single_writer, spread=spec.spread,
         )  # fmt: skip
+
+    def of_ingestion(self) -> Hashable:
+        """Where the engines are that ingestion fills, in which epoch, and whether they answer."""
+        return tuple(tuple(self.directory.holders(role)) for role in ("embedder", "vectors"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +183,7 @@ def build(context: HostContext, local: Local, others: Neighbours, delivery: Deli
     ingestor = Ingestor(
         library=library, objects=originals, extractor=local.extractor, embedder=embeddings, vectors=index,
         cache=MemoryCache(context.clock), settings=context.config, spool_dir=context.data_dir / "spool",
-        clock=context.clock, shared=lambda: not others.directory.alone,
+        clock=context.clock, shared=lambda: not others.directory.alone, engines=others.of_ingestion,
     )  # fmt: skip
     return Parts(
         history=history, library=library, objects=originals, chat=chat, embedder=embeddings, reranker=ranking,

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from morgand.assistant.events import TurnAccepted, TurnEvent
 from morgand.base.clock import Clock
-from morgand.base.errors import Conflict, Fenced, InvalidInput, MorganError, NotFound, Unavailable
+from morgand.base.errors import Conflict, Fenced, InvalidInput, MorganError, NotFound, Unavailable, Unforeseen
 from morgand.state.hosts import HostState
 from morgand.storage.outbox import KeptMessage, Outbox, OutboxEntry, heads
 from morgand.storage.sealed import DamagedFile
@@ -34,10 +34,6 @@ ANSWER_TRIES = 10  # then the person has to ask again: the message is stored
 FAULTS = 3  # of ours, until a message is set aside
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.5, 5.0
 FOR_GOOD = (Conflict, InvalidInput, NotFound)
-
-
-class Unforeseen(MorganError):
-    """Something went wrong here; the log has the details."""
 
 
 class Replayer(Protocol):
@@ -90,21 +86,21 @@ class Replay:
         """``store_s``: how long one try may take until the message is stored, seconds."""
         self._outbox, self._assistant, self._clock, self._store_s = outbox, assistant, clock, store_s
         self._tries: dict[str, Tries] = {}  # by turn
-        self._at_work: set[str] = set()  # conversations
         self._places = asyncio.Semaphore(AT_ONCE)
 
     async def run(self) -> None:
         """Every conversation with something to send has a task of its own."""
+        at_work: set[str] = set()
         async with asyncio.TaskGroup() as group:
             while True:
                 changed = self._outbox.next()
                 for one in heads(self._outbox.waiting()):
-                    if one.place not in self._at_work:
-                        self._at_work.add(one.place)
-                        group.create_task(self._conversation(one.place))
+                    if one.place not in at_work:
+                        at_work.add(one.place)
+                        group.create_task(self._conversation(one.place, at_work))
                 await changed.wait()
 
-    async def _conversation(self, place: str) -> None:
+    async def _conversation(self, place: str, at_work: set[str]) -> None:
         """Send what waits in one conversation, one message after the other, until nothing is left."""
         pause_s = FIRST_PAUSE_S
         while (entry := next((one for one in self._outbox.waiting() if one.place == place), None)) is not None:
@@ -113,7 +109,7 @@ class Replay:
             if again:
                 await self._clock.sleep(pause_s)
             pause_s = min(2 * pause_s, LAST_PAUSE_S) if again else FIRST_PAUSE_S
-        self._at_work.discard(place)  # with nothing awaited since the look: what comes now begins a new task
+        at_work.discard(place)  # with nothing awaited since the look: what comes now begins a new task
 
     async def _try(self, entry: OutboxEntry) -> bool:
         """Whether it has to be tried again."""

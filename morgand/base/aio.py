@@ -1,10 +1,13 @@
-"""Waiting for whatever comes first, and for what may fail as a group."""
+"""Waiting for whatever comes first, for what may fail as a group, and for what may fail in ways nobody foresaw."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+import logging
+from collections.abc import Awaitable, Coroutine
 from typing import Any, TypeVar
+
+from morgand.base.errors import MorganError, Unforeseen
 
 T = TypeVar("T")
 
@@ -26,3 +29,17 @@ async def isolated_task(work: Coroutine[Any, Any, T]) -> T:
     every ``asyncio.timeout`` there raises CancelledError from then on: that task ends without a word.
     """
     return await asyncio.create_task(work)
+
+
+async def foreseen(work: Awaitable[T], log: logging.Logger, what: str, **about: object) -> T:
+    """Await ``work``, for whoever serves several things and goes on with the others when one fails.
+
+    Raises only MorganError: anything else is a defect of ours, which is logged here, with its trace, and Unforeseen.
+    """
+    try:
+        return await work
+    except MorganError:
+        raise
+    except Exception as err:  # supervisor of loops that serve several things
+        log.exception(what, extra=about)
+        raise Unforeseen(f"A defect ended it: {err!r}.", remedy="The log has the details.") from err

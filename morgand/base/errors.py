@@ -134,6 +134,10 @@ class EngineError(Unavailable):
     status = 503
 
 
+class Unforeseen(MorganError):
+    """Something went wrong here that nobody foresaw; the log has the details."""
+
+
 def first_of(group: BaseExceptionGroup[MorganError]) -> MorganError:
     """The first error in groups within groups."""
     one = group.exceptions[0]

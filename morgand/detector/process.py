@@ -23,7 +23,7 @@ from morgand.detector.beat import decode, encode
 from morgand.detector.detector import Detector
 from morgand.detector.lease import LeaseWriter, now_s
 from morgand.detector.link import Peer
-from morgand.process.nice import BEATS, set_priority
+from morgand.process.nice import BEATS, Priority, set_priority
 
 STUCK_S = 4.0
 TELL_EVERY_S = 0.5
@@ -173,7 +173,7 @@ def _listen(path: Path) -> socket.socket:
 
 
 def main() -> None:
-    set_priority(BEATS, os.getpid())  # allowed or not
+    set_priority(Priority(BEATS, BEATS), os.getpid())  # allowed or not
     Process(Path(sys.argv[1]), Path(sys.argv[2])).run()
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from morgand.base.aio import isolated_task
 from morgand.base.clock import Clock
 from morgand.base.errors import MorganError, first_of
+from morgand.process.supervisor import Report, recent_ends, restart_delay
 from morgand.roles.base import ServiceFactory
 from morgand.roles.lifecycle import REPORTED, SHOWN, LifecycleEvent, Phase, step
 from morgand.state.roles import Assignment, RoleState, RoleStatus
@@ -97,7 +98,6 @@ class Runner:
     def _start(self, assignment: Assignment) -> None:
         key = assignment.role
         task = asyncio.create_task(self._perform(key, assignment), name=f"role-{assignment.role}")
-        task.add_done_callback(lambda ended: self._ended(key, ended))
         self._running[key] = _Running(assignment, Phase.STARTING, None, task)
         log.info(
             "role starting",
@@ -106,21 +106,40 @@ class Runner:
         )  # fmt: skip
 
     async def _perform(self, key: Key, assignment: Assignment) -> None:
+        """One attempt after the other for as long as the plan wants the role here.
+
+        A service must not end by itself. A reason it tells is looked at again every RETRY_S; a defect is met like the
+        end of an engine's process: started again soon, and failed when that happens too often.
+        """
+
         def report(state: RoleState, detail: str | None) -> None:
             self._step(key, REPORTED[state], detail)
 
-        while True:  # one attempt every RETRY_S for as long as the plan wants the role here
-            try:
-                await isolated_task(self._factory(assignment).run(report))
-            except* MorganError as group:  # a service's tasks fail together
-                report(RoleState.FAILED, str(first_of(group)))
-            await self._clock.sleep(RETRY_S)
+        ends: list[float] = []
+        while True:
+            told, reason = await self._attempt(assignment, report)
+            if told:
+                report(RoleState.FAILED, reason)
+                await self._clock.sleep(RETRY_S)
+                continue
+            ends = recent_ends(ends, self._clock.monotonic())
+            restart = restart_delay(ends, ends[-1])
+            report(RoleState.FAILED if restart.failed else RoleState.STARTING, reason)
+            await self._clock.sleep(restart.delay_s)
 
-    def _ended(self, key: Key, task: asyncio.Task[None]) -> None:
-        """A service must not end by itself: a defect fails its role, loudly, and nothing else."""
-        if not task.cancelled() and (defect := task.exception()) is not None:
-            log.error("role defect", exc_info=defect, extra={"role": key})
-            self._step(key, LifecycleEvent.DOWN, f"A defect ended it: {defect!r}. The log has the details.")
+    async def _attempt(self, assignment: Assignment, report: Report) -> tuple[bool, str]:
+        """Perform it until it ends: whether it says itself why, and the reason in words."""
+        try:
+            await isolated_task(self._factory(assignment).run(report))
+        except MorganError as err:
+            return True, str(err)
+        except Exception as err:  # supervisor of all services: a defect of one costs its role, for a while
+            told, defects = _parted(err)
+            if told is not None and defects is None:  # a service's tasks fail together
+                return True, str(first_of(told))
+            log.exception("role defect", extra={"role": assignment.role})
+            return False, f"A defect ended it: {_first(defects or err)!r}. The log has the details."
+        return False, "It ended by itself."
 
     async def _withdraw(self, key: Key) -> None:
         running = self._running[key]
@@ -151,3 +170,12 @@ class Runner:
             role=one.role, part=one.part, host=one.host, state=SHOWN[running.phase], epoch=one.epoch,
             why=one.why, model=one.model, detail=running.detail,
         )  # fmt: skip
+
+
+def _parted(err: Exception) -> tuple[BaseExceptionGroup[MorganError] | None, BaseException | None]:
+    """Errors that say what is wrong, and the rest."""
+    return err.split(MorganError) if isinstance(err, ExceptionGroup) else (None, err)
+
+
+def _first(err: BaseException) -> BaseException:
+    return _first(err.exceptions[0]) if isinstance(err, BaseExceptionGroup) else err

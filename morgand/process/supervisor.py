@@ -20,7 +20,7 @@ from typing import Any
 from morgand.base.clock import Clock
 from morgand.base.errors import EngineError, MorganError
 from morgand.process.account import inherited
-from morgand.process.nice import ENGINE, set_priority
+from morgand.process.nice import Priority, set_priority
 from morgand.state.roles import RoleState
 
 log = logging.getLogger("morgand.supervisor")
@@ -44,8 +44,8 @@ LOG_FILES = 3
 class ChildSpec:
     """A program to keep running. ``options`` go to its stdin as one JSON line.
 
-    ``apart``: of the daemon's environment it gets the least, and it runs in the system's root folder. ``back``: it
-    stands back for others where the processors are busy; one that is ``eager`` only when it is loaded.
+    ``apart``: of the daemon's environment it gets the least, and it runs in the system's root folder. ``priority``: how
+    it stands back for others where the processors are busy; one that is ``eager`` only when it is loaded.
     """
 
     name: str
@@ -56,7 +56,7 @@ class ChildSpec:
     start_deadline_s: float = 120.0
     stop_grace_s: float = STOP_GRACE_S
     apart: bool = False
-    back: bool = False
+    priority: Priority | None = None
     eager: bool = False
 
 
@@ -66,6 +66,11 @@ class Restart:
 
     delay_s: float
     failed: bool
+
+
+def recent_ends(ends: Sequence[float], now: float) -> list[float]:
+    """The times that still count towards the intensity, and this one."""
+    return [*(end for end in ends if now - end < WINDOW_S), now]
 
 
 def restart_delay(ends: Sequence[float], now: float) -> Restart:
@@ -96,7 +101,7 @@ class Child:
             report(RoleState.STARTING, None)
             reason = await self._live_once(report)
             now = self._clock.monotonic()
-            self._ends = [*(end for end in self._ends if now - end < WINDOW_S), now]
+            self._ends = recent_ends(self._ends, now)
             restart = restart_delay(self._ends, now)
             log.warning(
                 "child ended", extra={"child": self._spec.name, "reason": reason, "restart_in_s": restart.delay_s}
@@ -157,10 +162,12 @@ class Child:
         return process
 
     async def _place(self, process: int, loaded: asyncio.Event) -> None:
+        if self._spec.priority is None:
+            return
         if self._spec.eager:
             await loaded.wait()
-        for _ in range(BACK_TRIES if self._spec.back else 0):
-            if set_priority(ENGINE, process):
+        for _ in range(BACK_TRIES):
+            if set_priority(self._spec.priority, process):
                 return
             await asyncio.sleep(BACK_AGAIN_S)
 

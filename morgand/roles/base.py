@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from morgand.base.clock import Clock
 from morgand.base.errors import EngineError, MorganError
 from morgand.config import Config
+from morgand.process.nice import PEOPLE, Priority
 from morgand.process.supervisor import Child, ChildSpec, Report
 from morgand.roles.process import EngineClient
 from morgand.state.roles import Assignment, Model, RoleState
@@ -44,13 +45,16 @@ ServiceFactory = Callable[[Assignment], RoleService]
 
 
 class ProcessService:
-    """A role whose engine is a program of ours in a process of its own. ``eager``: people wait until it is loaded."""
+    """A role whose engine is a program of ours in a process of its own.
+
+    ``eager``: people wait until it is loaded. ``priority``: how it stands back from then on.
+    """
 
     def __init__(
         self, context: HostContext, role: str, module: str, options: Callable[[], Mapping[str, Any]],
-        *, eager: bool = False,
+        *, eager: bool = False, priority: Priority = PEOPLE,
     ) -> None:  # fmt: skip
-        self._context, self._eager = context, eager
+        self._context, self._eager, self._priority = context, eager, priority
         self._role = role
         self._module = module
         self._options = options
@@ -79,7 +83,7 @@ class ProcessService:
             argv=(sys.executable, "-m", self._module, "--socket", str(self._context.socket(self._role))),
             options=options,
             log_file=self._context.log_dir / f"{self._role}.log",
-            back=True,
+            priority=self._priority,
             eager=self._eager,
         )
 

@@ -21,6 +21,7 @@ class SentenceModel:
     """A bi-encoder from a local directory."""
 
     side_by_side = 1
+    overtaken = False
 
     def __init__(self, model_dir: Path) -> None:
         try:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from morgand.assistant.rag.embed import BATCH, EmbedStage
+from morgand.assistant.rag.embed import BATCH, Embedding
 from morgand.assistant.rag.reconcile import Reconciler
+from morgand.base.aio import foreseen
 from morgand.base.clock import Clock
-from morgand.base.errors import Unavailable
+from morgand.base.errors import MorganError
 from morgand.state.ports import Library
 
 log = logging.getLogger("morgand.assistant")
@@ -19,9 +20,9 @@ PAUSE_S = 30.0  # between attempts while chunks without embeddings remain
 class Backfill:
     """Works at start, when a document was stored without embeddings, and when the embedder comes back."""
 
-    def __init__(self, library: Library, stage: EmbedStage, reconciler: Reconciler, clock: Clock) -> None:
+    def __init__(self, library: Library, embedding: Embedding, reconciler: Reconciler, clock: Clock) -> None:
         self._library = library
-        self._stage = stage
+        self._embedding = embedding
         self._reconciler = reconciler
         self._clock = clock
         self._wake = asyncio.Event()
@@ -34,8 +35,8 @@ class Backfill:
         while True:
             self._wake.clear()
             try:
-                complete = await self.fill()
-            except Unavailable as err:
+                complete = await foreseen(self.fill(), log, "embeddings not filled in")
+            except MorganError as err:
                 log.warning("embeddings not filled in", extra={"reason": err.message})
                 complete = False
             try:
@@ -49,7 +50,7 @@ class Backfill:
         filled = 0
         while chunks := await self._library.without_embeddings(BATCH):
             texts = list(dict.fromkeys(chunk.chunk.text for chunk in chunks))
-            vectors = dict(zip(texts, await self._stage.vectors(texts), strict=True))
+            vectors = dict(zip(texts, await self._embedding.vectors(texts), strict=True))
             found = {chunk.id: vector for chunk in chunks if (vector := vectors[chunk.chunk.text]) is not None}
             if not found:
                 return False

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from morgand.assistant.rag.points import index_points
-from morgand.base.errors import NotFound, Unavailable
+from morgand.base.aio import foreseen
+from morgand.base.errors import MorganError, NotFound, Unavailable
 from morgand.state.ports import Library, Vectors
 
 log = logging.getLogger("morgand.assistant")
@@ -30,10 +31,12 @@ class IndexDifference:
 
 
 def difference(
-    live: Mapping[str, int], counts: Mapping[str, int], changed: frozenset[str] = frozenset()
-) -> IndexDifference:
-    """What the index lacks and what it holds too much. ``changed``: live documents to write in any case."""
-    stale = tuple(doc for doc, points in counts.items() if points > live.get(doc, 0))
+    live: Mapping[str, int], counts: Mapping[str, int], changed: frozenset[str] = frozenset(),
+    coming: frozenset[str] = frozenset(),
+) -> IndexDifference:  # fmt: skip
+    """What the index lacks and what it holds too much. ``changed``: live documents to write in any case; ``coming``:
+    documents that may be in the index already, and are not in the library yet."""
+    stale = tuple(doc for doc, points in counts.items() if points > live.get(doc, 0) and doc not in coming)
     missing = tuple(doc for doc, chunks in live.items() if counts.get(doc, 0) != chunks or doc in changed)
     return IndexDifference(missing=missing, stale=stale)
 
@@ -41,9 +44,11 @@ def difference(
 class Reconciler:
     """Compares and repairs; ``wake`` it when the index came back or a write to it failed."""
 
-    def __init__(self, library: Library, vectors: Vectors) -> None:
+    def __init__(self, library: Library, vectors: Vectors, under_way: Callable[[], frozenset[str]] = frozenset) -> None:
+        """``under_way``: documents that are being processed, which are in the index before they are in the library."""
         self._library = library
         self._vectors = vectors
+        self._under_way = under_way
         self._changed: set[str] = set()
         self._wake = asyncio.Event()
 
@@ -58,9 +63,9 @@ class Reconciler:
         while True:
             self._wake.clear()
             try:
-                await self.reconcile()
+                await foreseen(self.reconcile(), log, "index not reconciled")
                 failures = 0
-            except Unavailable as err:
+            except MorganError as err:
                 if not failures:
                     log.warning("index not reconciled", extra={"reason": err.message})
                 failures += 1
@@ -74,19 +79,32 @@ class Reconciler:
         """Make the index equal to the library now. Raises Unavailable when one of them cannot be reached.
 
         The index is counted before the library is read: a document that is completed in between looks missing
-        (and is written twice, harmless), never stale (and lost).
+        (and is written twice, harmless), never stale (and lost). One that is in the index and not completed yet was
+        under way before the library was read, or, left there by a daemon that died, is by the time it is removed.
         """
         changed = frozenset(self._changed)
         counts = await self._vectors.counts()
-        found = difference(await self._library.live(), counts, changed)
+        coming = self._under_way()
+        live = await self._library.live()
+        found = difference(live, counts, changed, coming | self._under_way())
         if found.stale:
             await self._vectors.delete_documents(found.stale)
-        for document in found.missing:
-            await self.index(document)
-        self._changed -= changed
+        failed = [document for document in found.missing if not await self._indexed(document)]
+        self._changed -= changed.difference(failed)
         if found.missing or found.stale:
             log.info("index reconciled", extra={"written": len(found.missing), "removed": len(found.stale)})
         return found
+
+    async def _indexed(self, document: str) -> bool:
+        """Write one document; what is wrong with it alone does not keep the others out. Raises Unavailable."""
+        try:
+            await foreseen(self.index(document), log, "document not indexed", document=document)
+        except Unavailable:
+            raise
+        except MorganError as err:
+            log.warning("document not indexed", extra={"document": document, "reason": err.message})
+            return False
+        return True
 
     async def index(self, document: str) -> None:
         """Write one document's points from the library. A document deleted meanwhile is left out."""

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from morgand.process.nice import DOCUMENTS
 from morgand.process.supervisor import Report
 from morgand.roles.base import HostContext, ProcessService, RoleService
 from morgand.state.roles import RoleState
@@ -44,5 +45,5 @@ def service(context: HostContext, tokenizer: Callable[[], str], work: Callable[[
     def options() -> Mapping[str, Any]:
         return {"tokenizer": tokenizer()}
 
-    extractor = ProcessService(context, EXTRACTOR, "morgand.roles.core.extractor_engine", options)
+    extractor = ProcessService(context, EXTRACTOR, "morgand.roles.core.extractor_engine", options, priority=DOCUMENTS)
     return CoreService(extractor, work)

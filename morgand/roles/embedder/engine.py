@@ -1,8 +1,9 @@
 """The embedder engine: ONNX Runtime on a CPU, sentence-transformers where there is a GPU.
 
 Mini-batches run side by side, each on one core: cores that work on one mini-batch together wait for each other whenever
-another process takes one of them, which halved the speed of ingestion. Questions go before passages: as soon as a
-mini-batch ends, a waiting question is served.
+another process takes one of them, which halved the speed of ingestion. Questions go before passages: on processors they
+have threads of their own, for which those of passages stand back at once, as they do for every other engine that a
+person waits for; on a GPU a waiting question is served as soon as a mini-batch ends.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from morgand.base.errors import Overloaded
+from morgand.process.nice import stand_back
 from morgand.roles.embedder.wire import EmbedderInfoReply, EmbedReply, EmbedRequest
 from morgand.roles.onnx import MAX_TOKENS, OnnxEncoder, mini_batches
 from morgand.roles.process import Handler, serve
@@ -38,7 +40,8 @@ class EmbeddingModel(Protocol):
     """Blocking; ``cut`` says which texts to compute together."""
 
     dimension: int
-    side_by_side: int  # how many calls of ``embed`` may run at once
+    side_by_side: int  # how many calls of ``embed`` for passages may run at once
+    overtaken: bool  # whether questions may be computed beside them
 
     def cut(self, texts: Sequence[str]) -> list[list[int]]: ...
 
@@ -47,6 +50,8 @@ class EmbeddingModel(Protocol):
 
 class OnnxEmbedder:
     """CLS pooling and unit length, as BGE wants it."""
+
+    overtaken = True
 
     def __init__(self, model_dir: Path, threads: int) -> None:
         self._encoder = OnnxEncoder(model_dir, threads=1)
@@ -62,6 +67,16 @@ class OnnxEmbedder:
         return unit
 
 
+class ComputeLine:
+    """What waits for threads that compute it, in order."""
+
+    def __init__(self, threads: int, *, back: bool) -> None:
+        """``back``: its threads stand back for all others."""
+        self.waiting: queue.PriorityQueue[Job] = queue.PriorityQueue()
+        # no more threads than work side by side: each has memory of its own, which is warm when it is used again
+        self.threads = ThreadPoolExecutor(threads, thread_name_prefix="embed", initializer=stand_back if back else None)
+
+
 class Cores:
     """Computes mini-batches side by side: by priority, then by request, then by arrival.
 
@@ -71,30 +86,31 @@ class Cores:
 
     def __init__(self, model: EmbeddingModel) -> None:
         self._model = model
-        self._waiting: queue.PriorityQueue[Job] = queue.PriorityQueue()
         self._request = itertools.count()
-        # no more threads than work side by side: each has memory of its own, which is warm when it is used again
-        self._threads = ThreadPoolExecutor(model.side_by_side, thread_name_prefix="embed")
+        passages = ComputeLine(model.side_by_side, back=model.overtaken)
+        questions = ComputeLine(model.side_by_side, back=False) if model.overtaken else passages
+        self._lines = {PRIORITY["passage"]: passages, PRIORITY["query"]: questions}
 
     async def embed(self, texts: Sequence[str], priority: int) -> list[bytes]:
         """Vectors in the order of the texts, as on the wire. Raises Overloaded when too much waits already."""
         batches = self._model.cut(texts)
-        if self._waiting.qsize() + len(batches) > MAX_WAITING:
+        line = self._lines[priority]
+        if line.waiting.qsize() + len(batches) > MAX_WAITING:
             raise Overloaded("The embedder has too much to do.", retry_after_s=2.0)
         request = next(self._request)
         computed = [Future[NDArray[np.float32]]() for _ in batches]
         for number, (batch, rows) in enumerate(zip(batches, computed, strict=True)):
-            self._waiting.put((priority, request, number, [texts[index] for index in batch], rows))
-            self._threads.submit(self._next)
+            line.waiting.put((priority, request, number, [texts[index] for index in batch], rows))
+            line.threads.submit(self._next, line)
         vectors: list[bytes] = [b""] * len(texts)
         for batch, found in zip(batches, await asyncio.gather(*map(asyncio.wrap_future, computed)), strict=True):
             for index, row in zip(batch, found.astype("<f4", copy=False), strict=True):
                 vectors[index] = row.tobytes()
         return vectors
 
-    def _next(self) -> None:
+    def _next(self, line: ComputeLine) -> None:
         """In a thread: compute what is first in line by now. There is one call of this for each that waits."""
-        *_, texts, rows = self._waiting.get()
+        *_, texts, rows = line.waiting.get()
         if rows.set_running_or_notify_cancel():
             try:
                 rows.set_result(self._model.embed(texts))

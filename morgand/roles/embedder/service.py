@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from morgand.process.nice import MIXED
 from morgand.roles.base import HostContext, ProcessService, RoleService, model_files
 from morgand.state.roles import Assignment, Model
 
@@ -20,4 +21,4 @@ def service(context: HostContext, assignment: Assignment, model: Model | None) -
             "threads": context.config().llm.threads,
         }
 
-    return ProcessService(context, assignment.role, "morgand.roles.embedder.engine", options)
+    return ProcessService(context, assignment.role, "morgand.roles.embedder.engine", options, priority=MIXED)

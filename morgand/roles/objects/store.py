@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 from morgand.base import files
-from morgand.base.errors import NotFound, StorageFull, Unreadable
+from morgand.base.errors import NotFound, StorageFull, Unavailable, Unreadable
 
 KEY = re.compile(r"([0-9a-f]{2})/([0-9a-f]{2})/([0-9a-f]{64})")
 BLOCK = 1 << 20
@@ -32,9 +32,15 @@ class FolderObjects:
         return await asyncio.to_thread(self._put, path)
 
     async def path(self, key: str) -> Path:
-        """Raises NotFound."""
+        """Raises NotFound, and Unreadable when the disk does not give it."""
         file = self._file(key)
-        if not await asyncio.to_thread(file.is_file):
+        try:
+            there = await asyncio.to_thread(file.is_file)
+        except OSError as err:
+            raise Unreadable(
+                f"The original cannot be read: {err.strerror}.", remedy=f"Look after the disk that has {self._root}."
+            ) from err
+        if not there:
             raise NotFound(f"There is no object '{key}'.")
         return file
 
@@ -87,7 +93,11 @@ class FolderObjects:
             raise _translated(err, self._root) from err
 
     async def keys(self) -> list[str]:
-        return await asyncio.to_thread(self._keys)
+        """Raises Unavailable when the folder cannot be read."""
+        try:
+            return await asyncio.to_thread(self._keys)
+        except OSError as err:
+            raise Unavailable(f"Objects in {self._root} cannot be listed: {err.strerror}.") from err
 
     def _keys(self) -> list[str]:
         found = (file.relative_to(self._root).as_posix() for file in self._root.glob("??/??/*") if file.is_file())

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from morgand.assistant.rag.ingest import READ_BYTES, SEARCHES, Ingestor, together
-from morgand.assistant.rag.reconcile import difference
-from morgand.base.errors import NotFound, Overloaded, TooLarge, Unreadable
+from morgand.assistant.rag.ingest import SEARCHES, Ingestor
+from morgand.assistant.rag.reconcile import IndexDifference, Reconciler, difference
+from morgand.assistant.rag.way import READ_BYTES, together
+from morgand.base.errors import MorganError, NotFound, Overloaded, TooLarge, Unreadable
 from morgand.config import Config, LimitsConfig
-from morgand.state.assistant import Document, DocumentState, Level
+from morgand.state.assistant import Document, DocumentState, Extracted, Level
+from morgand.state.ports import VectorPoint
 from morgand.storage.library import SqlLibrary
 from tests.fakes.assistant import FolderObjects, HashEmbedder, LineExtractor, MemoryCache, MemoryVectors, accept
 from tests.fakes.storage import HandClock
@@ -33,18 +35,21 @@ class Bench:
     vectors: MemoryVectors
     cache: MemoryCache
     spool: Path
+    extractor: LineExtractor = field(default_factory=LineExtractor)
+    engines: str = "here"
 
     def ingestor(self) -> Ingestor:
         return Ingestor(
             library=self.library,
             objects=self.objects,
-            extractor=LineExtractor(),
+            extractor=self.extractor,
             embedder=self.embedder,
             vectors=self.vectors,
             cache=self.cache,
             settings=lambda: LIMITS,
             spool_dir=self.spool,
             clock=HandClock(),  # nobody waits for an engine in a test
+            engines=lambda: self.engines,
         )
 
     def file(self, content: str) -> Path:
@@ -109,8 +114,10 @@ async def test_documents_are_extracted_embedded_stored_and_indexed(bench: Bench)
         assert new
         assert not path.exists()
         documents.append(document)
+    await bench.cache.set(f"{SEARCHES}x", b"1", ttl_s=60)
     async with running(ingestor):
         await until(lambda: not ingestor.waiting)
+    assert not bench.cache.values
     assert {await bench.state(document) for document in documents} == {DocumentState.COMPLETED}
     assert await bench.vectors.counts() == await bench.library.live()
     assert all(point.embedding for point in bench.vectors.points.values())
@@ -186,6 +193,99 @@ async def test_unreadable_document_is_failed_with_its_reason_and_the_others_go_o
         stored = await bench.library.document(bad.id)
     assert (stored.state, stored.error) == (DocumentState.FAILED, "bad.txt is damaged.")
     assert await bench.state(good) is DocumentState.COMPLETED
+
+
+class SickDisk(FolderObjects):
+    """Some of its originals cannot be read."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.sick: set[str] = set()
+
+    async def path(self, key: str) -> Path:
+        if key in self.sick:
+            raise OSError(5, "Input/output error")
+        return await super().path(key)
+
+
+async def test_an_original_that_the_disk_does_not_give_is_failed_and_the_others_go_on(bench: Bench) -> None:
+    """Nor does a defect in a reader, whatever it raises, cost more than the document it was met at."""
+    bench.objects = disk = SickDisk(bench.objects.folder)
+    bench.extractor = Clumsy()
+    ingestor = bench.ingestor()
+    documents = {}
+    for name in ("lost", "good one", "clumsy", "good two"):
+        documents[name], _ = await accept(ingestor, bench.file(name), name=f"{name}.txt", source=f"/{name}")
+    disk.sick = {documents["lost"].object_key}
+    async with running(ingestor):
+        await until(lambda: not ingestor.waiting)
+        stored = {name: await bench.library.document(one.id) for name, one in documents.items()}
+    assert [name for name, one in stored.items() if one.state is DocumentState.FAILED] == ["lost", "clumsy"]
+    assert "Input/output error" in (stored["lost"].error or "")
+    assert "ZeroDivisionError" in (stored["clumsy"].error or "")
+    assert set(await bench.vectors.counts()) == {documents["good one"].id, documents["good two"].id}
+
+
+class Clumsy(LineExtractor):
+    """Has a defect that shows with some documents."""
+
+    def _read(self, path: Path, name: str) -> Extracted | MorganError:
+        if name.startswith("clumsy"):
+            raise ZeroDivisionError
+        return super()._read(path, name)
+
+
+async def test_a_document_that_is_completed_is_found(bench: Bench) -> None:
+    """Whoever was told 'completed' and asks at once has it among the passages."""
+    bench.vectors = SlowIndex()
+    ingestor = bench.ingestor()
+    async with running(ingestor):
+        for number in range(5):
+            document, _ = await accept(ingestor, bench.file(f"text {number}"), name="t", source=f"/{number}")
+            await until_completed(bench, document)
+            assert document.id in await bench.vectors.counts()
+
+
+class SlowIndex(MemoryVectors):
+    """Takes its time to write, as one does that is on disk when it returns."""
+
+    async def upsert(self, points: Sequence[VectorPoint]) -> None:
+        await asyncio.sleep(0.05)
+        await super().upsert(points)
+
+
+async def until_completed(bench: Bench, document: Document) -> None:
+    async with asyncio.timeout(20):
+        while await bench.state(document) is not DocumentState.COMPLETED:
+            await asyncio.sleep(0)
+
+
+async def test_an_index_that_has_moved_is_compared_at_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its new host was a standby, which lacked what had been completed a moment before."""
+    monkeypatch.setattr("morgand.assistant.rag.ingest.LOOK_EVERY_S", 0.01)
+    ingestor = bench.ingestor()
+    async with running(ingestor):
+        document, _ = await accept(ingestor, bench.file("one"), name="a", source="/a")
+        await until(lambda: not ingestor.waiting)
+        await until(lambda: bool(bench.vectors.points))
+        bench.vectors.points.clear()
+        await asyncio.sleep(0.1)
+        assert not bench.vectors.points
+        bench.engines = "there"
+        await until(lambda: {point.document for point in bench.vectors.points.values()} == {document.id})
+
+
+async def test_what_is_in_the_index_and_not_completed_yet_is_left_there(bench: Bench) -> None:
+    """A comparison in the middle of ingestion does not take out what is about to be completed."""
+    coming: set[str] = set()
+    reconciler = Reconciler(bench.library, bench.vectors, lambda: frozenset(coming))
+    point = VectorPoint("c", "d", Level.COARSE, "c", None, "text", None)
+    await bench.vectors.upsert([point])
+    coming.add("d")
+    assert await reconciler.reconcile() == IndexDifference()
+    coming.clear()
+    assert await reconciler.reconcile() == IndexDifference(stale=("d",))
+    assert not bench.vectors.points
 
 
 async def test_without_embedder_documents_are_stored_and_filled_in_later(bench: Bench) -> None:

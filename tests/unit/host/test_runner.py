@@ -10,7 +10,7 @@ import pytest
 from morgand.base.clock import SystemClock
 from morgand.base.errors import EngineError, StorageFull
 from morgand.host.runner import Runner, reconcile
-from morgand.process.supervisor import Report
+from morgand.process.supervisor import BACKOFF_S, COOL_DOWN_S, Report
 from morgand.roles.lifecycle import TRANSITIONS, LifecycleEvent, Phase, step
 from morgand.state.roles import Assignment, RoleState, RoleStatus
 
@@ -208,13 +208,58 @@ async def test_tasks_of_a_service_that_fail_together_are_tried_again(monkeypatch
     await runner.stop()
 
 
-async def test_a_defect_fails_its_role_alone() -> None:
-    """An unforeseen exception in one service is reported as such; the other goes on."""
-    runner = Runner(lambda one: Toy([], defect=one.role == "llm"), SystemClock(), lambda _: None)
+class Hasty(SystemClock):
+    """Waits are over at once, and pass; ``slept`` are those that were asked for."""
+
+    def __init__(self) -> None:
+        self.slept: list[float] = []
+
+    def monotonic(self) -> float:
+        return sum(self.slept)
+
+    async def sleep(self, delay_s: float) -> None:
+        self.slept.append(delay_s)
+        await asyncio.sleep(0 if delay_s < COOL_DOWN_S else 3600)
+
+
+@pytest.mark.parametrize("ending", ["raises", "a group of tasks", "returns"])
+async def test_a_service_that_ends_by_a_defect_is_started_again(ending: str) -> None:
+    """Its role is not lost to this host for ever."""
+
+    class Once:
+        tries = 0
+
+        async def run(self, report: Report) -> None:
+            self.tries += 1
+            if self.tries == 1 and ending == "returns":
+                return
+            if self.tries == 1 and ending == "raises":
+                raise ZeroDivisionError
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._go_on(report))
+
+        async def _go_on(self, report: Report) -> None:
+            if self.tries == 1:
+                raise OSError(5, "Input/output error")
+            report(RoleState.READY, None)
+            await asyncio.Event().wait()
+
+    service, clock = Once(), Hasty()
+    runner = Runner(lambda _: service, clock, lambda _: None)
+    await runner.apply([LLM])
+    assert (await until(runner, RoleState.READY)).detail is None
+    assert clock.slept == [BACKOFF_S[0]]
+    await runner.stop()
+
+
+async def test_a_defect_that_comes_again_and_again_fails_its_role_alone() -> None:
+    """With the restarts of an engine's process; then its status says failed, and why. The other goes on."""
+    clock = Hasty()
+    runner = Runner(lambda one: Toy([], defect=one.role == "llm"), clock, lambda _: None)
     await runner.apply([LLM, DB])
     status = await until(runner, RoleState.FAILED)
     assert status.role == "llm"
-    assert status.detail is not None
-    assert "defect" in status.detail
+    assert status.detail == "A defect ended it: ZeroDivisionError(). The log has the details."
+    assert clock.slept == [*BACKOFF_S, COOL_DOWN_S]
     assert (await until(runner, RoleState.READY)).role == "db"
     await runner.stop()

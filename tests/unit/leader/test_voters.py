@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -17,10 +19,11 @@ from morgand.cluster.election import Leadership
 from morgand.cluster.etcd import Endpoint, EtcdClient
 from morgand.cluster.etcd_wire import EtcdMember, EtcdStatus, Header, Unreached
 from morgand.cluster.local import LocalStore
-from morgand.cluster.storefile import StoreFile
+from morgand.cluster.storefile import StoreContent, StoreFile
 from morgand.cluster.voters import VoterCandidate
 from morgand.leader.voters import VoterKeeper
 from morgand.state.hosts import Host, HostState, Network
+from tests.cancelling import LoopClock, survives
 from tests.fakes.clusters import EMBEDDED, profile
 from tests.fakes.storage import HandClock
 
@@ -309,3 +312,34 @@ async def test_a_leader_that_was_followed_by_another_does_nothing(
     await found.run(20)
     assert (found.etcd.present, found.etcd.asked_to_move) == (before, [])
     assert [what for what, *_ in told(caplog)] == ["voters not changed"]
+
+
+class Growing:
+    """A cluster of three hosts whose etcd has one voter grows to three, and back when two of them leave."""
+
+    def __init__(self, folder: Path) -> None:
+        self.store = SharedStore(StoreFile(folder), StoreContent(0, []))
+        self.hosts = {name: candidate(name) for name in "abc"}
+        self.etcd = FakeEtcd(self.hosts["a"])
+        self.keeper = VoterKeeper(self.store, self.etcd, LoopClock(), lambda: list(self.hosts.values()))
+
+    async def run(self) -> None:
+        await self.keeper.run(await election.campaign(self.store, "a", never))
+
+    async def works(self) -> None:
+        self.etcd.present = {1: member(1, self.hosts["a"])}
+        while self.etcd.voters() != "abc":
+            await asyncio.sleep(1)
+
+
+async def never(_: str) -> None:
+    await asyncio.Event().wait()
+
+
+def test_the_keeper_of_voters_works_as_new_wherever_it_was_cancelled(tmp_path: Path) -> None:
+    def make() -> Growing:
+        folder = tmp_path / uuid4().hex
+        folder.mkdir()
+        return Growing(folder)
+
+    assert survives(make, stride=3) > 20

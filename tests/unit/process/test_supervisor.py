@@ -15,7 +15,8 @@ import pytest
 
 from morgand.base.clock import SystemClock
 from morgand.base.errors import EngineError
-from morgand.process.nice import ENGINE as BACK
+from morgand.process.nice import MIXED as STANDS
+from morgand.process.nice import Priority
 from morgand.process.supervisor import BACKOFF_S, COOL_DOWN_S, Child, ChildSpec, Restart, restart_delay
 from morgand.roles.process import EngineClient
 from morgand.state.roles import RoleState
@@ -107,7 +108,8 @@ async def test_an_engine_stands_back_where_the_processors_are_busy(tmp_path: Pat
         (True, True, at_once),
         (True, True, never),
     ):
-        spec = ChildSpec("standing", argv, {}, tmp_path / "log", back=back, eager=eager)
+        priority = STANDS if back else None
+        spec = ChildSpec("standing", argv, {}, tmp_path / "log", priority=priority, eager=eager)
         child = Child(spec, probe, SystemClock())
         before = set(psutil.Process().children())
         task = asyncio.create_task(child.run(Reports()))
@@ -133,7 +135,8 @@ async def at_once() -> bool:
 
 
 def stands_back(process: psutil.Process, session: Path) -> bool:
-    return process.nice() == BACK and (not session.exists() or session.read_text().split()[-1] == str(BACK))
+    at_session = int(session.read_text().split()[-1]) if session.exists() else STANDS.session
+    return Priority(process.nice(), at_session) == STANDS
 
 
 async def test_a_child_that_cannot_start_says_why(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 import threading
 from collections.abc import Sequence
 
@@ -12,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from morgand.base.errors import Overloaded
+from morgand.process.nice import BACKGROUND
 from morgand.roles.embedder.engine import MAX_WAITING, PRIORITY, Cores, EmbedderEngine
 from morgand.roles.embedder.wire import EmbedReply, EmbedRequest
 
@@ -23,16 +26,18 @@ class Held:
 
     dimension = 1
 
-    def __init__(self, side_by_side: int = 1) -> None:
-        self.side_by_side = side_by_side
+    def __init__(self, side_by_side: int = 1, *, overtaken: bool = False) -> None:
+        self.side_by_side, self.overtaken = side_by_side, overtaken
         self.computed: list[str] = []
+        self.nice: dict[str, int] = {}  # of the thread that computed a text
         self.let = threading.Event()
 
     def cut(self, texts: Sequence[str]) -> list[list[int]]:
         return [[index] for index in reversed(range(len(texts)))]
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        assert self.let.wait(10)
+        self.nice.update(dict.fromkeys(texts, os.getpriority(os.PRIO_PROCESS, threading.get_native_id())))
+        assert "question" in texts or self.let.wait(10)
         self.computed += texts
         if "bad" in texts:
             raise ValueError("bad")
@@ -49,6 +54,23 @@ async def test_questions_go_before_passages() -> None:
             await asyncio.sleep(0.01)
         model.let.set()
     assert model.computed == ["running", "q1", "q2", "p1", "p2"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have no priorities of their own there")
+async def test_a_question_is_computed_beside_passages_which_stand_back_for_it() -> None:
+    """However long a mini-batch of passages takes, a question neither waits for it nor shares the core with it."""
+    model = Held(side_by_side=2, overtaken=True)
+    cores = Cores(model)
+    passages = asyncio.create_task(cores.embed(["one", "two", "three"], PASSAGE))
+    while len(model.nice) < 2:
+        await asyncio.sleep(0.01)
+    async with asyncio.timeout(10):
+        await cores.embed(["question"], QUERY)
+    assert model.computed == ["question"]
+    model.let.set()
+    assert len(await passages) == 3
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    assert model.nice == {"one": BACKGROUND, "two": BACKGROUND, "three": BACKGROUND, "question": own}
 
 
 async def test_a_request_is_finished_before_the_next_one() -> None:

@@ -114,3 +114,10 @@ async def test_leftovers_of_a_killed_daemon_are_removed(tmp_path: Path) -> None:
     (tmp_path / "objects" / ".new-abc").write_bytes(b"half")
     await objects.clear_leftovers()
     assert files(tmp_path / "objects") == [await objects.path(key)]
+
+
+async def test_a_disk_that_does_not_give_an_original_is_told_in_words(tmp_path: Path) -> None:
+    """Whoever asks for one of them goes on with the others."""
+    objects = FolderObjects(tmp_path / ("x" * 300))  # longer than any file system takes
+    with pytest.raises(Unreadable, match=r"The original cannot be read: File name too long\."):
+        await objects.path(f"aa/bb/aabb{'0' * 60}")
