@@ -8,7 +8,7 @@ import logging
 from morgand.assistant.rag.embed import BATCH, EmbedStage
 from morgand.assistant.rag.reconcile import Reconciler
 from morgand.base.clock import Clock
-from morgand.base.errors import Unavailable
+from morgand.base.errors import NotHereNow
 from morgand.state.ports import Library
 
 log = logging.getLogger("morgand.assistant")
@@ -35,7 +35,7 @@ class Backfill:
             self._wake.clear()
             try:
                 complete = await self.fill()
-            except Unavailable as err:
+            except NotHereNow as err:
                 log.warning("embeddings not filled in", extra={"reason": err.message})
                 complete = False
             try:

@@ -21,7 +21,7 @@ from morgand.assistant.rag.embed import BATCH, IN_FLIGHT, EmbedJob, EmbedStage
 from morgand.assistant.rag.points import index_points, stored_chunks
 from morgand.assistant.rag.reconcile import Reconciler
 from morgand.base.clock import Clock, SystemClock
-from morgand.base.errors import MorganError, NotFound, Unavailable
+from morgand.base.errors import MorganError, NotFound, NotHereNow
 from morgand.config import Config
 from morgand.state.assistant import Document, DocumentState, Extracted, StoredChunk
 from morgand.state.ports import Cache, DocumentResult, Embedder, Extractor, Library, Objects, Upload, Vectors
@@ -32,8 +32,9 @@ SEARCHES = "search:"  # prefix of cached search results: any change of the libra
 EXTRACTED_AHEAD = 4  # documents extracted and waiting for the embedder
 READ_TOGETHER, READ_BYTES = 8, 64 * 1024  # documents in one call of the reader
 PUBLISHED_TOGETHER = 32  # documents in one write of the index
-ATTEMPTS = 10  # per document while storage or an engine fails; then it is FAILED, its original is kept
 PAUSE_S = 2.0
+ATTEMPTS = 10  # of a document for which something is not there, before others go on without it
+LATER_S = 60.0  # until such a document is tried again
 PAGE = 1000
 STARTED_TOGETHER = 16  # documents in one write of the library
 COMPLETED_TOGETHER = 512  # chunks in one write of the library, or one document: a turn may wait for it
@@ -84,6 +85,7 @@ class Ingestor:
         self._known: set[str] = set()  # queued or in the pipeline: a document is never in it twice
         self._arrived = asyncio.Event()
         self._attempts: dict[str, int] = {}
+        self._later: dict[str, float] = {}  # documents that stand aside, and when they are tried again
         self._originals = asyncio.Lock()  # an object is not removed while a row for it is being made
 
     # --- from the API ----------------------------------------------------------------------------
@@ -125,6 +127,8 @@ class Ingestor:
             self._running = False
             self._pending.clear()  # the library has them; another host may process them before this one does again
             self._known.clear()
+            self._attempts.clear()
+            self._later.clear()
 
     async def _run(self) -> None:
         extracted: asyncio.Queue[EmbedJob] = asyncio.Queue(maxsize=EXTRACTED_AHEAD)
@@ -148,7 +152,7 @@ class Ingestor:
             try:
                 found = await self._unfinished()
                 break
-            except Unavailable as err:
+            except NotHereNow as err:
                 log.warning("documents cannot be read yet", extra={"reason": err.message})
                 await self._clock.sleep(PAUSE_S)
         older = [document.id for document in found if document.id not in self._known]
@@ -160,11 +164,15 @@ class Ingestor:
         await self._sweep()
 
     async def _poll(self) -> None:
-        """Find what other hosts have accepted."""
+        """Find what other hosts have accepted, and documents that stood aside for long enough."""
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
+            for again in [one for one, when_s in self._later.items() if when_s <= self._clock.monotonic()]:
+                del self._later[again]
+                self._pending.append(again)
+                self._arrived.set()
             if self._shared():
-                with contextlib.suppress(Unavailable):
+                with contextlib.suppress(NotHereNow):
                     for document in await self._library.documents(state=DocumentState.PENDING, limit=PAGE):
                         self._enqueue(document.id)
 
@@ -191,7 +199,7 @@ class Ingestor:
         """Those of the documents that are still there; when storage is away they wait."""
         try:
             started = await self._library.start(taken)
-        except Unavailable as err:
+        except NotHereNow as err:
             self._pending.extendleft(reversed(taken[1:]))
             await self._retry(taken[:1], err)
             return []
@@ -203,13 +211,16 @@ class Ingestor:
         """Read originals. One that is unreadable is told so in its row; for storage, or a reader, is waited."""
         paths = await asyncio.gather(*(self._objects.path(one.object_key) for one in documents), return_exceptions=True)
         there = [(path, one.name) for path, one in zip(paths, documents, strict=True) if isinstance(path, Path)]
-        found = iter(await self._extractor.extract(there) if there else [])
-        waiting: list[tuple[str, Unavailable]] = []
+        try:
+            found = iter(await self._extractor.extract(there) if there else [])
+        except NotHereNow as away:
+            found = iter([away] * len(there))
+        waiting: list[tuple[str, NotHereNow]] = []
         for path, document in zip(paths, documents, strict=True):
             match next(found) if isinstance(path, Path) else path:
                 case Extracted() as content:
                     await extracted.put(EmbedJob(document.id, content))
-                case Unavailable() as err:
+                case NotHereNow() as err:
                     waiting.append((document.id, err))
                 case MorganError() as err:
                     await self._fail(document.id, err)
@@ -240,7 +251,7 @@ class Ingestor:
         """All in one transaction; when that is refused each for itself, so that none stands in for another."""
         try:
             replaced = await self._library.complete_many(ready)
-        except Unavailable as err:
+        except NotHereNow as err:
             await self._retry([one.document for one in ready], err)
             return []
         except MorganError as err:
@@ -289,10 +300,11 @@ class Ingestor:
         if keys:
             try:
                 await self._vectors.delete_documents(list(keys))
-            except Unavailable:
+            except NotHereNow:
                 self.reconciler.wake()
         await self._drop_unused(set(keys.values()))
-        await self._cache.drop(SEARCHES)
+        with contextlib.suppress(NotHereNow):  # a cache that is away answers nobody
+            await self._cache.drop(SEARCHES)
 
     async def _drop_unused(self, keys: Iterable[str]) -> None:
         for key in keys:
@@ -305,20 +317,24 @@ class Ingestor:
         try:
             kept = set(await self._objects.keys())
             await self._drop_unused(kept - {document.object_key for document in await self._all()})
-        except Unavailable as err:
+        except NotHereNow as err:
             log.warning("originals not swept", extra={"reason": err.message})
 
     async def _retry(self, documents: list[str], err: MorganError) -> None:
-        """Not these documents' fault: try them again after a pause, each up to ATTEMPTS times."""
+        """Not these documents' fault: they are tried again until it works, never given up.
+
+        What is away is away for all, so they wait in their order; but one that met it ATTEMPTS times stands aside.
+        """
+        log.warning("ingestion waits", extra={"documents": documents, "reason": err.message})
         again = []
         for document in documents:
             self._attempts[document] = self._attempts.get(document, 0) + 1
-            if self._attempts[document] >= ATTEMPTS:
-                await self._fail(document, err)
-            else:
+            if self._attempts[document] < ATTEMPTS:
                 again.append(document)
+            else:
+                self._later[document] = self._clock.monotonic() + LATER_S
+                await self._tell(document, DocumentState.PENDING, err)
         if again:
-            log.warning("ingestion waits", extra={"documents": again, "reason": err.message})
             await self._clock.sleep(PAUSE_S)
             self._pending.extendleft(reversed(again))
             self._arrived.set()
@@ -329,17 +345,24 @@ class Ingestor:
         if isinstance(err, NotFound) and not await self._exists(document):
             return
         log.warning("document failed", extra={"document": document, "reason": err.message})
+        await self._tell(document, DocumentState.FAILED, err)
+
+    async def _tell(self, document: str, state: DocumentState, err: MorganError) -> None:
+        """Write down in the document's row what became of it, and why; what cannot be written now is tried again."""
         try:
-            await self._library.set_state(document, DocumentState.FAILED, str(err))
-        except MorganError as failure:  # it stays unfinished and is tried again at the next start
+            await self._library.set_state(document, state, str(err))
+        except MorganError as failure:
             log.warning("document state not stored", extra={"document": document, "reason": failure.message})
+            if isinstance(failure, NotHereNow):
+                self._known.add(document)
+                self._later[document] = self._clock.monotonic() + LATER_S
 
     async def _exists(self, document: str) -> bool:
         try:
             await self._library.document(document)
         except NotFound:
             return False
-        except Unavailable:
+        except NotHereNow:
             return True
         return True
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from morgand.assistant.rag.points import index_points
-from morgand.base.errors import NotFound, Unavailable
+from morgand.base.errors import NotFound, NotHereNow
 from morgand.state.ports import Library, Vectors
 
 log = logging.getLogger("morgand.assistant")
@@ -60,7 +60,7 @@ class Reconciler:
             try:
                 await self.reconcile()
                 failures = 0
-            except Unavailable as err:
+            except NotHereNow as err:
                 if not failures:
                     log.warning("index not reconciled", extra={"reason": err.message})
                 failures += 1
@@ -71,7 +71,7 @@ class Reconciler:
                 continue
 
     async def reconcile(self) -> IndexDifference:
-        """Make the index equal to the library now. Raises Unavailable when one of them cannot be reached.
+        """Make the index equal to the library now. Raises NotHereNow when one of them cannot be reached.
 
         The index is counted before the library is read: a document that is completed in between looks missing
         (and is written twice, harmless), never stale (and lost).
