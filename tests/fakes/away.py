@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from morgand.errors import NotHereNow
+from morgand.base.errors import NotHereNow
 
 
 class Faults:

@@ -21,17 +21,18 @@ import aiohttp
 import pytest
 
 import morgand
-from morgand import observer, ports
+from morgand.admin import status
 from morgand.api.backend import Backend
 from morgand.assistant import degrade
 from morgand.assistant.assistant import Assistant
 from morgand.assistant.delivery import Delivery
 from morgand.assistant.rag import retrieve
 from morgand.assistant.rag.ingest import ATTEMPTS, LATER_S, Ingestor
-from morgand.clock import SystemClock
+from morgand.base.clock import SystemClock
+from morgand.base.errors import NotHereNow, Overloaded, StorageFull
 from morgand.config import Config
-from morgand.errors import NotHereNow, Overloaded, StorageFull
-from morgand.state import DocumentState
+from morgand.state import ports
+from morgand.state.assistant import DocumentState
 from morgand.storage.database import Database
 from morgand.storage.outbox import Outbox
 from tests.fakes import away
@@ -233,9 +234,9 @@ async def damaged(morgan: Morgan) -> Answer:
     return Answer(200, {})
 
 
-async def status(morgan: Morgan) -> Answer:
+async def counted(morgan: Morgan) -> Answer:
     """Documents are not counted; all else is told."""
-    seen = observer.Observer.__new__(observer.Observer)
+    seen = status.StatusObserver.__new__(status.StatusObserver)
     seen._library = cast("Any", morgan.api.backend.library)
     return Answer(200, await seen._documents(5.0))
 
@@ -288,7 +289,7 @@ TABLE: dict[str, tuple[Row, ...]] = {
         Row(request("GET", "/v1/documents/{document}"), refused), Row(ASK, note(degrade.NOTICE_SEARCH)),
     ),
     "Library.documents": (Row(request("GET", "/v1/documents"), refused), Row(ingest)),
-    "Library.states": (Row(status, lambda answer, _: answer.body == {}),),
+    "Library.states": (Row(counted, lambda answer, _: answer.body == {}),),
     "Library.add_many": (Row(lambda morgan: morgan.upload("new"), refused),),
     "Library.start": (Row(ingest),),
     "Library.set_state": (Row(damaged),),

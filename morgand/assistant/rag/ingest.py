@@ -333,7 +333,7 @@ class Ingestor:
                 again.append(document)
             else:
                 self._later[document] = self._clock.monotonic() + LATER_S
-                await self._tell(document, DocumentState.PENDING, err)
+                await self._notify(document, DocumentState.PENDING, err)
         if again:
             await self._clock.sleep(PAUSE_S)
             self._pending.extendleft(reversed(again))
@@ -345,9 +345,9 @@ class Ingestor:
         if isinstance(err, NotFound) and not await self._exists(document):
             return
         log.warning("document failed", extra={"document": document, "reason": err.message})
-        await self._tell(document, DocumentState.FAILED, err)
+        await self._notify(document, DocumentState.FAILED, err)
 
-    async def _tell(self, document: str, state: DocumentState, err: MorganError) -> None:
+    async def _notify(self, document: str, state: DocumentState, err: MorganError) -> None:
         """Write down in the document's row what became of it, and why; what cannot be written now is tried again."""
         try:
             await self._library.set_state(document, state, str(err))
