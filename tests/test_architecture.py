@@ -59,7 +59,7 @@ def sources() -> list[Path]:
 
 
 def test_what_a_group_raises_is_caught_in_another_task() -> None:
-    """See ``morgand.base.aio.isolated_task``: a task that goes on after it would end at its next timeout, without a word."""
+    """See ``morgand.base.aio.isolated_task``: a task that goes on after it would end at its next timeout, unheard."""
     catching = [
         file
         for file in sources()
