@@ -13,6 +13,7 @@ from morgand.assistant.delivery import Delivery
 from morgand.assistant.rag.ingest import Ingestor
 from morgand.assistant.rag.reconcile import Reconciler
 from morgand.assistant.rag.retrieve import Retriever
+from morgand.base.aio import in_order
 from morgand.base.clock import Clock
 from morgand.base.errors import EngineError
 from morgand.cluster.mirror import Mirror
@@ -104,10 +105,7 @@ class Local:
         }  # fmt: skip
 
     async def close(self) -> None:
-        await self.chat.close()
-        await self.fast.close()
-        for client in self.clients:
-            await client.close()
+        await in_order(self.chat.close, self.fast.close, *(client.close for client in self.clients))
 
 
 @dataclass(frozen=True, slots=True)

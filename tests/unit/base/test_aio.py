@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from morgand.base.aio import ended, isolated_task
+from morgand.base.aio import ended, in_order, isolated_task
 from morgand.base.errors import Unavailable
 
 
@@ -70,3 +70,18 @@ async def test_waiting_for_the_end_of_a_task_does_not_swallow_the_cancellation_o
     await ended(slow)
     assert slow.cancelled()
     await ended()
+
+
+async def test_a_step_of_an_ending_that_fails_skips_no_other() -> None:
+    done: list[str] = []
+
+    async def fail() -> None:
+        done.append("fail")
+        raise Unavailable
+
+    async def close() -> None:
+        done.append("close")
+
+    with pytest.raises(Unavailable):
+        await in_order(close, fail, close)
+    assert done == ["close", "fail", "close"]
