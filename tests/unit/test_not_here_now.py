@@ -69,6 +69,11 @@ class Made:
 
     def backend(self, given: Backend, faults: away.Faults) -> Backend:
         """On the database of ``given``."""
+
+        def patience_s() -> float:
+            """A busy machine is no reason to keep a message that can be stored."""
+            return 0.1 if faults.always.keys() & {"History.turn", "History.store_message"} else 60.0
+
         history, library = given.history, given.library
         chat = away.port(ports.Chat, ScriptedChat("It should read 1.5 bar [1]."), faults)
         embedder = away.port(ports.Embedder, HashEmbedder(), faults)
@@ -77,7 +82,7 @@ class Made:
         self.outbox = Outbox(given.spool.parent, "atlas")
         self.assistant = Assistant(
             chat=chat, fast=None, retriever=retrieve.Retriever(vectors, embedder, reranker, library),
-            reranker=reranker, history=history, delivery=Delivery(self.outbox, lambda: 0.1, SystemClock()),
+            reranker=reranker, history=history, delivery=Delivery(self.outbox, patience_s, SystemClock()),
             settings=Config,
         )  # fmt: skip
         self.ingestor = Ingestor(
