@@ -129,7 +129,8 @@ def _awaited(holds: Callable[[], bool], within_s: float, told: str) -> bool:
 def join(words: tuple[str, ...], file: Path | None, settings: tuple[str, ...]) -> None:
     """Become part of a cluster, with the token or the spoken code of `morganctl cluster invite`.
 
-    Without ADDRESS the local network is searched. A TOKEN of - is read from standard input.
+    Without ADDRESS the hosts of cluster.seeds are asked, then the local network is searched. A TOKEN of - is read from
+    standard input.
 
     \b
     Examples:

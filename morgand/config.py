@@ -61,7 +61,7 @@ class ApiConfig:
 @dataclass(frozen=True, slots=True)
 class ClusterConfig:
     name: str = _key("home", "Name of the cluster, for people.")
-    seeds: tuple[str, ...] = _key((), "Addresses of hosts to join through when multicast does not reach them.")
+    seeds: tuple[str, ...] = _key((), "Addresses of hosts to join through, asked before the local network is searched.")
     port: int = _key(
         7471,
         "First of six ports for other hosts: their API, gossip, etcd's clients, etcd's peers, PostgreSQL, Patroni.",

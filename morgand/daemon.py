@@ -25,6 +25,7 @@ from morgand.api.service import ApiContext
 from morgand.assistant.delivery import Delivery
 from morgand.assistant.replay import Replay, patience_s
 from morgand.base import log as logs
+from morgand.base.aio import in_order
 from morgand.base.clock import Clock, SystemClock
 from morgand.base.datadir import DataDir
 from morgand.base.errors import MorganError, first_of
@@ -170,10 +171,8 @@ class Daemon:
             raise first_of(expected) from None
         finally:
             log.info("stopping")
-            await sites.close()
-            await self._runner.stop()
-            await self._local.close()
             self._data.socket.unlink(missing_ok=True)
+            await in_order(sites.close, self._parts.assistant.close, self._runner.stop, self._local.close)
 
     async def _until_stopped(self) -> None:
         async with asyncio.TaskGroup() as group:

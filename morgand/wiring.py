@@ -13,6 +13,7 @@ from morgand.assistant.delivery import Delivery
 from morgand.assistant.rag.ingest import Ingestor
 from morgand.assistant.rag.reconcile import Reconciler
 from morgand.assistant.rag.retrieve import Retriever
+from morgand.base.aio import in_order
 from morgand.base.clock import Clock
 from morgand.base.errors import EngineError
 from morgand.cluster.mirror import Mirror
@@ -33,7 +34,7 @@ from morgand.peers.wire import Export
 from morgand.process.supervisor import Report
 from morgand.roles.base import HostContext, RoleService, ServiceFactory
 from morgand.roles.cache.memory import MemoryCache
-from morgand.roles.catalog import BY_NAME, ROLES
+from morgand.roles.catalog import BY_NAME, ROLES, SPECS
 from morgand.roles.core import service as core
 from morgand.roles.core.extractor_client import EngineExtractor
 from morgand.roles.core.spec import SPEC as CORE
@@ -80,7 +81,7 @@ class Neighbours:
 
     def of_ingestion(self) -> Hashable:
         """Where the engines are that ingestion fills, in which epoch, and whether they answer."""
-        return tuple(tuple(self.directory.holders(role)) for role in ("embedder", "vectors"))
+        return tuple(tuple(self.directory.holders(spec.name)) for spec in SPECS if spec.feeds_ingestion)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +117,7 @@ class Local:
         }  # fmt: skip
 
     async def close(self) -> None:
-        await self.chat.close()
-        await self.fast.close()
-        for client in self.clients:
-            await client.close()
+        await in_order(self.chat.close, self.fast.close, *(client.close for client in self.clients))
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,7 @@ def sources() -> list[Path]:
 
 
 def test_what_a_group_raises_is_caught_in_another_task() -> None:
-    """See ``morgand.base.aio.apart``: a task that goes on after it would end at its next timeout, without a word."""
+    """See ``morgand.base.aio.isolated_task``: a task that goes on after it would end at its next timeout, unheard."""
     catching = [
         file
         for file in sources()
@@ -67,6 +67,31 @@ def test_what_a_group_raises_is_caught_in_another_task() -> None:
     ]
     assert catching
     assert [file.name for file in catching if "await isolated_task(" not in file.read_text()] == []
+
+
+def test_no_cancellation_is_swallowed() -> None:
+    """Who catches one raises it again; ``suppress`` cannot, and ``wait_for`` of Python 3.11 loses one that comes in the
+    moment of a result. See ``morgand.base.aio.ended``."""
+    caught = ("CancelledError", "BaseException")
+    found = []
+    for file in sources():
+        if file.relative_to(ROOT).parts[0] not in ("morgand", "morganctl"):
+            continue
+        for node in ast.walk(ast.parse(file.read_text())):
+            match node:
+                case ast.ExceptHandler(type=kind) if kind is None or any(one in ast.unparse(kind) for one in caught):
+                    wrong = not any(isinstance(one, ast.Raise) and one.exc is None for one in ast.walk(node))
+                    wrong &= kind is None or "Group" not in ast.unparse(kind)
+                case ast.Call(func=func, args=args):
+                    wrong = ast.unparse(func).endswith("wait_for") or (
+                        ast.unparse(func).endswith("suppress")
+                        and any(ast.unparse(one).endswith(caught) for one in args)
+                    )
+                case _:
+                    continue
+            if wrong:
+                found.append(f"{file.relative_to(ROOT)}:{node.lineno}: {ast.unparse(node)[:60]}")
+    assert found == []
 
 
 def test_functions_are_short() -> None:

@@ -12,7 +12,7 @@ from msgspec import UNSET, UnsetType
 from morgand.api import dialect, views
 from morgand.api.schema import CitationView
 from morgand.assistant.events import Delta, QueryDone, QueryEvent, Replace
-from morgand.base.errors import MorganError, Unavailable
+from morgand.base.errors import MorganError, NotHereNow
 from morgand.state.ports import Chat, ChatDelta, ChatMessage
 
 Finish = Literal["stop", "length"]
@@ -67,7 +67,7 @@ async def _counts(chat: Chat, messages: Sequence[ChatMessage], answer: str) -> t
     """Tokens of what was sent and of the answer; zeros when no LLM is there to count."""
     try:
         *prompt, completion = await chat.count_tokens([*(one.content for one in messages), answer])
-    except Unavailable:
+    except NotHereNow:
         return 0, 0
     return sum(prompt), completion
 

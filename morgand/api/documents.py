@@ -9,7 +9,7 @@ from morgand.api.body import read_query
 from morgand.api.limits import Rate
 from morgand.api.routes import ApiRoute, json
 from morgand.api.service import ApiContext, path_id
-from morgand.base.errors import InvalidInput, MorganError, Unavailable
+from morgand.base.errors import InvalidInput, MorganError, NotHereNow
 from morgand.state.assistant import Document, DocumentState
 from morgand.state.ports import Upload
 
@@ -85,7 +85,7 @@ class _Taking:
         try:
             path, size = await upload.spool(part, self._folder, document_mb=self._limit_mb)
         except MorganError as err:
-            if not self._results and isinstance(err, Unavailable):
+            if not self._results and isinstance(err, NotHereNow):
                 raise
             self._results.append(_refused(name, err))
             return
@@ -96,7 +96,7 @@ class _Taking:
             await self._hand_over()
 
     async def end(self) -> list[schema.UploadResult]:
-        """Hand over the rest. Raises InvalidInput when there was no file, Unavailable when nothing can be taken."""
+        """Hand over the rest. Raises InvalidInput when there was no file, NotHereNow when nothing can be taken."""
         if not self._results:
             raise InvalidInput("file: the upload holds no file.")
         if self._spooled:
@@ -109,7 +109,7 @@ class _Taking:
     async def _hand_over(self) -> None:
         answers = await self._ingestor.accept([one for _, one in self._spooled])
         first, refusals = self._spooled[0][0] == 0, [one for one in answers if isinstance(one, MorganError)]
-        if first and len(refusals) == len(answers) and isinstance(refusals[0], Unavailable):
+        if first and len(refusals) == len(answers) and isinstance(refusals[0], NotHereNow):
             raise refusals[0]
         for (place, one), answer in zip(self._spooled, answers, strict=True):
             self._results[place] = _refused(one.name, answer) if isinstance(answer, MorganError) else _taken(*answer)

@@ -26,7 +26,7 @@ from morgand.api.search import SearchRoutes
 from morgand.api.service import ApiContext
 from morgand.api.turns import TurnRoutes
 from morgand.base import staleness
-from morgand.base.errors import MorganError, NotFound, RateLimited, Unauthorized, Unavailable
+from morgand.base.errors import MorganError, NotFound, NotHereNow, RateLimited, Unauthorized
 
 log = logging.getLogger("morgand.api")
 
@@ -112,7 +112,7 @@ class Gate:
             self._admit(request, route)
             response = await _handled(request, handler, may_be_stale=route is not None and route.may_be_stale)
         except MorganError as err:
-            if err.status >= 500 and not isinstance(err, Unavailable):
+            if err.status >= 500 and not isinstance(err, NotHereNow):
                 log.exception("request failed", extra={"request": request[REQUEST_ID]})
             response = _refusal(err, openai_shape=route is not None and route.openai)
         except web.HTTPMethodNotAllowed as err:
@@ -177,7 +177,7 @@ def _refusal(err: MorganError, *, openai_shape: bool = False) -> web.Response:
         response = json(openai.fault(err), status=err.status)
     else:
         response = _error(err.status, err.code, err.message, err.remedy)
-    if isinstance(err, RateLimited | Unavailable):
+    if isinstance(err, RateLimited | NotHereNow):
         response.headers["Retry-After"] = str(max(1, math.ceil(err.retry_after_s)))
     if isinstance(err, Unauthorized):
         response.headers["WWW-Authenticate"] = 'Bearer realm="morgan"'

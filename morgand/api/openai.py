@@ -21,7 +21,7 @@ from morgand.api.completion import AnswerPiece, ChatCompletion, assistant_pieces
 from morgand.api.limits import Rate
 from morgand.api.routes import ApiRoute, json
 from morgand.api.service import ApiContext
-from morgand.base.errors import InvalidInput, MorganError, NotFound, Unavailable
+from morgand.base.errors import InvalidInput, MorganError, NotFound, NotHereNow, Unavailable
 from morgand.state.ports import ChatMessage, ChatOptions
 
 ASSISTANT = "morgan"
@@ -79,7 +79,7 @@ class OpenAIRoutes:
         for ask in (self._chat_model, self._backend.embedder.model, self._backend.reranker.model):
             try:
                 names.append(await ask())
-            except Unavailable:
+            except NotHereNow:
                 continue  # an engine that is not there has no model to offer
         created = int(self._service.clock.now().timestamp())
         cards = [dialect.ModelCard(name, "model", created, "morgan") for name in dict.fromkeys(names)]

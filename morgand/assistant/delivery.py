@@ -13,7 +13,7 @@ from typing import TypeVar
 from morgand.assistant import degrade
 from morgand.assistant.events import Queued
 from morgand.base.clock import Clock
-from morgand.base.errors import Fenced, Overloaded, StorageFull, Unavailable
+from morgand.base.errors import NotHereNow, Overloaded, StorageFull, Unavailable
 from morgand.storage.outbox import KeptMessage, Outbox, OutboxEntry, check_same
 
 log = logging.getLogger("morgand.outbox")
@@ -51,7 +51,7 @@ class DatabasePatience:
                     return doing.result()
                 except (Overloaded, StorageFull):
                     raise  # it is there, and says what is wrong
-                except (Unavailable, Fenced) as err:
+                except NotHereNow as err:
                     reason, doing = err, None
                     await self._clock.sleep(min(left_s, LOOK_S))
         finally:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from morgand.assistant.ground import Fact
 from morgand.assistant.text import bare, content_words, is_finished, sentences
-from morgand.base.errors import Unavailable
+from morgand.base.errors import NotHereNow
 from morgand.state.assistant import Passage
 from morgand.state.ports import Reranker
 
@@ -150,7 +150,7 @@ async def _scores(
         return None
     try:
         scores = await reranker.scores(question, [f"{fact.context}: {fact.text}" for fact in facts], budget_s=budget_s)
-    except Unavailable:
+    except NotHereNow:
         return None
     return scores if any(score is not None for score in scores) else None
 

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from morgand.assistant.events import TurnAccepted, TurnEvent
 from morgand.base.clock import Clock
-from morgand.base.errors import Conflict, Fenced, InvalidInput, MorganError, NotFound, Unavailable, Unforeseen
+from morgand.base.errors import Conflict, InvalidInput, MorganError, NotFound, NotHereNow, Unavailable, Unforeseen
 from morgand.state.hosts import HostState
 from morgand.storage.outbox import KeptMessage, Outbox, OutboxEntry, heads
 from morgand.storage.sealed import DamagedFile
@@ -73,7 +73,7 @@ class Tries:
 def judge(err: MorganError, tries: Tries, *, delivered: bool) -> Verdict:
     """What to do about a try that failed. ``delivered``: the message is stored, its answer is not."""
     if delivered:
-        may_pass = isinstance(err, Unavailable | Fenced) and tries.answers < ANSWER_TRIES
+        may_pass = isinstance(err, NotHereNow) and tries.answers < ANSWER_TRIES
         return Verdict.AGAIN if may_pass else Verdict.DONE
     for_good = isinstance(err, FOR_GOOD) or tries.faults >= FAULTS
     return Verdict.REFUSED if for_good else Verdict.AGAIN

@@ -23,7 +23,7 @@ from morgand.assistant.rag.cite import citation, cite, without_markers
 from morgand.assistant.rag.retrieve import Retrieved
 from morgand.assistant.text import bare
 from morgand.base.clock import Clock
-from morgand.base.errors import NotFound, Overloaded, Unavailable
+from morgand.base.errors import NotFound, NotHereNow, Overloaded
 from morgand.config import Config
 from morgand.state.assistant import Citation, Passage, Speaker
 from morgand.state.ports import Chat, ChatDelta, ChatInfo, ChatOptions, Reranker
@@ -137,7 +137,7 @@ class Answerer:
                         return
             except Overloaded as err:
                 overloaded = err
-            except Unavailable as err:
+            except NotHereNow as err:
                 log.warning("model not available", extra={"reason": err.message})
             if shown:
                 yield Replace("")
@@ -155,7 +155,7 @@ class Answerer:
             try:
                 info = await chat.info()
                 (size,) = await _count(chat, [question])
-            except Unavailable:
+            except NotHereNow:
                 continue
             reserve = self._options(info, TurnInput(question)).max_tokens + FIXED_TOKENS
             if size > info.context_tokens - reserve:
@@ -178,7 +178,7 @@ class Answerer:
             return Evidence(), ()
         try:
             found = await self.search(request.lookup, self._settings().retrieval.passages, rerank=True)
-        except (Unavailable, NotFound) as err:  # a document can be deleted while it is searched
+        except (NotHereNow, NotFound) as err:  # a document can be deleted while it is searched
             log.warning("search failed", extra={"reason": err.message})
             return Evidence(), (degrade.NOTICE_SEARCH,)
         evidence = await weigh(self._reranker, request.lookup, found.passages, budget_s=FACT_BUDGET_S)

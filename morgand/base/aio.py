@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack
 from typing import Any, TypeVar
 
 from morgand.base.errors import MorganError, Unforeseen
@@ -27,8 +28,35 @@ async def isolated_task(work: Coroutine[Any, Any, T]) -> T:
 
     A group whose task failed leaves a cancellation counted on the task that ran the group, and on Python 3.11.2
     every ``asyncio.timeout`` there raises CancelledError from then on: that task ends without a word.
+
+    A caller that is cancelled in the moment in which ``work`` fails is cancelled, and hears nothing of the failure: a
+    group raises what failed in place of the cancellation, and a caller that goes on after failures would never end.
     """
-    return await asyncio.create_task(work)
+    try:
+        return await asyncio.create_task(work)
+    finally:
+        caller = asyncio.current_task()
+        if caller is not None and caller.cancelling():
+            raise asyncio.CancelledError
+
+
+async def ended(*tasks: asyncio.Future[Any]) -> None:
+    """Cancel tasks and wait until they have ended, whatever they end with: that is for others to look at.
+
+    Never awaits a task itself: what it was cancelled with could not be told from a cancellation of the caller, which
+    must pass on. Such a caller waits no longer; who has to be sure calls this again while it is being ended.
+    """
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks)
+
+
+async def in_order(*steps: Callable[[], Awaitable[object]]) -> None:
+    """Take all steps of an ending: one that fails skips none of those after it, and is raised at the end."""
+    async with AsyncExitStack() as stack:
+        for step in reversed(steps):
+            stack.push_async_callback(step)
 
 
 async def foreseen(work: Awaitable[T], log: logging.Logger, what: str, **about: object) -> T:

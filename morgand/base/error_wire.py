@@ -11,6 +11,7 @@ from morgand.base.errors import (
     InvalidInput,
     MorganError,
     NotFound,
+    NotHereNow,
     Overloaded,
     StorageFull,
     TooLarge,
@@ -39,7 +40,7 @@ class Failure(msgspec.Struct):
 
 
 def to_wire(err: MorganError) -> bytes:
-    retry_after_s = err.retry_after_s if isinstance(err, Unavailable) else None
+    retry_after_s = err.retry_after_s if isinstance(err, NotHereNow) else None
     return msgspec.msgpack.encode(Failure(err.code, err.message, err.remedy, retry_after_s))
 
 
@@ -50,6 +51,6 @@ def from_wire(body: bytes, who: str) -> MorganError:
     except msgspec.MsgspecError:
         return EngineError(f"{who} answered something that is not an answer.")
     cls = _RAISED.get(failure.code, EngineError)
-    if issubclass(cls, Unavailable) and failure.retry_after_s is not None:
+    if issubclass(cls, NotHereNow) and failure.retry_after_s is not None:
         return cls(failure.message, remedy=failure.remedy, retry_after_s=failure.retry_after_s)
     return cls(failure.message, remedy=failure.remedy)

@@ -89,8 +89,12 @@ class RateLimited(MorganError):
         self.retry_after_s = retry_after_s
 
 
-class Unavailable(MorganError):
-    """The service is not available right now."""
+class NotHereNow(MorganError):
+    """What was asked is not here right now.
+
+    The root of all that passes by itself: away, moved to another host, too busy, no room. Whoever can do without
+    catches this one; nothing is given up for good because of it.
+    """
 
     code = "unavailable"
     status = 503
@@ -98,6 +102,10 @@ class Unavailable(MorganError):
     def __init__(self, message: str | None = None, *, retry_after_s: float = 1.0, remedy: str | None = None) -> None:
         super().__init__(message, remedy=remedy)
         self.retry_after_s = retry_after_s
+
+
+class Unavailable(NotHereNow):
+    """The service is not available right now."""
 
 
 class Overloaded(Unavailable):
@@ -120,18 +128,16 @@ class StoreConflict(MorganError):
     status = 409
 
 
-class Fenced(MorganError):
+class Fenced(NotHereNow):
     """This host no longer holds what it acted for: a newer epoch exists."""
 
     code = "fenced"
-    status = 409
 
 
 class EngineError(Unavailable):
     """An engine failed."""
 
     code = "engine"
-    status = 503
 
 
 class Unforeseen(MorganError):

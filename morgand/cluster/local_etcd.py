@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from enum import StrEnum
 
+from morgand.base.aio import ended
 from morgand.base.clock import Clock
 from morgand.base.errors import MorganError, Unavailable
 from morgand.cluster import codec, keys
@@ -119,9 +119,7 @@ class LocalEtcd:
     async def _stop(self) -> None:
         if self._running is None:
             return
-        self._running.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._running
+        await ended(self._running)
         self._running = None
         self._report(RoleState.STOPPING, None)
 

@@ -9,15 +9,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from zeroconf import ServiceStateChange, Zeroconf
+from zeroconf import Error, ServiceStateChange, Zeroconf
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
 SERVICE = "_morgan._tcp.local."
 RESOLVE_MS = 1000
 MAX_FOUND = 50
+# of the network, of names in use or too long, of an interface that is gone: what multicast is worth is done without
+FAULTS = (OSError, RuntimeError, ValueError, Error)
+
+log = logging.getLogger("morgand.gossip")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +38,17 @@ class DiscoveredHost:
 @contextlib.asynccontextmanager
 async def advertised(cluster: str, name: str, host: str, address: str, port: int) -> AsyncIterator[None]:
     """Be found while this lasts, on the interface of ``address`` alone. Without multicast nothing happens."""
-    info = AsyncServiceInfo(
-        SERVICE, f"{host}.{SERVICE}", addresses=[ipaddress.ip_address(address).packed], port=port,
-        properties={"cluster": cluster, "name": name}, server=f"{host}.local.",
-    )  # fmt: skip
     async with contextlib.AsyncExitStack() as stack:
-        with contextlib.suppress(OSError):
+        try:
+            info = AsyncServiceInfo(
+                SERVICE, f"{host}.{SERVICE}", addresses=[ipaddress.ip_address(address).packed], port=port,
+                properties={"cluster": cluster, "name": name}, server=f"{host}.local.",
+            )  # fmt: skip
             zeroconf = AsyncZeroconf(interfaces=[address])
-            stack.push_async_callback(zeroconf.async_close)
+            stack.push_async_callback(_close, zeroconf)
             await (await zeroconf.async_register_service(info, allow_name_change=False))
+        except FAULTS as err:
+            log.info("this host cannot be found by multicast", extra={"reason": str(err) or type(err).__name__})
         yield
 
 
@@ -57,7 +64,7 @@ async def find(timeout_s: float) -> list[DiscoveredHost]:
 
     try:
         zeroconf = AsyncZeroconf()
-    except OSError:
+    except FAULTS:
         return []
     browser = AsyncServiceBrowser(zeroconf.zeroconf, SERVICE, handlers=[heard])
     try:
@@ -69,14 +76,24 @@ async def find(timeout_s: float) -> list[DiscoveredHost]:
                     if one is not None:
                         found[name] = one
     finally:
-        await browser.async_cancel()
-        await zeroconf.async_close()
+        with contextlib.suppress(*FAULTS):
+            await browser.async_cancel()
+        await _close(zeroconf)
     return list(found.values())
 
 
+async def _close(zeroconf: AsyncZeroconf) -> None:
+    with contextlib.suppress(*FAULTS):
+        await zeroconf.async_close()
+
+
 async def _resolve(zeroconf: AsyncZeroconf, name: str) -> DiscoveredHost | None:
-    info = AsyncServiceInfo(SERVICE, name)
-    if not await info.async_request(zeroconf.zeroconf, RESOLVE_MS) or info.port is None:
+    """None for who does not answer, or with something that is no answer."""
+    try:
+        info = AsyncServiceInfo(SERVICE, name)
+        if not await info.async_request(zeroconf.zeroconf, RESOLVE_MS) or info.port is None:
+            return None
+    except FAULTS:
         return None
     addresses = info.parsed_addresses()
     said = {

@@ -35,12 +35,21 @@ class Drain:
         mine = {one.role for one in self._performed()}
         try:
             async with asyncio.timeout(within_s):
-                await self._leave()
-                await self._resign()
-                while self._anybody_else() and any(self._moves(role) for role in mine):
+                left = await self._done(self._leave)
+                await self._done(self._resign)
+                while left and self._anybody_else() and any(self._moves(role) for role in mine):
                     await self._mirror.next().wait()
-        except (TimeoutError, MorganError) as err:
-            log.warning("not everything was handed over", extra={"reason": str(err) or "it took too long"})
+        except TimeoutError:
+            log.warning("not everything was handed over", extra={"reason": "it took too long"})
+
+    async def _done(self, step: Callable[[], Awaitable[None]]) -> bool:
+        """Whether a step could be done; one that could not keeps none of the others from it."""
+        try:
+            await step()
+        except MorganError as err:
+            log.warning("not everything was handed over", extra={"reason": str(err)})
+            return False
+        return True
 
     def _anybody_else(self) -> bool:
         """Whether another host is there that could take something over."""

@@ -79,9 +79,16 @@ class Registration:
         self.profile = replace(profile, engines=tuple(one for one in profile.engines if one.name in engines))
 
     async def leave(self) -> None:
-        """Say that this host goes: others take over what they can. Raises Unavailable, StorageFull, StoreConflict."""
+        """Say that this host goes: others take over what they can. Raises Unavailable, StorageFull.
+
+        What others write of it in the same moment is waited for, for as long as the caller has time.
+        """
         self._leaving = True
-        await self._write(HostState.LEFT)
+        while True:
+            try:
+                return await self._write(HostState.LEFT)
+            except StoreConflict:
+                await self._clock.sleep(RECORD_RETRY_S)
 
     def stay(self) -> None:
         """It does not go after all; ``refresh`` tells."""

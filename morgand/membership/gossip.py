@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from morgand import __version__
 from morgand.base.clock import Clock
-from morgand.base.errors import Unavailable
+from morgand.base.errors import InvalidInput, Unavailable
 from morgand.cluster import keys
 from morgand.cluster.member_file import MemberFile
 from morgand.cluster.mirror import Mirror
@@ -18,6 +19,7 @@ from morgand.gossip.agent import Place
 from morgand.gossip.discovery import advertised
 from morgand.membership.context import MembershipContext
 from morgand.membership.create import gossip_key
+from morgand.membership.join_client import parse_target
 from morgand.membership.programs import keeper
 from morgand.state.hosts import Member
 
@@ -29,10 +31,12 @@ ROTATE_S = 30.0  # a host that was removed takes a moment to be gone from gossip
 
 
 class GossipPublisher:
-    """``run``, ``advertise`` and ``keep_tags`` are tasks. ``member`` is this host as it is now."""
+    """``run``, ``advertise``, ``keep_tags`` and ``forget_removed`` are tasks. ``member`` is this host as it is now."""
 
     def __init__(self, member: Callable[[], MemberFile], home: MembershipContext, mirror: Mirror, clock: Clock) -> None:
         self._member, self._home, self._mirror, self._clock = member, home, mirror, clock
+        self._removed: dict[str, None] = {}  # in their order
+        self._removal = asyncio.Event()
         me = member()
         place = Place(me.host, me.address, me.port + GOSSIP_PORT, home.folder)
         self._gossip = gossip.GossipMembership(place, keeper(home, clock), self._seeds, clock)
@@ -69,11 +73,24 @@ class GossipPublisher:
         """Let gossip know where the others are."""
         await self._gossip.join(self._seeds())
 
-    async def forget(self, host: str) -> None:
-        """A host that was removed is gone from gossip, and what it knows of it is changed.
+    def forget(self, host: str) -> None:
+        """A host was removed: soon it is gone from gossip, and what it knows of it is changed.
 
         Gossip is a hint, so nobody waits for this; that it did not work is told.
         """
+        self._removed[host] = None
+        self._removal.set()
+
+    async def forget_removed(self) -> None:
+        """A task: forget one host after the other."""
+        while True:
+            await self._removal.wait()
+            self._removal.clear()
+            while self._removed:
+                await self._forget(next(iter(self._removed)))
+
+    async def _forget(self, host: str) -> None:
+        self._removed.pop(host)
         deadline = self._clock.monotonic() + ROTATE_S
         while True:
             try:
@@ -94,8 +111,20 @@ class GossipPublisher:
 
     def _seeds(self) -> list[str]:
         """Gossip addresses of everybody known, and those of the configuration."""
-        me = self._member()
-        known = [one.rpartition(":")[0] for one in me.peers]
-        configured = [one if ":" not in one else one.rpartition(":")[0] for one in self._home.config().cluster.seeds]
-        others = (one for one in dict.fromkeys((*known, *configured)) if one != me.address)
-        return [f"{one}:{me.port + GOSSIP_PORT}" for one in others]
+        me, config = self._member(), self._home.config().cluster
+        return seeds(me.api, me.peers, config.seeds, config.port)
+
+
+def seeds(me: str, peers: Sequence[str], configured: Sequence[str], port: int) -> list[str]:
+    """Where others gossip: beside their APIs for hosts, each on the ports of its own.
+
+    ``configured`` may lack the port, which is ``port`` then; what is no address is left out, as who configured it was
+    told when this host joined.
+    """
+    found = dict.fromkeys(peers)
+    for one in configured:
+        with contextlib.suppress(InvalidInput):
+            found[str(parse_target(one, port))] = None
+    found.pop(me, None)
+    apis = (one.rpartition(":") for one in found)
+    return [f"{address}:{int(api) + GOSSIP_PORT}" for address, _, api in apis]

@@ -66,7 +66,7 @@ async def join(
         identity = await asyncio.to_thread(load_or_create, data.root)
         before = member_file.read(data.root / "cluster")
         async with JoinClient(clock) as meeting:
-            contact = _meant(await meeting.contacts(await _targets(config, address, find)), given)
+            contact = _meant(await _contacts(meeting, config, address, find), given)
             if before is not None and await _belongs(meeting, contact, before, data.root / "cluster"):
                 say(f"{config.host_name} is a member of cluster '{before.cluster_name}' already.")
                 return
@@ -88,18 +88,27 @@ async def join(
     say(f"{config.host_name} has joined cluster '{member.cluster_name}'. Start it: `morgand start` (or `morgand run`).")
 
 
-async def _targets(config: Config, address: str | None, find: Find | None) -> list[JoinTarget]:
-    """Where to ask. Raises InvalidInput for what is no address, Unavailable when nobody announces itself."""
+async def _contacts(client: JoinClient, config: Config, address: str | None, find: Find | None) -> list[Contact]:
+    """Who answers: at the address that was given, else of the seeds in the configuration, else of who announces itself.
+
+    Raises InvalidInput for what is no address, Unavailable when nobody answers.
+    """
     if address is not None:
-        return [parse_target(address, config.cluster.port)]
+        return await client.contacts([parse_target(address, config.cluster.port)])
+    without = ""
+    if config.cluster.seeds:
+        try:
+            return await client.contacts([parse_target(one, config.cluster.port) for one in config.cluster.seeds])
+        except Unavailable as err:
+            without = f" None of cluster.seeds answers: {err.message}"
     if find is None:
         from morgand.gossip import discovery
 
         find = discovery.find
     found = await find(FIND_S)
     if not found:
-        raise Unavailable("No cluster announces itself on the local network.", remedy=BY_ADDRESS)
-    return [JoinTarget(one.address, one.port) for one in found]
+        raise Unavailable(f"No cluster announces itself on the local network.{without}", remedy=BY_ADDRESS)
+    return await client.contacts([JoinTarget(one.address, one.port) for one in found])
 
 
 def _meant(contacts: Sequence[Contact], given: Token | Code) -> Contact:

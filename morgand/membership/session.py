@@ -16,6 +16,7 @@ from aiohttp import web
 from morgand.api.http import make_runner
 from morgand.api.schema import InvitationReply
 from morgand.base import files
+from morgand.base.aio import in_order
 from morgand.base.clock import Clock
 from morgand.base.errors import Conflict, StorageFull, Unavailable
 from morgand.cluster import codec, keys, member_file
@@ -94,6 +95,7 @@ class MemberSession:
                 group.create_task(self._succession.run(), name="succession")
                 group.create_task(self._drop_fenced(), name="fenced")
                 group.create_task(self._gossip.advertise(), name="advertise")
+                group.create_task(self._gossip.forget_removed(), name="forget")
                 group.create_task(self._once_connected(self._gossip.keep_tags), name="tags")
                 group.create_task(self._once_connected(self._remember), name="remember")
                 group.create_task(self._once_connected(self._credentials.heed_revocations), name="revocations")
@@ -105,8 +107,7 @@ class MemberSession:
                 f"{me.api} cannot be used: {err.strerror}.", remedy="Set cluster.port to another one."
             ) from err
         finally:
-            await runner.cleanup()
-            await self.peers.close()
+            await in_order(runner.cleanup, self.peers.close, *(() if self.connected.is_set() else (self.etcd.close,)))
 
     def _me(self) -> MemberFile:
         return self.membership
@@ -131,8 +132,7 @@ class MemberSession:
         """A host that was removed: refused from now on, and what it knew is changed."""
         await registry.expel(self._store, host, new_key())
         await self.peers.abort(host)
-        task = asyncio.create_task(self._gossip.forget(host), name=f"forget-{host}")
-        task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+        self._gossip.forget(host)
 
     async def goodbye(self) -> None:
         await self._gossip.leave()

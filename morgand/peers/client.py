@@ -11,11 +11,13 @@ import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import aiohttp
 
+from morgand.base.aio import in_order
 from morgand.base.clock import Clock
 from morgand.base.error_wire import from_wire
 from morgand.base.errors import EngineError, MorganError, Overloaded, StorageFull, TooLarge, Unavailable
@@ -49,9 +51,7 @@ class _Line:
     watch: Watch
 
     async def close(self) -> None:
-        await self.watch.close()
-        await self.calls.close()
-        await self.pings.close()
+        await in_order(self.watch.close, self.calls.close, self.pings.close)
 
 
 class PeerClient:
@@ -114,8 +114,7 @@ class PeerClient:
             await line.close()
 
     async def close(self) -> None:
-        for host in list(self._lines):
-            await self.abort(host)
+        await in_order(*(partial(self.abort, host) for host in list(self._lines)))
 
     async def _watched(self, host: str, work: Coroutine[Any, Any, T]) -> T:
         doing = asyncio.ensure_future(work)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 
 from morgand.base import staleness
-from morgand.base.errors import Fenced, InvalidInput, MorganError, Overloaded, StorageFull, Unavailable
+from morgand.base.errors import InvalidInput, MorganError, NotHereNow, Overloaded, StorageFull, Unavailable
 from morgand.base.staleness import Reading
 from morgand.peers import wire
 from morgand.peers.route import Directory, PortRoute, client_of, routed
@@ -82,12 +82,12 @@ class _WithCopies:
                 return await getattr(self._hasty, method)(*args, **kwargs)
             except (Overloaded, StorageFull):
                 raise  # it is there, and says what is wrong
-            except (Unavailable, Fenced) as err:
+            except NotHereNow as err:
                 reason = err
         try:
             async with asyncio.timeout(COPY_S):
                 found = await self._from_copies(wire.signature_of(self._protocol, method), args, kwargs)
-        except (Unavailable, Fenced, TimeoutError):
+        except (NotHereNow, TimeoutError):
             if self._copies.directory.cut_off:
                 raise reason from None  # nobody can bring the primary back while this host waits
             return await getattr(self._patient, method)(*args, **kwargs)
@@ -104,11 +104,11 @@ class _WithCopies:
     async def _from_copies(self, signature: Signature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The copy on this host first. Raises Unavailable where there is none."""
         if self._copies.readable():
-            with contextlib.suppress(Unavailable):
+            with contextlib.suppress(NotHereNow):
                 return await getattr(self._copies.here, signature.method)(*args, **kwargs)
         body = wire.pack_arguments(signature, args, kwargs)
         for host in self._others():
-            with contextlib.suppress(Unavailable, Fenced, InvalidInput):  # an older host knows of no copies
+            with contextlib.suppress(NotHereNow, InvalidInput):  # an older host knows of no copies
                 return await client_of(self._route).call(host, self._copies.port, signature, body, epoch=0)
         raise Unavailable("No host has a copy of the database that can be read.")
 

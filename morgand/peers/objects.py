@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 from uuid import uuid4
 
-from morgand.base.errors import Fenced, Unavailable
+from morgand.base.errors import NotHereNow
 from morgand.peers.route import Holder, PortRoute, Rounds, acting, client_of, routed
 from morgand.state.ports import Objects
 
@@ -63,5 +63,5 @@ class RoutedObjects:
                 if holder.host == self._route.directory.me:
                     return await acting(self._route.role, self._route.directory, local)
                 return await remote(holder)
-            except (Unavailable, Fenced) as err:
+            except NotHereNow as err:
                 rounds.failed(err)

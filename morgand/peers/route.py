@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar, cast
 
 from morgand.base import staleness
 from morgand.base.clock import Clock
-from morgand.base.errors import Fenced, InvalidInput, MorganError, Overloaded, Unavailable
+from morgand.base.errors import Fenced, InvalidInput, MorganError, NotHereNow, Overloaded, Unavailable
 from morgand.peers import wire
 from morgand.peers.client import NotReached, PeerClient
 from morgand.peers.wire import Signature
@@ -155,7 +155,7 @@ class _Routed:
                             raise
                         once = ONCE_BEFORE
                         return await self._ask(holder, signature, (), before)
-                except (Unavailable, Fenced) as err:
+                except NotHereNow as err:
                     if signature.method in once and not isinstance(err, NOTHING_DONE):
                         raise
                     rounds.failed(err)
@@ -181,7 +181,7 @@ class _Routed:
                             begun = True
                             yield item
                         return
-                except (Unavailable, Fenced) as err:
+                except NotHereNow as err:
                     if begun:
                         raise
                     rounds.failed(err)

@@ -234,7 +234,8 @@ async def _end(process: asyncio.subprocess.Process, grace_s: float) -> None:
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
         try:
-            await asyncio.wait_for(_gone(process), grace_s)
+            async with asyncio.timeout(grace_s):  # ``wait_for`` of Python 3.11 can swallow a cancellation
+                await _gone(process)
         except TimeoutError:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)

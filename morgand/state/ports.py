@@ -1,7 +1,8 @@
 """What the assistant needs, as Protocols. The daemon fills them; tests fill them with fakes.
 
 Embeddings travel as bytes (little-endian float32, dimension x 4 bytes) so that the daemon needs no
-numeric library. Every method may raise ``Unavailable`` (or its ``EngineError``) when nobody serves it.
+numeric library. Every method may raise ``NotHereNow``: nobody serves it, it moves, it has too much to do.
+What each of them then costs a person is the table of ``tests/unit/test_not_here_now.py``.
 
 Hosts of two versions call each other while a cluster is updated. An argument that is added to a method has a default,
 comes last and is marked ``LATER``; a field that is added to a value has a default.

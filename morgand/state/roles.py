@@ -121,7 +121,7 @@ class RoleSpec:
     patience_s: float = 0.0  # how long a call waits for it while it moves; what can be done without is not waited for
     vital: bool = False  # without it nothing is answered
     needed: bool = False  # without it answers are worse: a person is told when it is placed nowhere
-    feeds_ingestion: bool = False  # documents that wait are tried again when it becomes ready
+    feeds_ingestion: bool = False  # what was ingested is compared with it at once when it moves or comes back
 
     def binds(self, engine: str) -> bool:
         """Whether the role cannot leave the host that performs it with this engine: what it stores is there."""

@@ -41,11 +41,14 @@ def of(database: Database) -> tuple[History, Library]:
 
 
 @asynccontextmanager
-async def served(folder: Path, ports: Callable[[Database], tuple[History, Library]] = of) -> AsyncIterator[Served]:
+async def served(
+    folder: Path, ports: Callable[[Database], tuple[History, Library]] = of,
+    make: Callable[[History, Library, Path], Backend] = make_backend,
+) -> AsyncIterator[Served]:  # fmt: skip
     database = Database(sqlite_url(folder / "db" / "morgan.sqlite"))
     await database.open()
     await upgrade(database)
-    backend = make_backend(*ports(database), folder / "spool")
+    backend = make(*ports(database), folder / "spool")
     limits = [LimitsConfig()]
     service = ApiContext(backend, lambda: limits[0])
     _, key = await backend.keys.create("test")

@@ -10,7 +10,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from morgand.base.clock import Clock
-from morgand.base.errors import MorganError, Overloaded, TooLarge, Unavailable, Unreadable
+from morgand.base.errors import MorganError, NotHereNow, Overloaded, TooLarge, Unreadable
 from morgand.config import Config
 from morgand.state.assistant import Document, DocumentState
 from morgand.state.ports import Library, Objects, Upload
@@ -31,7 +31,7 @@ class Acceptor:
         """For each in this order: its document and whether it is new, or why it was refused. The files are gone then.
 
         Unchanged content of the same source is the document already there. ``waiting``: documents not processed yet.
-        Refusals: Unreadable (empty), TooLarge, Overloaded (too many wait), StorageFull, Unavailable.
+        Refusals: Unreadable (empty), TooLarge, Overloaded (too many wait), StorageFull, NotHereNow.
         """
         try:
             sizes = await asyncio.to_thread(lambda: [_measure(one.path) for one in uploads])
@@ -56,7 +56,7 @@ class Acceptor:
         try:
             return list(await self._library.add_many(documents)) if documents else []
         except MorganError as err:
-            if isinstance(err, Unavailable) or len(documents) == 1:
+            if isinstance(err, NotHereNow) or len(documents) == 1:
                 return [err] * len(documents)
             return [(await self._add([one]))[0] for one in documents]
 

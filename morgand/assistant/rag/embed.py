@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from morgand.assistant.rag.points import texts_to_embed
 from morgand.base.aio import foreseen
 from morgand.base.clock import Clock
-from morgand.base.errors import MorganError, Unavailable
+from morgand.base.errors import MorganError, NotHereNow
 from morgand.state.assistant import Extracted
 from morgand.state.ports import Embedder
 
@@ -70,7 +70,7 @@ class Embedding:
         while True:
             try:
                 return list(await foreseen(self._embedder.embed_passages(texts), log, "embedding failed"))
-            except Unavailable as err:
+            except NotHereNow as err:
                 now = self._clock.monotonic()
                 if now >= deadline or now < self._hopeless_until:
                     log.warning("documents stored without embeddings", extra={"reason": err.message})

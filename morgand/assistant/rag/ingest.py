@@ -8,6 +8,7 @@ not finished is processed again from its object, and the index is compared with 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from morgand.assistant.rag.reconcile import Reconciler
 from morgand.assistant.rag.way import DocumentLine
 from morgand.base.aio import foreseen
 from morgand.base.clock import Clock, SystemClock
-from morgand.base.errors import MorganError, Unavailable
+from morgand.base.errors import MorganError, NotHereNow
 from morgand.config import Config
 from morgand.state.assistant import Document, DocumentState
 from morgand.state.ports import Cache, Embedder, Extractor, Library, Objects, Upload, Vectors
@@ -134,13 +135,15 @@ class Ingestor:
         await self._sweep()
 
     async def _poll(self) -> None:
-        """Find what other hosts have accepted, and that an engine is somewhere else now, or back."""
+        """Find what other hosts have accepted or what stood aside for long enough, and that an engine has moved."""
         engines = self._engines()
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
             before, engines = engines, self._engines()
             if engines != before:
                 self.wake()
+            if self._line.due(self._clock.monotonic()):
+                self._arrived.set()
             if self._shared():
                 pending = self._library.documents(state=DocumentState.PENDING, limit=PAGE)
                 try:
@@ -168,10 +171,11 @@ class Ingestor:
         if keys:
             try:
                 await self._vectors.delete_documents(list(keys))
-            except Unavailable:
+            except NotHereNow:
                 self.reconciler.wake()
         await self._drop_unused(set(keys.values()))
-        await self._cache.drop(SEARCHES)
+        with contextlib.suppress(NotHereNow):  # a cache that is away answers nobody
+            await self._cache.drop(SEARCHES)
 
     async def _drop_unused(self, keys: Iterable[str]) -> None:
         for key in keys:

@@ -17,7 +17,7 @@ from morgand.assistant.rag.backfill import Backfill
 from morgand.assistant.rag.embed import BATCH, IN_FLIGHT, Embedding, EmbedJob, EmbedStage
 from morgand.assistant.rag.points import index_points, stored_chunks
 from morgand.assistant.rag.reconcile import Reconciler
-from morgand.assistant.rag.way import DocumentEvent, DocumentLine, judge, together
+from morgand.assistant.rag.way import LATER_S, DocumentEvent, DocumentLine, judge, together
 from morgand.base.aio import foreseen
 from morgand.base.clock import Clock
 from morgand.base.errors import MorganError, NotFound
@@ -225,21 +225,29 @@ class Pipeline:
             await self._wait(again, DocumentEvent.AWAY, failed[again[0]])
 
     async def _finished(self, document: str, err: MorganError) -> bool:
-        """Whether nothing is left to do for it: it is failed for good, and its row says why, or it is gone."""
-        if judge(err, self._line.tries(document)) is DocumentEvent.AWAY:
+        """Whether nothing is left to do for it now: it is failed for good or stands aside, and its row says why, or
+        it is gone."""
+        found = judge(err, self._line.tries(document))
+        if found is DocumentEvent.AWAY:
             return False
+        state = DocumentState.FAILED if found is DocumentEvent.REFUSED else DocumentState.PENDING
         try:
             if isinstance(err, NotFound):
                 await self._foreseen(self._ports.library.document(document))
-            await self._foreseen(self._ports.library.set_state(document, DocumentState.FAILED, str(err)))
+            await self._foreseen(self._ports.library.set_state(document, state, str(err)))
         except NotFound:
             self._line.step([document], DocumentEvent.LOST)
             return True
         except MorganError as failure:
             log.warning("document state not stored", extra={"document": document, "reason": failure.message})
             return False
-        log.warning("document failed", extra={"document": document, "reason": err.message})
-        self._line.step([document], DocumentEvent.REFUSED)
+        about = {"document": document, "reason": err.message}
+        if found is DocumentEvent.REFUSED:
+            log.warning("document failed", extra=about)
+            self._line.step([document], found)
+        else:
+            log.warning("document stands aside", extra=about)
+            self._line.set_aside(document, self._clock.monotonic() + LATER_S)
         return True
 
     async def _wait(self, documents: list[str], event: DocumentEvent, err: MorganError) -> None:

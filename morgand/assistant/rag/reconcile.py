@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from morgand.assistant.rag.points import index_points
 from morgand.base.aio import foreseen
-from morgand.base.errors import MorganError, NotFound, Unavailable
+from morgand.base.errors import MorganError, NotFound, NotHereNow
 from morgand.state.ports import Library, Vectors
 
 log = logging.getLogger("morgand.assistant")
@@ -76,7 +76,7 @@ class Reconciler:
                 continue
 
     async def reconcile(self) -> IndexDifference:
-        """Make the index equal to the library now. Raises Unavailable when one of them cannot be reached.
+        """Make the index equal to the library now. Raises NotHereNow when one of them cannot be reached.
 
         The index is counted before the library is read: a document that is completed in between looks missing
         (and is written twice, harmless), never stale (and lost). One that is in the index and not completed yet was
@@ -96,10 +96,10 @@ class Reconciler:
         return found
 
     async def _indexed(self, document: str) -> bool:
-        """Write one document; what is wrong with it alone does not keep the others out. Raises Unavailable."""
+        """Write one document; what is wrong with it alone does not keep the others out. Raises NotHereNow."""
         try:
             await foreseen(self.index(document), log, "document not indexed", document=document)
-        except Unavailable:
+        except NotHereNow:
             raise
         except MorganError as err:
             log.warning("document not indexed", extra={"document": document, "reason": err.message})

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from morgand.assistant.rag.fuse import Ranked, fuse_rerank, rank_passages
 from morgand.assistant.text import content_words
-from morgand.base.errors import NotFound, Unavailable
+from morgand.base.errors import NotFound, NotHereNow
 from morgand.state.assistant import Level, Passage, StoredChunk
 from morgand.state.ports import Embedder, Library, Reranker, SearchLegs, VectorHit, Vectors
 
@@ -40,7 +40,7 @@ class Retrieved:
 
 
 class Retriever:
-    """Search over the documents. A part that is None or raises Unavailable is done without."""
+    """Search over the documents. A part that is None or raises NotHereNow is done without."""
 
     def __init__(
         self, vectors: Vectors | None, embedder: Embedder | None, reranker: Reranker | None, library: Library
@@ -69,7 +69,7 @@ class Retriever:
         if self._vectors is not None:
             try:
                 legs = await self._vectors.search(text, embedding, limit=LEG_LIMIT)
-            except Unavailable as err:
+            except NotHereNow as err:
                 log.warning("index not available", extra={"reason": err.message})
             else:
                 if embedding is None:
@@ -84,7 +84,7 @@ class Retriever:
         try:
             async with asyncio.timeout(EMBED_S):
                 return await self._embedder.embed_query(text)
-        except Unavailable as err:
+        except NotHereNow as err:
             log.warning("embedder not available", extra={"reason": err.message})
         except TimeoutError:
             log.warning("embedder not available", extra={"reason": f"no answer within {EMBED_S:g} s"})
@@ -119,7 +119,7 @@ class Retriever:
         try:
             texts = [chunks[one.medium].chunk.text for one in head]
             scores = await self._reranker.scores(text, texts, budget_s=budget_s)
-        except Unavailable as err:
+        except NotHereNow as err:
             log.warning("reranker not available", extra={"reason": err.message})
             notices.append(NOTICE_UNRANKED)
             return ranked

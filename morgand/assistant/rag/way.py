@@ -10,10 +10,11 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
 
-from morgand.base.errors import Fenced, MorganError, Unavailable
+from morgand.base.errors import MorganError, NotHereNow
 from morgand.state.assistant import Document
 
-ATTEMPTS = 10  # per document while an engine or storage fails; then it is failed, its original is kept
+ATTEMPTS = 10  # of a document for which something is not there, before others go on without it
+LATER_S = 60.0  # until such a document is tried again
 READ_TOGETHER, READ_BYTES = 8, 64 * 1024  # documents in one call of the reader
 
 
@@ -21,6 +22,7 @@ class DocumentPlace(StrEnum):
     """Where a document is. The last three are out of the line."""
 
     WAITING = "waiting"  # its original and its row are there
+    ASIDE = "aside"  # what it needs was away too often: others go on, and it is tried again later
     READING = "reading"  # its row says that it is being processed
     EMBEDDING = "embedding"
     INDEXING = "indexing"
@@ -39,6 +41,8 @@ class DocumentEvent(StrEnum):
     INDEXED = "indexed"  # or it goes on without: the index is compared with the library later
     STORED = "stored"
     AWAY = "away"  # what it needs is not there; counted
+    GIVEN_WAY = "given way"  # once more, and others are not to wait for it
+    AGAIN = "again"  # it has stood aside for long enough
     LATER = "later"  # nobody's documents can be processed now; not counted
     REFUSED = "refused"  # for good
     LOST = "lost"  # it is not in the library any more
@@ -54,6 +58,8 @@ TABLE: dict[tuple[DocumentPlace, DocumentEvent], DocumentPlace] = {
     (DocumentPlace.INDEXING, DocumentEvent.INDEXED): DocumentPlace.STORING,
     (DocumentPlace.STORING, DocumentEvent.STORED): DocumentPlace.DONE,
     **{(place, DocumentEvent.AWAY): DocumentPlace.WAITING for place in IN_WORK},
+    **{(place, DocumentEvent.GIVEN_WAY): DocumentPlace.ASIDE for place in IN_WORK},
+    (DocumentPlace.ASIDE, DocumentEvent.AGAIN): DocumentPlace.WAITING,
     **{(place, DocumentEvent.LATER): DocumentPlace.WAITING for place in IN_WORK},
     **{(place, DocumentEvent.REFUSED): DocumentPlace.FAILED for place in IN_WORK},
     **{(place, DocumentEvent.LOST): DocumentPlace.GONE for place in IN_WORK},
@@ -61,9 +67,10 @@ TABLE: dict[tuple[DocumentPlace, DocumentEvent], DocumentPlace] = {
 
 
 def judge(err: MorganError, tries: int) -> DocumentEvent:
-    """What a failure means for a document that failed ``tries`` times before."""
-    passes = isinstance(err, Unavailable | Fenced) and tries + 1 < ATTEMPTS
-    return DocumentEvent.AWAY if passes else DocumentEvent.REFUSED
+    """What a failure means for a document that failed ``tries`` times before. What is not here now fails nothing."""
+    if not isinstance(err, NotHereNow):
+        return DocumentEvent.REFUSED
+    return DocumentEvent.AWAY if tries + 1 < ATTEMPTS else DocumentEvent.GIVEN_WAY
 
 
 class DocumentLine:
@@ -73,6 +80,7 @@ class DocumentLine:
         self._places: dict[str, DocumentPlace] = {}
         self._waiting: deque[str] = deque()
         self._tries: dict[str, int] = {}
+        self._due_s: dict[str, float] = {}  # of those that stand aside
 
     def __len__(self) -> int:
         return len(self._places)
@@ -102,6 +110,19 @@ class DocumentLine:
                 del self._places[one]
                 self._tries.pop(one, None)
 
+    def set_aside(self, document: str, until_s: float) -> None:
+        """Others go on without it until then."""
+        self.step([document], DocumentEvent.GIVEN_WAY)
+        self._due_s[document] = until_s
+
+    def due(self, now_s: float) -> list[str]:
+        """Those that have stood aside for long enough: they wait again."""
+        found = [one for one, until_s in self._due_s.items() if until_s <= now_s]
+        for one in found:
+            del self._due_s[one]
+        self.step(found, DocumentEvent.AGAIN)
+        return found
+
     def tries(self, document: str) -> int:
         """How often something that it needs was away."""
         return self._tries.get(document, 0)
@@ -114,6 +135,7 @@ class DocumentLine:
         self._places.clear()
         self._waiting.clear()
         self._tries.clear()
+        self._due_s.clear()
 
     def _wait(self, documents: Sequence[str], *, first: bool) -> None:
         if first:

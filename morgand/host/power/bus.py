@@ -64,7 +64,7 @@ class Bus:
         for rule in RULES:
             await self._call(BUS, BUS_PATH, BUS, "AddMatch", "s", rule)
         reply = await self._call(BUS, BUS_PATH, BUS, "GetNameOwner", "s", LOGIND)
-        self.owner = "" if _refusal(reply) else reply.body[0]
+        self.owner = "" if _refusal(reply, "s") else reply.body[0]
         self._heard.put_nowait(None)
 
     async def next(self, timeout_s: float | None) -> PowerNews | None:
@@ -80,15 +80,15 @@ class Bus:
         if not self.owner:
             return {}
         reply = await self._call(self.owner, LOGIND_PATH, "org.freedesktop.DBus.Properties", "GetAll", "s", MANAGER)
-        return {} if _refusal(reply) else {name: value.value for name, value in reply.body[0].items()}
+        return {} if _refusal(reply, "a{sv}") else {name: value.value for name, value in reply.body[0].items()}
 
     async def inhibit(self, what: str) -> int | str:
         """The lock's file descriptor, or why there is none."""
         reply = await self._call(
             self.owner, LOGIND_PATH, MANAGER, "Inhibit", "ssss", what, "Morgan", "hand over roles", "delay"
         )
-        refusal = _refusal(reply)
-        if refusal or not reply.unix_fds:
+        refusal = _refusal(reply, "h")
+        if refusal or len(reply.unix_fds) <= reply.body[0]:
             return refusal or "logind gave no lock."
         lock: int = reply.unix_fds[reply.body[0]]
         os.set_inheritable(lock, False)  # noqa: FBT003 (it has no name there): a child would hold it on
@@ -120,7 +120,7 @@ class Bus:
             os.close(stray)
         if message.message_type is not MessageType.SIGNAL:
             return
-        if message.sender == BUS and message.member == "NameOwnerChanged" and message.body[0] == LOGIND:
+        if message.sender == BUS and message.signature == "sss" and message.body[0] == LOGIND:
             if message.body[2] != self.owner:
                 self.owner = message.body[2]
                 self._heard.put_nowait(PowerNews.SILENT)  # what it gave is worth nothing now
@@ -131,12 +131,12 @@ class Bus:
                 self._heard.put_nowait(news)
 
 
-def _refusal(reply: Message) -> str:
-    """What the other side says against it; empty when it agreed."""
+def _refusal(reply: Message, expected: str) -> str:
+    """What the other side says against it, or that its answer is not of the type expected; empty when it agreed."""
     from dbus_fast import MessageType
 
     if reply.message_type is not MessageType.ERROR:
-        return ""
+        return "" if reply.signature == expected else f"The answer is of type '{reply.signature}'."
     return str(reply.body[0]) if reply.body else str(reply.error_name)
 
 

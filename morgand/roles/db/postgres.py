@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from morgand.base.aio import in_order
 from morgand.base.clock import Clock
 from morgand.base.disk import DiskLevel
 from morgand.base.errors import Conflict, EngineError, MorganError, StorageFull, StoreConflict, Unavailable
@@ -301,9 +302,7 @@ class PostgresService:
     async def _leave(self, server: LocalServer) -> None:
         if self._waking is not None:
             self._waking.cancel()
-        await self._copy.close()
-        await self._holding.close()
-        await server.close()
+        await in_order(self._copy.close, self._holding.close, server.close)
 
     # --- upkeep ----------------------------------------------------------------------------------
 

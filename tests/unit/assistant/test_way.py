@@ -67,10 +67,23 @@ def test_waiting_for_what_everybody_needs_is_no_try_of_a_documents_own() -> None
         (Unavailable(), 0, DocumentEvent.AWAY),
         (EngineError(), ATTEMPTS - 2, DocumentEvent.AWAY),
         (Fenced(), 0, DocumentEvent.AWAY),
-        (Unavailable(), ATTEMPTS - 1, DocumentEvent.REFUSED),
+        (Unavailable(), ATTEMPTS - 1, DocumentEvent.GIVEN_WAY),
         (Unreadable(), 0, DocumentEvent.REFUSED),
         (MorganError(), 0, DocumentEvent.REFUSED),
     ],
 )
 def test_what_a_failure_means(err: MorganError, tries: int, meant: DocumentEvent) -> None:
     assert judge(err, tries) is meant
+
+
+def test_a_document_that_stands_aside_lets_others_pass_and_comes_again() -> None:
+    """What it needs was away too often; it is never failed for that."""
+    line = DocumentLine()
+    line.add(["slow", "quick"])
+    assert line.take(1) == ["slow"]
+    line.set_aside("slow", until_s=60.0)
+    assert line.take(2) == ["quick"]
+    assert line.due(59.0) == []
+    assert line.add(["slow"]) == []  # it is on its way
+    assert line.due(60.0) == ["slow"]
+    assert line.take(1) == ["slow"]

@@ -2,14 +2,73 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
 import pytest
 
-from morgand.cluster.local_etcd import EtcdAction, act
-from morgand.cluster.voters import (
-    VoterRecord,
-    VoterState,
-)
+from morgand.base.clock import SystemClock
+from morgand.cluster import codec, keys
+from morgand.cluster.etcd_process import Report
+from morgand.cluster.local import LocalStore
+from morgand.cluster.local_etcd import EtcdAction, LocalEtcd, act
+from morgand.cluster.store import Put
+from morgand.cluster.voters import VoterRecord, VoterState
 from tests.unit.cluster.voting import record
+
+
+class Shared(LocalStore):
+    """A store that other hosts use, too."""
+
+    @property
+    def alone(self) -> bool:
+        return False
+
+
+class Nobody:
+    """etcd as others see it: it has no members."""
+
+    async def members(self) -> tuple[()]:
+        return ()
+
+
+class SlowEtcd:
+    """etcd that takes its time to end."""
+
+    def __init__(self) -> None:
+        self.place = SimpleNamespace(host_id="a")
+        self.prepared, self.member = True, "old"
+        self.started, self.ending, self.may_end = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def run(self, report: Report) -> None:
+        self.started.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.ending.set()
+            await self.may_end.wait()
+
+
+async def test_a_stop_while_the_seat_changes_is_not_swallowed(tmp_path: Path) -> None:
+    """The seat waits for etcd's end, to begin as another member; the stop that comes meanwhile ends it."""
+    store, etcd = await Shared.open(tmp_path), SlowEtcd()
+    await store.txn([], [Put(keys.voter("a"), codec.encode(record("a", VoterState.VOTER, "old")))])
+    seat = LocalEtcd(store, cast("Any", Nobody()), cast("Any", etcd), SystemClock(), lambda _state, _reason: None)
+    running = asyncio.create_task(seat.run())
+    async with asyncio.timeout(20):
+        await etcd.started.wait()
+        await store.txn([], [Put(keys.voter("a"), codec.encode(record("a", VoterState.LEARNER)))])
+        await etcd.ending.wait()
+    running.cancel()
+    asyncio.get_running_loop().call_later(0.1, etcd.may_end.set)
+    swallowed = not (await asyncio.wait([running], timeout=10))[0]
+    running.cancel()
+    await asyncio.wait([running])
+    await store.close()
+    assert not swallowed
+    assert running.cancelled()
 
 
 @pytest.mark.parametrize(

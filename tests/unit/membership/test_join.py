@@ -320,6 +320,23 @@ async def test_found_on_the_network(served: ServedMember, tmp_path: Path) -> Non
         await joined(host(tmp_path, "third"), None, code, find=announcing(served))
 
 
+async def test_seeds_of_the_configuration_are_asked_before_the_network(served: ServedMember, tmp_path: Path) -> None:
+    """Those that do not answer do not matter, as long as one does; when none does the network is searched."""
+
+    async def never(_: float) -> list[Announced]:
+        raise AssertionError("the network was searched")
+
+    token, _ = await served.invite()
+    config = host(tmp_path, **{"cluster.seeds": f'["127.0.60.77:1", "{served.at}"]'})
+    assert "has joined" in (await joined(config, None, token, find=never))[-1]
+    token, _ = await served.invite()
+    astray = host(tmp_path, "third", **{"cluster.seeds": '["127.0.60.77:1"]'})
+    told = await refused(astray, None, token, find=announcing())
+    assert "No cluster announces itself" in told
+    assert "None of cluster.seeds answers: No connection to 127.0.60.77:1" in told
+    assert "has joined" in (await joined(astray, None, token, find=announcing(served)))[-1]
+
+
 async def test_nobody_there(served: ServedMember, tmp_path: Path) -> None:
     """No announcement, no listener and a listener that is no Morgan are told apart."""
     token, _ = await served.invite()

@@ -1,0 +1,87 @@
+"""Whoever is cancelled ends, whatever happens in the same moment."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from morgand.base.aio import ended, in_order, isolated_task
+from morgand.base.errors import Unavailable
+
+
+async def fails_when_cancelled() -> None:
+    try:
+        await asyncio.Event().wait()
+    finally:
+        raise Unavailable
+
+
+async def test_a_failure_in_the_moment_of_a_cancellation_does_not_stand_in_for_it() -> None:
+    """Else a loop that goes on after failures goes on for ever."""
+
+    async def keep() -> None:
+        while True:
+            try:
+                async with asyncio.timeout(30):
+                    await isolated_task(fails_when_cancelled())
+            except Unavailable:
+                await asyncio.Event().wait()  # the cancellation is lost
+
+    keeping = asyncio.create_task(keep())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    keeping.cancel()
+    done, _ = await asyncio.wait([keeping], timeout=10)
+    if not done:
+        keeping.cancel()
+    assert done
+    assert keeping.cancelled()
+
+
+async def test_work_in_a_task_of_its_own_gives_its_result_and_its_failure() -> None:
+    assert await isolated_task(asyncio.sleep(0, 7)) == 7
+    with pytest.raises(Unavailable):
+        async with asyncio.timeout(30):
+            await isolated_task(_fails())
+
+
+async def _fails() -> None:
+    raise Unavailable
+
+
+async def test_waiting_for_the_end_of_a_task_does_not_swallow_the_cancellation_of_who_waits() -> None:
+    release = asyncio.Event()
+
+    async def slow_to_end() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await release.wait()
+
+    slow = asyncio.create_task(slow_to_end())
+    await asyncio.sleep(0)
+    waiting = asyncio.create_task(ended(slow))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.wait([waiting], timeout=10)
+    assert waiting.cancelled()
+    release.set()
+    await ended(slow)
+    assert slow.cancelled()
+    await ended()
+
+
+async def test_a_step_of_an_ending_that_fails_skips_no_other() -> None:
+    done: list[str] = []
+
+    async def fail() -> None:
+        done.append("fail")
+        raise Unavailable
+
+    async def close() -> None:
+        done.append("close")
+
+    with pytest.raises(Unavailable):
+        await in_order(close, fail, close)
+    assert done == ["close", "fail", "close"]
