@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from morgand.base.errors import Conflict
+from morgand.base.errors import ConfigError, Conflict
 from morgand.cluster import keys, member_file
 from morgand.cluster.member_file import MemberFile
 from morgand.cluster.store import ClusterStore
@@ -38,6 +38,7 @@ class Claim:
     identity: HostIdentity
     standing: Standing
     member: MemberFile | None
+    damaged: bool = False  # what says of which cluster cannot be read
 
     @property
     def renamed(self) -> bool:
@@ -45,9 +46,14 @@ class Claim:
         return self.member is not None and self.member.host != self.identity.id
 
     @property
+    def new(self) -> bool:
+        """Whether what is stored here is of no member that this host is."""
+        return self.renamed or (self.member is None and not self.damaged)
+
+    @property
     def trusted(self) -> bool:
         """Whether what is stored here is what this host stored last."""
-        return self.standing is Standing.OWN and not self.renamed
+        return self.standing is Standing.OWN and not self.renamed and not self.damaged
 
 
 def claim(root: Path, purpose: Purpose, machine: str | None = None) -> Claim:
@@ -55,9 +61,15 @@ def claim(root: Path, purpose: Purpose, machine: str | None = None) -> Claim:
 
     Blocking. ``machine`` as for ``load_or_create``.
     """
-    member = member_file.read(root / "cluster")
+    member, damaged = None, False
+    try:
+        member = member_file.read(root / "cluster")
+    except ConfigError:
+        if purpose is not Purpose.JOIN:  # which writes it anew
+            raise
+        damaged = True
     kept = load_or_create(root, machine)
-    found = Claim(kept.identity, kept.standing, member)
+    found = Claim(kept.identity, kept.standing, member, damaged)
     refused = objection(found, purpose, root)
     if refused is not None:
         raise refused

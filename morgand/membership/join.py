@@ -15,7 +15,7 @@ from morgand import __version__
 from morgand.base import files
 from morgand.base.clock import Clock, SystemClock
 from morgand.base.datadir import DataDir
-from morgand.base.errors import Conflict, StorageFull, Unavailable
+from morgand.base.errors import ConfigError, Conflict, InvalidInput, StorageFull, Unavailable
 from morgand.cluster import etcd_process, member_file
 from morgand.cluster.member_file import MemberFile
 from morgand.config import Config
@@ -84,7 +84,7 @@ async def join(
             reply.cluster, reply.cluster_name, host.id, host.address, host.port, reply.peers, reply.etcd
         )  # fmt: skip
         entry = partial(_enter, data.root, member, sponsored.ca_pem, reply, key)
-        aside = await asyncio.to_thread(entry, new=before is None or found.renamed, votes=found.trusted)
+        aside = await asyncio.to_thread(entry, new=found.new, votes=found.trusted)
     if found.standing is Standing.FOREIGN:
         say(f"It takes the place of the {config.host_name} that was: that one is refused from now on.")
     if aside is not None:
@@ -125,8 +125,11 @@ def _meant(contacts: Sequence[Contact], given: Token | Code) -> Contact:
 async def _belongs(meeting: JoinClient, contact: Contact, before: MemberFile, folder: Path) -> bool:
     """Whether this host is a member of the cluster it is invited to: one that was removed, or was away until its
     certificate ran out, joins anew. Raises Conflict for a member of another cluster."""
-    own = await asyncio.to_thread(trust.read, folder / trust.CA)
-    if ca.digest(own) == contact.digest:
+    try:
+        own = ca.digest(await asyncio.to_thread(trust.read, folder / trust.CA))
+    except (ConfigError, InvalidInput):
+        return False  # its files are damaged: it can only join anew
+    if own == contact.digest:
         return await meeting.still_member(contact.target, folder)
     raise Conflict(
         f"This host is a member of another cluster, '{before.cluster_name}'.",

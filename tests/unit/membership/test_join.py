@@ -17,7 +17,7 @@ import pytest
 
 from morgand.base import files
 from morgand.base.datadir import DataDir
-from morgand.base.errors import Conflict, MorganError
+from morgand.base.errors import ConfigError, Conflict, MorganError
 from morgand.cluster import codec, keys, member_file
 from morgand.cluster.codec import HostRecord
 from morgand.cluster.store import Put
@@ -132,6 +132,8 @@ async def test_expired_invitation(served: ServedMember, tmp_path: Path) -> None:
     served.clock.off = timedelta()
     assert "15 minutes after it was made" in await refused(host(tmp_path), served.at, token)
     assert "No invitation is open" in await refused(host(tmp_path), served.at, code)
+    token, _ = await served.invite()
+    await joined(host(tmp_path), served.at, token)
 
 
 async def test_three_wrong_secrets_lock(served: ServedMember, tmp_path: Path) -> None:
@@ -315,6 +317,9 @@ async def test_member_of_another_cluster(served: ServedMember, tmp_path: Path) -
         for given in (token, code):
             with pytest.raises(MorganError, match="a member of another cluster, 'home'"):
                 await joined(config, other.at, given)
+        await registry.expel(served.store, load_or_create(config.data_dir).identity.id, "6b")
+        await joined(host(tmp_path, "elsewhere", **{"host.name": "second"}), other.at, token)
+        assert {one.name for one in await registry.members(other.store)} == {"first", "second"}
 
 
 async def test_removed_host_joins_again(served: ServedMember, tmp_path: Path) -> None:
@@ -362,6 +367,41 @@ async def test_failure_in_between_leaves_a_lone_host(served: ServedMember, tmp_p
     assert (config.data_dir / "db" / "morgan.db").read_text() == "conversations"
 
 
+async def test_what_cannot_be_set_aside_is_moved_by_hand(served: ServedMember, tmp_path: Path) -> None:
+    config = host(tmp_path)
+    with DataDir(config.data_dir) as data:
+        (data.root / "db" / "morgan.db").write_text("conversations")
+    (config.data_dir / "before-join").symlink_to(tmp_path / "nowhere" / "at all")  # no folder can be made there
+    token, _ = await served.invite()
+    told = await refused(config, served.at, token)
+    assert f"Move it out of {config.data_dir} by hand, join again." in told
+    (config.data_dir / "db").rename(tmp_path / "db")
+    token, _ = await served.invite()
+    await joined(config, served.at, token)
+
+
+@pytest.mark.parametrize("name", [member_file.FILE, trust.CA, trust.CERT])
+async def test_a_member_with_a_damaged_file_joins_anew(served: ServedMember, tmp_path: Path, name: str) -> None:
+    """As it is told to: it is the same host, with what it stores."""
+    config = host(tmp_path)
+    me = await away(served, config)
+    bind(config.data_dir, HostIdentity(me, served.sponsor.cluster_id))
+    (config.data_dir / "cluster" / name).write_bytes(b"nonsense")
+    with pytest.raises(ConfigError, match="`morgand join` here"):
+        _started(config)
+    token, _ = await served.invite()
+    await joined(config, served.at, token)
+    assert _started(config) == me
+    assert (config.data_dir / "db" / "morgan.db").read_text() == "what only this host has"
+
+
+def _started(config: Config) -> str:
+    """As far as a start reads what a member has; its id."""
+    found = claim(config.data_dir, Purpose.RUN)
+    trust.client_context(config.data_dir / "cluster")
+    return found.identity.id
+
+
 async def test_authority_with_a_stowaway(served: ServedMember, tmp_path: Path) -> None:
     """Somebody in between who hands out the true authority's certificate and its own after it gains nothing."""
     async with member(tmp_path / "other", "127.0.60.9") as between:
@@ -401,6 +441,8 @@ async def test_found_on_the_network(served: ServedMember, tmp_path: Path) -> Non
         token, code = await served.invite()
         told = await refused(host(tmp_path), None, code, find=announcing(other, served))
         assert "More than one cluster" in told
+        await joined(host(tmp_path, "fourth"), served.at, code)
+        token, code = await served.invite()
         await joined(host(tmp_path), None, token, find=announcing(other, served))
         _, code = await served.invite()
         await joined(host(tmp_path, "third"), None, code, find=announcing(served))
