@@ -29,7 +29,7 @@ from morgand.base.aio import in_order
 from morgand.base.clock import Clock, SystemClock
 from morgand.base.datadir import DataDir
 from morgand.base.errors import MorganError, first_of
-from morgand.cluster import election, member_file
+from morgand.cluster import election
 from morgand.cluster.etcd import Endpoint
 from morgand.cluster.local import LocalStore
 from morgand.cluster.mirror import Mirror
@@ -38,7 +38,7 @@ from morgand.cluster.switch import SwitchStore
 from morgand.cluster.voters import VoterCandidate
 from morgand.config import Config
 from morgand.fingerprint.disk import probe
-from morgand.fingerprint.host_id import HostIdentity, load_or_create
+from morgand.fingerprint.host_id import HostIdentity
 from morgand.host.agent import HostAgent
 from morgand.host.assignments import Assignments
 from morgand.host.disk_monitor import DiskMonitor
@@ -52,6 +52,7 @@ from morgand.host.wanted_models import wanted_downloads
 from morgand.leader.leadership import Duty, Leader
 from morgand.membership.connection import ClusterConnection
 from morgand.membership.context import MembershipContext
+from morgand.membership.identity import Purpose, claim, take_over
 from morgand.peers.client import PeerClient
 from morgand.peers.directory import ClusterDirectory
 from morgand.roles.catalog import BY_NAME, ELECTIONS, SPECS, STORES
@@ -81,11 +82,12 @@ def run(config: Config) -> None:
 
 
 async def _main(config: Config, data: DataDir) -> None:
-    identity = await asyncio.to_thread(load_or_create, data.root)
-    folder = data.root / "cluster"
-    member = member_file.read(folder) is not None
-    store = SwitchStore(await LocalStore.open(folder), paused=member)
+    found = await asyncio.to_thread(claim, data.root, Purpose.RUN)
+    identity, member = found.identity, found.member is not None
+    store = SwitchStore(await LocalStore.open(data.root / "cluster"), paused=member)
     try:
+        if not member:
+            await take_over(store, identity.id)
         daemon = Daemon(config, data, identity, store, SystemClock())
         await daemon.main()
     finally:

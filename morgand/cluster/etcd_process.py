@@ -24,6 +24,7 @@ from morgand.base.errors import MorganError, StorageFull
 from morgand.cluster.voters import CLIENT_PORT, PEER_PORT
 from morgand.state.roles import RoleState
 
+CONFIG, MEMBER, DATA = "etcd.json", "etcd.member", "etcd"
 PEER_NAME = "peer.morgan"
 HEARTBEAT_MS, ELECTION_MS = 100, 1000
 MAX_TXN_OPS = 8192  # a plan for 1,000 hosts is one transaction
@@ -57,7 +58,7 @@ class VoterPlace:
 
     @property
     def data(self) -> Path:
-        return self.folder / "etcd"
+        return self.folder / DATA
 
 
 def etcd_config(place: VoterPlace, initial: Mapping[str, str], *, existing: bool) -> dict[str, Any]:
@@ -107,8 +108,7 @@ class EtcdProcess:
     ) -> None:
         self.place = place
         self._keep, self._tls, self._program = keep, tls, program
-        self._config = place.folder / "etcd.json"
-        self._member = place.folder / "etcd.member"
+        self._config, self._member = place.folder / CONFIG, place.folder / MEMBER
 
     @property
     def prepared(self) -> bool:
@@ -139,9 +139,7 @@ class EtcdProcess:
 
     def wipe(self) -> None:
         """A removed member's data must never be used again. Blocking."""
-        self._config.unlink(missing_ok=True)
-        self._member.unlink(missing_ok=True)
-        shutil.rmtree(self.place.data, ignore_errors=True)
+        wipe(self.place.folder)
 
     async def run(self, report: Report) -> None:
         """Run etcd until cancelled, at the address this host has now. Raises StorageFull."""
@@ -180,6 +178,13 @@ class EtcdProcess:
                 return response.status
         except (TimeoutError, aiohttp.ClientError, OSError):
             return None
+
+
+def wipe(folder: Path) -> None:
+    """Forget the member of etcd that ran here. Blocking."""
+    (folder / CONFIG).unlink(missing_ok=True)
+    (folder / MEMBER).unlink(missing_ok=True)
+    shutil.rmtree(folder / DATA, ignore_errors=True)
 
 
 def write_config(file: Path, config: Mapping[str, Any]) -> None:

@@ -32,6 +32,13 @@ PATRONI_STATUS = PATRONI + "status"
 PATRONI_MEMBERS = PATRONI + "members/"
 TAKEOVER = "/takeover"  # what ``PATRONI_SYNC`` said when a primary was given up, and who may take over is written there
 
+OF_ONE_HOST = (HOSTS, PROFILES, STATUS, LEASES, ASSIGNMENTS, MEMBERS, VOTERS)  # their last element is a host's id
+
+
+def of_another(key: str, host_id: str) -> bool:
+    """Whether something is said there of one host, and of another one than this."""
+    return key.startswith(OF_ONE_HOST) and not key.endswith(f"/{_part(host_id)}")
+
 
 def host(host_id: str) -> str:
     return HOSTS + _part(host_id)

@@ -26,16 +26,21 @@ class EtcdAction(StrEnum):
     KEEP = "keep"  # whatever runs or does not
     JOIN = "join"  # begin as the member the record names
     LEAVE = "leave"
+    RESIGN = "resign"  # ask etcd to do without this member: what it voted for is not known here any more
 
 
 def act(record: VoterRecord | None, prepared: bool, member: str, listed: bool) -> EtcdAction:  # noqa: FBT001 - a table's columns
-    """What to do about this host's etcd. ``listed``: etcd's other members know a member of this host."""
+    """What to do about this host's etcd. ``listed``: etcd's other members know a member of this host.
+
+    Whoever votes has had etcd's data. A voter without them must not begin again as the same member: it could vote
+    twice in one term, and lacks what it had acknowledged. It learns anew, as another one.
+    """
     if record is None:
         return EtcdAction.LEAVE if prepared and not listed else EtcdAction.KEEP
     if record.state is VoterState.WANTED:
         return EtcdAction.KEEP
     if not prepared or (member and member != record.member):
-        return EtcdAction.JOIN
+        return EtcdAction.RESIGN if record.state is VoterState.VOTER and record.member else EtcdAction.JOIN
     return EtcdAction.KEEP
 
 
@@ -88,6 +93,13 @@ class LocalEtcd:
             log.info("this host votes no longer")
             return
         assert record is not None
+        if what is EtcdAction.RESIGN:
+            await asyncio.to_thread(process.wipe)
+            await self._client.remove(int(record.member, 16))
+            log.warning(
+                "this host gave up its vote: what etcd had stored here is gone", extra={"member": record.member}
+            )
+            return
         await self._join(record)
         self._start()
 

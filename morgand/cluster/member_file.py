@@ -13,6 +13,7 @@ import msgspec
 from morgand.base.errors import ConfigError
 
 FILE = "member.json"
+ANEW = "Let it in anew: `morganctl cluster invite` on another host, `morgand join` here."
 KEYRING = "gossip.keyring"
 
 
@@ -44,7 +45,7 @@ def read(folder: Path) -> MemberFile | None:
     except OSError as err:
         raise ConfigError(f"{file} cannot be read: {err.strerror}.") from err
     except msgspec.MsgspecError as err:
-        raise ConfigError(f"{file} is damaged: {err}.", remedy="Remove this host from another one, join anew.") from err
+        raise ConfigError(f"{file} is damaged: {err}.", remedy=ANEW) from err
 
 
 def encode(membership: MemberFile) -> bytes:

@@ -1,7 +1,7 @@
 """Who this host is: an id made once, bound to the machine and to the very file that holds it.
 
-Moving the data directory on one file system keeps the file; copying it makes another. So a copy is noticed, on
-another machine by the machine's identity and on the same one by the file's number.
+Whether a data directory is the host's own, or a copy of one, is decided from values: the file says on which machine,
+where and as which file it was written, and what is found here is compared with that.
 """
 
 from __future__ import annotations
@@ -10,12 +10,15 @@ import contextlib
 import os
 import uuid
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 import msgspec
 
-from morgand.base.errors import ConfigError, Conflict, StorageFull
-from morgand.fingerprint.machine import machine_digest
+from morgand.base.errors import ConfigError, StorageFull
+from morgand.fingerprint.machine import UNKNOWN, machine_digest
+
+FILE = "host.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,66 +27,90 @@ class HostIdentity:
     cluster_id: str
 
 
-class _Record(msgspec.Struct, frozen=True):
+class Standing(StrEnum):
+    """What a data directory is to the host that it says it is of."""
+
+    OWN = "own"  # where that host runs, or a new host's
+    RESTORED = "restored"  # on its machine, and the original is gone: a backup put back, or moved to another disk
+    COPY = "copy"  # the original is still there on this machine
+    FOREIGN = "foreign"  # from another machine, where the original may be in use
+
+
+class Record(msgspec.Struct, frozen=True):
+    """What stands in the file. ``path`` is the data directory's; the first files had none."""
+
     host: str
     cluster: str
     machine: str
     inode: int
+    path: str = ""
 
 
-def load_or_create(data_dir: Path, machine: str | None = None) -> HostIdentity:
-    """The identity in ``host.json``, made at the first start.
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What is the case here. ``original``: another directory, where this one says that it was, is of this host too."""
 
-    Raises Conflict when the data directory is a copy, ConfigError when the file is damaged, StorageFull when it
-    cannot be written. ``machine`` is the machine's digest; read from the system when None.
+    machine: str
+    inode: int
+    path: str
+    original: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What ``host.json`` says. ``bound``: to this machine, this directory and this file, as it stands."""
+
+    identity: HostIdentity
+    standing: Standing
+    bound: bool
+
+
+def judge(record: Record, found: Found) -> Standing:
+    """A machine that is not known is no other one. A file that was only renamed keeps its number."""
+    if UNKNOWN not in (record.machine, found.machine) and record.machine != found.machine:
+        return Standing.FOREIGN
+    if found.original:
+        return Standing.COPY
+    if record.inode == found.inode:
+        return Standing.OWN
+    return Standing.RESTORED if record.path else Standing.COPY
+
+
+def load_or_create(data_dir: Path, machine: str | None = None) -> Kept:
+    """The identity in ``host.json``, made at the first start, and whether it is this directory's to use.
+
+    Raises ConfigError when the file is damaged, StorageFull when it cannot be written. ``machine`` is the machine's
+    digest; read from the system when None.
     """
-    file = data_dir / "host.json"
-    digest = machine or machine_digest()
+    file = data_dir / FILE
+    digest = machine_digest() if machine is None else machine
     try:
         with file.open("rb") as opened:
-            data, inode = opened.read(), os.fstat(opened.fileno()).st_ino
+            record, inode = _decoded(file, opened.read()), os.fstat(opened.fileno()).st_ino
     except FileNotFoundError:
-        return _create(file, digest)
+        made = HostIdentity(str(uuid.uuid4()), str(uuid.uuid4()))
+        return Kept(bind(data_dir, made, digest), Standing.OWN, bound=True)
     except OSError as err:
         raise ConfigError(f"{file} cannot be read: {err.strerror}.") from err
-    try:
-        record = msgspec.json.decode(data, type=_Record)
-    except msgspec.MsgspecError as err:
-        raise ConfigError(f"{file} is damaged: {err}.", remedy=f"Delete {file} to make a new host of it.") from err
-    if record.machine != digest:
-        raise Conflict(f"{data_dir} was copied from another machine: two hosts would share one identity.",
-                       remedy=_remedy(file))  # fmt: skip
-    if record.inode != inode:
-        raise Conflict(f"{data_dir} is a copy of another data directory: two hosts would share one identity.",
-                       remedy=_remedy(file))  # fmt: skip
-    return HostIdentity(record.host, record.cluster)
+    found = Found(digest, inode, str(data_dir.resolve()), original=_original(record, file))
+    bound = (record.machine, record.inode, record.path) == (found.machine, found.inode, found.path)
+    return Kept(HostIdentity(record.host, record.cluster), judge(record, found), bound)
 
 
-def adopt(data_dir: Path, cluster_id: str) -> HostIdentity:
-    """The same host, of another cluster from now on: it has joined one. Raises as ``load_or_create``."""
-    identity = HostIdentity(load_or_create(data_dir).id, cluster_id)
-    return _write(data_dir / "host.json", identity, machine_digest())
+def bind(data_dir: Path, identity: HostIdentity, machine: str | None = None) -> HostIdentity:
+    """From now on this directory, here, is that host's. Raises StorageFull.
 
-
-def _remedy(file: Path) -> str:
-    return (
-        f"If this is meant to be a new host (or the original is gone, as after restoring a backup), delete {file} "
-        "and start again; otherwise use the original directory."
-    )
-
-
-def _create(file: Path, digest: str) -> HostIdentity:
-    return _write(file, HostIdentity(str(uuid.uuid4()), str(uuid.uuid4())), digest)
-
-
-def _write(file: Path, identity: HostIdentity, digest: str) -> HostIdentity:
-    """The inode is known only once the file exists; the temporary file keeps it when renamed."""
-    fresh = file.with_name("host.json.new")
+    The inode is known only once the file exists; the temporary file keeps it when renamed.
+    """
+    file = data_dir / FILE
+    digest = machine_digest() if machine is None else machine
+    fresh = file.with_name(f"{FILE}.new")
     try:
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as opened:
             inode = os.fstat(opened.fileno()).st_ino
-            opened.write(msgspec.json.encode(_Record(identity.id, identity.cluster_id, digest, inode)) + b"\n")
+            record = Record(identity.id, identity.cluster_id, digest, inode, str(data_dir.resolve()))
+            opened.write(msgspec.json.encode(record) + b"\n")
             opened.flush()
             os.fsync(opened.fileno())
         fresh.replace(file)
@@ -92,3 +119,21 @@ def _write(file: Path, identity: HostIdentity, digest: str) -> HostIdentity:
             fresh.unlink(missing_ok=True)
         raise StorageFull(f"{file} cannot be written: {err.strerror}.", remedy="Check the data directory.") from err
     return identity
+
+
+def _original(record: Record, file: Path) -> bool:
+    """Whether the directory that this one was made from is still there."""
+    if not record.path:
+        return False
+    other = Path(record.path) / FILE
+    try:
+        return not other.samefile(file) and _decoded(other, other.read_bytes()).host == record.host
+    except (OSError, ConfigError):
+        return False
+
+
+def _decoded(file: Path, data: bytes) -> Record:
+    try:
+        return msgspec.json.decode(data, type=Record)
+    except msgspec.MsgspecError as err:
+        raise ConfigError(f"{file} is damaged: {err}.", remedy=f"Delete {file} to make a new host of it.") from err

@@ -10,13 +10,20 @@ from pathlib import Path
 
 from morgand.fingerprint import probe
 
+UNKNOWN = ""  # nothing here is the same at every start and another one on every other machine: a bare container
+MADE_UP = 0x03 << 40  # of a card's address: for a group (Python's own random number), given by software (a container's)
+
 
 def machine_digest() -> str:
-    """The same after every restart, another one on every other machine. The identity itself is not disclosed."""
-    return hashlib.sha256(f"morgan:{machine_identity()}".encode()).hexdigest()
+    """The same after every restart, another one on every other machine; else ``UNKNOWN``.
+
+    The identity itself is not disclosed.
+    """
+    identity = machine_identity()
+    return hashlib.sha256(f"morgan:{identity}".encode()).hexdigest() if identity else UNKNOWN
 
 
-def machine_identity() -> str:
+def machine_identity() -> str | None:
     if sys.platform == "darwin":
         match = re.search(
             r'"IOPlatformUUID" = "([^"]+)"', probe.output(["ioreg", "-rd1", "-c", "IOPlatformExpertDevice"]) or ""
@@ -37,4 +44,9 @@ def machine_identity() -> str:
             continue
         if len(text) >= 32 and set(text) != {"0"}:
             return text
-    return f"{uuid.getnode():012x}"  # the hardware address of a network card
+    return card_identity(uuid.getnode())
+
+
+def card_identity(node: int) -> str | None:
+    """A network card's address, unless it was made up: then the next start may find another one."""
+    return None if node & MADE_UP or not node else f"{node:012x}"

@@ -44,6 +44,8 @@ def changes(
             state = verdict(one.state, sights[one.id])
             if doubtful and state is HostState.FENCED and one.state is not HostState.FENCED:
                 state = HostState.SUSPECT
+        elif not one.peer and one.state in (HostState.ALIVE, HostState.SUSPECT):
+            state = HostState.FENCED  # it has no address to be heard from: it never was a member
         if state is not one.state:
             back = one.state is HostState.FENCED
             found.append(replace(one, state=state, returned=now if back else one.returned))

@@ -7,6 +7,7 @@ import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -14,13 +15,14 @@ from morgand import __version__
 from morgand.base import files
 from morgand.base.clock import Clock, SystemClock
 from morgand.base.datadir import DataDir
-from morgand.base.errors import Conflict, StorageFull, Unavailable
-from morgand.cluster import member_file
+from morgand.base.errors import ConfigError, Conflict, InvalidInput, StorageFull, Unavailable
+from morgand.cluster import etcd_process, member_file
 from morgand.cluster.member_file import MemberFile
 from morgand.config import Config
-from morgand.fingerprint.host_id import adopt, load_or_create
+from morgand.fingerprint.host_id import HostIdentity, Standing, bind
 from morgand.fingerprint.machine import machine_digest
 from morgand.membership import join_schema as wire
+from morgand.membership.identity import Purpose, claim
 from morgand.membership.join_client import Contact, JoinClient, JoinTarget, parse_target
 from morgand.roles.catalog import STORES
 from morgand.security import ca, tokens, trust
@@ -63,11 +65,11 @@ async def join(
     given = tokens.read(token)
     clock = clock or SystemClock()
     with DataDir(config.data_dir, STORES) as data:
-        identity = await asyncio.to_thread(load_or_create, data.root)
-        before = member_file.read(data.root / "cluster")
+        found = await asyncio.to_thread(claim, data.root, Purpose.JOIN)
+        identity, before = found.identity, found.member
         async with JoinClient(clock) as meeting:
             contact = _meant(await _contacts(meeting, config, address, find), given)
-            if before is not None and await _belongs(meeting, contact, before, data.root / "cluster"):
+            if before is not None and await _belongs(meeting, contact, before, data.root / "cluster") and found.trusted:
                 say(f"{config.host_name} is a member of cluster '{before.cluster_name}' already.")
                 return
             sponsored = await _proven(meeting, contact, given)
@@ -82,9 +84,12 @@ async def join(
         member = MemberFile(
             reply.cluster, reply.cluster_name, host.id, host.address, host.port, reply.peers, reply.etcd
         )  # fmt: skip
-        aside = await asyncio.to_thread(_enter, data.root, member, sponsored.ca_pem, reply, key, alone=before is None)
+        entry = partial(_enter, data.root, member, sponsored.ca_pem, reply, key)
+        aside = await asyncio.to_thread(entry, new=found.new, votes=found.trusted)
+    if found.standing is Standing.FOREIGN:
+        say(f"It takes the place of the {config.host_name} that was: that one is refused from now on.")
     if aside is not None:
-        say(f"What this host stored while it was alone (conversations, documents, API keys) is kept in {aside}.")
+        say(f"What this host stored while it was not a member (conversations, documents, API keys) is kept in {aside}.")
     say(f"{config.host_name} has joined cluster '{member.cluster_name}'. Start it: `morgand start` (or `morgand run`).")
 
 
@@ -130,8 +135,11 @@ def _meant(contacts: Sequence[Contact], given: Token | Code) -> Contact:
 async def _belongs(meeting: JoinClient, contact: Contact, before: MemberFile, folder: Path) -> bool:
     """Whether this host is a member of the cluster it is invited to: one that was removed, or was away until its
     certificate ran out, joins anew. Raises Conflict for a member of another cluster."""
-    own = await asyncio.to_thread(trust.read, folder / trust.CA)
-    if ca.digest(own) == contact.digest:
+    try:
+        own = ca.digest(await asyncio.to_thread(trust.read, folder / trust.CA))
+    except (ConfigError, InvalidInput):
+        return False  # its files are damaged: it can only join anew
+    if own == contact.digest:
         return await meeting.still_member(contact.target, folder)
     raise Conflict(
         f"This host is a member of another cluster, '{before.cluster_name}'.",
@@ -161,18 +169,23 @@ def _towards(target: JoinTarget) -> str:
 
 
 def _enter(
-    root: Path, member: MemberFile, ca_pem: bytes, reply: wire.JoinReply, key: bytes, *, alone: bool
+    root: Path, member: MemberFile, ca_pem: bytes, reply: wire.JoinReply, key: bytes, *, new: bool, votes: bool
 ) -> Path | None:
-    """Write the member's files; where the data of a lone host is now, or None when there was none."""
+    """Write the member's files; where the data of a ``new`` host is now, or None when there was none.
+
+    ``votes``: what etcd stored here is the latest. Otherwise it must never be used again.
+    """
     folder = root / "cluster"
+    if not votes:
+        etcd_process.wipe(folder)
     trust.install(
         folder, ca_pem=ca_pem, cert_pem=reply.certificate.encode("ascii"), key_pem=key
     )  # fmt: skip
     files.write_private(folder / trust.CRL, reply.crl.encode("ascii"))
     files.write_private(folder / member_file.KEYRING, member_file.encode_keyring(reply.gossip_keys))
     trust.client_context(folder)  # what was received fits together
-    adopt(root, member.cluster)
-    aside, moved = _set_aside(root) if alone else (None, [])
+    bind(root, HostIdentity(member.host, member.cluster))
+    aside, moved = _set_aside(root) if new else (None, [])
     try:
         files.write_private(folder / member_file.FILE, member_file.encode(member))
     except StorageFull:

@@ -97,11 +97,12 @@ class JoinServer:
             invitation, unused = await self._invitations.check(asked.invitation, asked.secret)
             compatible(asked.host)
             same_time(asked.clock, self._clock.now())
-            newcomer, unchanged = await self._newcomer(asked.host)
+            newcomer, before, unchanged = await self._newcomer(asked.host)
             certificate, member = self._certified(authority, asked.csr, newcomer, asked.host.address)
             puts = [
                 Put(keys.invitation(invitation.id), codec.encode(invitations.used(invitation, member.id))),
                 Put(keys.member(member.id), codec.encode(member)),
+                *(registry.revocations(before) if before else ()),
             ]
             crl = ca.revocation_list(authority, await registry.revoked_serials(self._store), self._clock.now())
             try:
@@ -112,24 +113,23 @@ class JoinServer:
             return json(self._welcome(authority, certificate, crl))
         raise StoreConflict("Too many hosts join at once.", remedy="Try again.")
 
-    async def _newcomer(self, host: wire.JoinHost) -> tuple[RegisteredMember, list[Compare]]:
-        """The member to be, and what must still hold when it is written. Raises Conflict."""
+    async def _newcomer(self, host: wire.JoinHost) -> tuple[RegisteredMember, RegisteredMember | None, list[Compare]]:
+        """The member to be, what it was before, and what must still hold when it is written. Raises Conflict."""
         listed, revision = await self._store.list(keys.MEMBERS)
         records, _ = await self._store.list(keys.HOSTS)
         every = [codec.decode(RegisteredMember, item.value, key=item.key) for item in listed]
         hosts = [codec.decode(codec.HostRecord, item.value, key=item.key) for item in records]
         before = next((one for one in every if one.id == host.id), None)
-        newcomer = RegisteredMember(
-            host.id, host.name, host.machine, self._clock.now(), before.certificates if before else ()
-        )  # fmt: skip
+        newcomer = RegisteredMember(host.id, host.name, host.machine, self._clock.now())
         found = registry.objection(newcomer, every, hosts)
         if found is not None:
             raise Conflict(found.reason, remedy=found.remedy)
         item = next((one for one in listed if one.key == keys.member(host.id)), None)
-        return newcomer, [
+        unchanged: list[Compare] = [
             QuietSince(keys.MEMBERS, revision),  # no name is given twice
             Unchanged(keys.member(host.id), item.mod_revision if item else 0),
         ]
+        return newcomer, before, unchanged
 
     def _certified(
         self, authority: Authority, csr: str, member: RegisteredMember, address: str

@@ -29,9 +29,11 @@ from morgand.cluster.store import Item
 from morgand.cluster.storefile import StoreContent, StoreFile
 from morgand.cluster.voters import VoterRecord, VoterState
 from morgand.config import Config
-from morgand.fingerprint.host_id import load_or_create
+from morgand.fingerprint.host_id import HostIdentity, bind
+from morgand.fingerprint.machine import machine_digest
 from morgand.membership import recovery_plan, registry
 from morgand.membership.create import gossip_key
+from morgand.membership.identity import Purpose, claim
 from morgand.membership.join_client import parse_target
 from morgand.membership.lease import new_key
 from morgand.membership.recovery_plan import Survivor
@@ -69,21 +71,22 @@ async def recover(config: Config, *, say: Say, confirmed: Callable[[], bool], cl
     clock = clock or SystemClock()
     with DataDir(config.data_dir, STORES) as data:
         folder = data.root / "cluster"
-        me = member_file.read(folder)
+        found = await asyncio.to_thread(claim, data.root, Purpose.RECOVER)
+        me = found.member
         if me is None:
             raise Conflict("This host is no member of a cluster: there is nothing to recover.")
-        await asyncio.to_thread(load_or_create, data.root)  # raises for a copy of another host's data
         place = VoterPlace(me.host, me.address, me.port, me.cluster, folder)
         truth = await _truth(place)
         if keys.member(me.host) not in truth.items:
             raise Conflict("This host was removed from its cluster.", remedy="Recover on another member.")
-        await _permit(truth, me, folder)
+        await _permit(truth, me, folder, original=found.trusted)
         reached = await _reached(truth, me.host)
         for line in story(truth.items, truth.source, me, reached):
             say(line)
         if not confirmed():
             raise Conflict("Nothing was changed.")
         await asyncio.to_thread(_perform, truth.items, me, place, clock.now())
+        await asyncio.to_thread(bind, data.root, HostIdentity(me.host, me.cluster))
     say(f"{config.host_name} goes on alone. Start it: `morgand start`. Invite others anew: `morganctl cluster invite`.")
 
 
@@ -169,22 +172,25 @@ def _authority(items: Mapping[str, bytes]) -> Authority | None:
     return codec.decode(Authority, value, key=keys.AUTHORITY) if value is not None else None
 
 
-async def _permit(truth: _Truth, me: MemberFile, folder: Path) -> None:
-    """Raises Conflict while the voters are not lost."""
+async def _permit(truth: _Truth, me: MemberFile, folder: Path, *, original: bool) -> None:
+    """Raises Conflict while the voters are not lost.
+
+    ``original``: this is the directory that this host ran on last. Otherwise it may run elsewhere, and vote there.
+    """
     voting = recovery_plan.voters(truth.items)
-    names = {host: one.name for host, one in recovery_plan.others(truth.items, me.host).items()}
+    names = {host: one.name for host, one in recovery_plan.others(truth.items, "").items()}
     client = EtcdClient(list, trust.client_context(folder), name=me.host)
     try:
         answers: dict[str, bool] = {}
         for _ in range(TRIES):
             for one in voting:
-                if one.host != me.host:
+                if one.host != me.host or not original:
                     with contextlib.suppress(MorganError):
                         status = await client.status(Endpoint(one.client_url, one.host))
                         answers[names.get(one.host, one.host)] = bool(status.leader)
     finally:
         await client.close()
-    votes = truth.votes and any(one.host == me.host for one in voting)
+    votes = original and truth.votes and any(one.host == me.host for one in voting)
     found = recovery_plan.objection(answers, voters=len(voting), mine=votes)
     if found is not None:
         raise Conflict(found.reason, remedy=found.remedy)
@@ -235,14 +241,16 @@ def _perform(items: Mapping[str, bytes], me: MemberFile, place: VoterPlace, now:
 def _certified(
     items: Mapping[str, bytes], me: MemberFile, authority: Authority, key: bytes, now: datetime
 ) -> tuple[registry.RegisteredMember, bytes]:
-    """This host's record with a new certificate: the old one may have run out while nobody could renew it."""
+    """This host's record with a new certificate: the old one may have run out while nobody could renew it, and may be
+    in use on the machine that this host was on before."""
     request = ca.make_request(key, me.host)
     certificate = ca.sign(
         authority, request, host_id=me.host, cluster_id=me.cluster, addresses=(me.address,), now=now
     )  # fmt: skip
     found = ca.facts(certificate)
     member = codec.decode(registry.RegisteredMember, items[keys.member(me.host)], key=keys.member(me.host))
-    return registry.certified(member, registry.Issued(found.serial, found.not_after), now), certificate
+    issued = registry.Issued(found.serial, found.not_after)
+    return replace(member, machine=machine_digest(), certificates=(issued,)), certificate
 
 
 async def _never_kept(*_: object) -> None:

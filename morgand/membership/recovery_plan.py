@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from morgand.cluster import codec, keys
 from morgand.cluster.codec import ElectionRecord, HostRecord
 from morgand.cluster.voters import VoterRecord, VoterState
-from morgand.membership.registry import Objection, RegisteredMember
+from morgand.membership.registry import Objection, RegisteredMember, revocations
 from morgand.state.hosts import HostState
 from morgand.state.roles import Assignment
 
@@ -22,7 +22,6 @@ PASSING = (
     keys.PATRONI_LEADER, keys.PATRONI_FAILOVER, keys.PATRONI_MEMBERS, keys.TAKEOVER,
     keys.PATRONI_SYNC,  # it lets nobody take over but hosts that may be gone
 )  # fmt: skip
-OF_ONE_HOST = (keys.HOSTS, keys.PROFILES, keys.VOTERS, keys.MEMBERS, keys.ASSIGNMENTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,17 +89,14 @@ def recovered(items: Mapping[str, bytes], survivor: Survivor, beat_key: str) -> 
         record = codec.decode(HostRecord, kept[keys.host(me)], key=keys.host(me))
         kept[keys.host(me)] = codec.encode(replace(record, state=HostState.ALIVE, draining=False))
     for key, value in items.items():
-        if key.startswith(keys.MEMBERS) and key != keys.member(me):
-            gone = codec.decode(RegisteredMember, value, key=key)
-            for one in gone.certificates:
-                kept[keys.revoked(one.serial)] = codec.encode({"host": gone.id, "expires": one.expires})
+        if key.startswith(keys.MEMBERS):
+            before = codec.decode(RegisteredMember, value, key=key)
+            kept |= {put.key: put.value for put in revocations(before)}
     return kept
 
 
 def _lasts(key: str, me: str) -> bool:
-    if key.startswith(PASSING):
-        return False
-    return key.endswith(f"/{me}") if key.startswith(OF_ONE_HOST) else True
+    return not key.startswith(PASSING) and not keys.of_another(key, me)
 
 
 def outdated(items: Mapping[str, bytes], copy: Mapping[str, bytes]) -> bool:

@@ -12,8 +12,10 @@ from datetime import datetime
 from morgand.base.errors import StoreConflict
 from morgand.cluster import codec, keys
 from morgand.cluster.store import ClusterStore, Compare, Put, Unchanged
+from morgand.state.hosts import HostState
 
 ATTEMPTS = 5
+THERE = (HostState.ALIVE, HostState.SUSPECT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,7 @@ class Issued:
 
 @dataclass(frozen=True, slots=True)
 class RegisteredMember:
-    """``machine`` is a digest: the same identity on another machine is a copy."""
+    """``machine`` is a digest of the one it joined on."""
 
     id: str
     name: str
@@ -44,15 +46,17 @@ class Objection:
 def objection(
     newcomer: RegisteredMember, members: Iterable[RegisteredMember], hosts: Iterable[codec.HostRecord]
 ) -> Objection | None:
-    """Why this host cannot be let in, or None. A member that joins anew on its own machine is welcome."""
-    known = {one.id: one for one in members}
-    names = {one.id: one.name for one in hosts} | {one.id: one.name for one in known.values()}
-    before = known.get(newcomer.id)
-    if newcomer.id in names and (before is None or before.machine != newcomer.machine):
+    """Why this host cannot be let in, or None.
+
+    A member that is away may join anew, on whatever machine its data directory is by now: it is the same host.
+    """
+    records = {one.id: one for one in hosts}
+    names = {one.id: one.name for one in records.values()} | {one.id: one.name for one in members}
+    if newcomer.id in records and records[newcomer.id].state in THERE:
         return Objection(
-            f"This host's identity is that of {names[newcomer.id]}, a member on another machine: "
-            "the data directory was copied.",
-            "Delete host.json in this host's data directory to make a new host of it, and join again.",
+            f"This host's identity is that of {names[newcomer.id]}, which is there: the data directory was copied.",
+            "Delete host.json in this host's data directory to make a new host of it, and join again; or stop "
+            f"{names[newcomer.id]} for good, and join again with what is here.",
         )
     if any(name == newcomer.name and host != newcomer.id for host, name in names.items()):
         return Objection(
@@ -61,6 +65,14 @@ def objection(
             f"{newcomer.name}`.",
         )
     return None
+
+
+def revocations(member: RegisteredMember) -> list[Put]:
+    """What is written so that nobody goes on with the certificates that it has."""
+    return [
+        Put(keys.revoked(one.serial), codec.encode({"host": member.id, "expires": one.expires}))
+        for one in member.certificates
+    ]
 
 
 def certified(member: RegisteredMember, issued: Issued, now: datetime) -> RegisteredMember:
@@ -90,14 +102,13 @@ async def expel(store: ClusterStore, host_id: str, beat_key: str) -> Sequence[st
         item = await store.get(key)
         if item is None:
             return ()
-        found = codec.decode(RegisteredMember, item.value, key=key).certificates
+        found = codec.decode(RegisteredMember, item.value, key=key)
         compares: list[Compare] = [Unchanged(key, item.mod_revision)]
-        puts = [Put(keys.revoked(one.serial), codec.encode({"host": host_id, "expires": one.expires})) for one in found]
         try:
-            await store.txn(compares, [*puts, Put(keys.BEATS, codec.encode(beat_key))], [key])
+            await store.txn(compares, [*revocations(found), Put(keys.BEATS, codec.encode(beat_key))], [key])
         except StoreConflict:
             continue  # it was renewing its certificate: that one is revoked too
-        return [one.serial for one in found]
+        return [one.serial for one in found.certificates]
     raise StoreConflict(f"The record of host {host_id} changed {ATTEMPTS} times meanwhile.", remedy="Try again.")
 
 

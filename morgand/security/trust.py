@@ -127,5 +127,5 @@ def _load(context: ssl.SSLContext, folder: Path) -> None:
 def _unusable(folder: Path, err: OSError) -> ConfigError:
     return ConfigError(
         f"The certificates in {folder} cannot be used: {err.strerror or err}.",
-        remedy="Join the cluster again: remove this host from another one, then run `morgand join`.",
+        remedy="Join the cluster again: `morganctl cluster invite` on another host, `morgand join` here.",
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -144,6 +145,16 @@ class Daemon:
         if self.process.poll() is None:
             self.process.terminate()
         return self.process.wait(timeout=STOPPED_S)
+
+
+def away_and_back(one: Daemon) -> None:
+    """As from a backup: other files than those that were there."""
+    backup = one.data_dir.with_name("backup")
+    subprocess.run(["cp", "-a", str(one.data_dir), str(backup)], check=True)
+    one.data_dir.rename(one.data_dir.with_name("the disk that failed"))
+    subprocess.run(["cp", "-a", str(backup), str(one.data_dir)], check=True)
+    shutil.rmtree(one.data_dir.with_name("the disk that failed"))
+    shutil.rmtree(backup)
 
 
 def events(response: http.client.HTTPResponse) -> Iterator[tuple[str, Any]]:

@@ -16,6 +16,7 @@ import pytest
 from reportlab.lib.pdfencrypt import StandardEncryption
 from reportlab.pdfgen.canvas import Canvas
 
+from morgand.base.datadir import DataDir
 from tests.e2e.harness import Daemon
 
 pytestmark = pytest.mark.engine
@@ -254,6 +255,17 @@ def test_full_disk(small_disk: Path) -> None:
         assert [message["text"] for message in body["messages"]] == [*acknowledged, "After space came back."]
     finally:
         one.stop()
+
+
+def test_a_full_disk_at_the_first_start(small_disk: Path) -> None:
+    """It is told; with some space it starts."""
+    filler = small_disk / "filler"
+    fill(filler)
+    ended = morgand("run", "--set", f"host.data_dir={small_disk / 'new' / 'data'}")
+    assert (ended.returncode, "Free some space and start again" in ended.stderr) == (1, True), ended.stderr
+    filler.unlink()
+    with DataDir(small_disk / "new" / "data"):
+        pass
 
 
 def test_read_only_data_directory(small_disk: Path) -> None:

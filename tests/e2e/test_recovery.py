@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.harness import Daemon
+from tests.e2e.harness import Daemon, away_and_back
 
 PORT = 28471
 BIN = Path(sys.executable).parent
@@ -101,6 +101,32 @@ def test_the_last_host_goes_on(hosts: tuple[Daemon, Daemon]) -> None:
     assert ctl(first, "status")["cluster"]["id"] == status["cluster"]["id"]
     second.stop()
     assert "this host can decide, with 1 of 1 voters" in morgand(second, "recover", "--yes", code=1)
+
+
+def test_members_whose_directories_were_put_back(hosts: tuple[Daemon, Daemon]) -> None:
+    """The one without a vote is let in anew by the other, as the refusal says; the only voter goes on by recovery."""
+    first, second = hosts
+    ids = {host["name"]: host["id"] for host in ctl(first, "hosts", "list")["hosts"]}
+    second.stop()
+    away_and_back(second)
+    told = morgand(second, "run", "--set", "api.listen=off", code=1)
+    assert "`morganctl cluster invite` on another host of the cluster, `morgand join` here" in told
+    join(second, first)
+    second.start(ready=("db",))
+    second.until(lambda: _states(second) == {"host1": "alive", "host2": "alive"}, 120, "both are alive")
+    assert {host["name"]: host["id"] for host in ctl(second, "hosts", "list")["hosts"]} == ids
+
+    second.stop()
+    first.stop()
+    away_and_back(first)
+    assert "`morgand recover`" in morgand(first, "run", "--set", "api.listen=off", code=1)
+    assert "host1 goes on alone" in morgand(first, "recover", "--yes")
+    first.start(ready=("db", "core"))
+    assert [(one["name"], one["id"]) for one in ctl(first, "status")["hosts"]] == [("host1", ids["host1"])]
+    assert first.turn("Here I am.", answer=False)[0] == 200
+    join(second, first)
+    second.start(ready=("db",))
+    second.until(lambda: _states(second) == {"host1": "alive", "host2": "alive"}, 120, "both are alive again")
 
 
 def _states(one: Daemon) -> dict[str, str]:

@@ -82,6 +82,21 @@ async def test_a_stop_while_the_seat_changes_is_not_swallowed(tmp_path: Path) ->
         (record("a", VoterState.LEARNER), True, "a1", False, EtcdAction.KEEP),
         (record("a", VoterState.VOTER), True, "", False, EtcdAction.KEEP),
         (record("a", VoterState.LEARNER), True, "a0", False, EtcdAction.JOIN),  # with data of a former membership
+        (
+            record("a", VoterState.VOTER),
+            False,
+            "",
+            False,
+            EtcdAction.RESIGN,
+        ),  # its data are gone, or older than its vote
+        (record("a", VoterState.VOTER), True, "a0", False, EtcdAction.RESIGN),
+        (
+            record("a", VoterState.VOTER, ""),
+            False,
+            "",
+            False,
+            EtcdAction.JOIN,
+        ),  # not yet noted down: refused until it is
     ],
 )
 def test_what_a_host_does_about_its_own_etcd(

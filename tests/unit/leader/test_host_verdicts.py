@@ -41,7 +41,7 @@ def test_verdict(state: S, sight: PeerHealth, expected: S) -> None:
 
 
 def hosts(count: int) -> list[HostRecord]:
-    return [HostRecord(f"h{number}", f"h{number}", "192.0.2.1") for number in range(count)]
+    return [HostRecord(f"h{number}", f"h{number}", "192.0.2.1", peer="192.0.2.1:7471") for number in range(count)]
 
 
 def test_only_what_changes_is_written() -> None:
@@ -52,6 +52,13 @@ def test_only_what_changes_is_written() -> None:
 
 def test_a_host_nobody_looked_at_keeps_its_state() -> None:
     assert changes(hosts(3), {}, "h0", NOW) == []
+
+
+@pytest.mark.parametrize(("state", "expected"), [(S.ALIVE, S.FENCED), (S.SUSPECT, S.FENCED), (S.LEFT, S.LEFT)])
+def test_a_host_that_nobody_can_ever_hear_is_not_there(state: S, expected: S) -> None:
+    """It has no address for other hosts: an identity that a lone host had before it made the cluster."""
+    records = [hosts(1)[0], HostRecord("old", "old", "192.0.2.9", state=state)]
+    assert changes(records, {}, "h0", NOW) == ([replace(records[1], state=expected)] if state is not expected else [])
 
 
 def test_whoever_leads_is_there() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import shutil
 import stat
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -16,15 +17,19 @@ import pytest
 
 from morgand.base import files
 from morgand.base.datadir import DataDir
-from morgand.base.errors import MorganError
-from morgand.cluster import member_file
+from morgand.base.errors import ConfigError, Conflict, MorganError
+from morgand.cluster import codec, keys, member_file
+from morgand.cluster.codec import HostRecord
+from morgand.cluster.store import Put
 from morgand.config import Config, load
-from morgand.fingerprint.host_id import load_or_create
+from morgand.fingerprint.host_id import HostIdentity, bind, load_or_create
 from morgand.membership import registry
+from morgand.membership.identity import Purpose, claim
 from morgand.membership.join import join
 from morgand.roles.catalog import NAMES, STORES
 from morgand.security import ca, tokens, trust
 from morgand.security.ca import Authority
+from morgand.state.hosts import HostState
 from tests.fakes.sponsor import GOSSIP_KEY, ServedMember, ShiftedClock, member, serving
 
 
@@ -60,7 +65,7 @@ async def test_token_makes_a_member(served: ServedMember, tmp_path: Path) -> Non
     assert "has joined cluster 'home'" in said[-1]
     folder = config.data_dir / "cluster"
     found = member_file.read(folder)
-    identity = load_or_create(config.data_dir)
+    identity = load_or_create(config.data_dir).identity
     assert found is not None
     assert (found.cluster, found.host, found.address, found.port) == (
         served.sponsor.cluster_id, identity.id, "127.0.60.2", 7471,
@@ -95,7 +100,7 @@ async def test_invitation_is_good_once(served: ServedMember, tmp_path: Path) -> 
     """A second host is refused, told by whom it was used, and nothing of it is stored."""
     token, code = await served.invite()
     await joined(host(tmp_path), served.at, token)
-    first = load_or_create(tmp_path / "second").id
+    first = load_or_create(tmp_path / "second").identity.id
     assert f"used already, by host {first}" in await refused(host(tmp_path, "third"), served.at, token)
     assert "No invitation is open" in await refused(host(tmp_path, "third"), served.at, code)
     assert len(await registry.members(served.store)) == 2
@@ -128,6 +133,8 @@ async def test_expired_invitation(served: ServedMember, tmp_path: Path) -> None:
     served.clock.off = timedelta()
     assert "15 minutes after it was made" in await refused(host(tmp_path), served.at, token)
     assert "No invitation is open" in await refused(host(tmp_path), served.at, code)
+    token, _ = await served.invite()
+    await joined(host(tmp_path), served.at, token)
 
 
 async def test_three_wrong_secrets_lock(served: ServedMember, tmp_path: Path) -> None:
@@ -184,18 +191,100 @@ async def test_taken_name(served: ServedMember, tmp_path: Path) -> None:
     await joined(host(tmp_path), served.at, token)
 
 
+async def seen(served: ServedMember, host: str, state: HostState) -> None:
+    """How the cluster sees a host."""
+    record = HostRecord(host, "second", "127.0.60.2", state=state, peer="127.0.60.2:7471")
+    await served.store.txn([], [Put(keys.host(host), codec.encode(record))])
+
+
 async def test_copied_identity(served: ServedMember, tmp_path: Path) -> None:
-    """An identity that is a member on another machine is refused with how to make a new one."""
-    config = host(tmp_path)
+    """An identity that is there on another machine is refused with how to make a new one, and that ends well."""
+    config = host(tmp_path, "third")
     with DataDir(config.data_dir, STORES):
-        mine = load_or_create(config.data_dir).id
-    await registry.enrol(
-        served.store, registry.RegisteredMember(mine, "original", "another machine", served.clock.now())
-    )
+        mine = load_or_create(config.data_dir).identity.id
+    await registry.enrol(served.store, registry.RegisteredMember(mine, "second", "another machine", served.clock.now()))
+    await seen(served, mine, HostState.ALIVE)
     token, _ = await served.invite()
     told = await refused(config, served.at, token)
-    assert "that of original" in told
+    assert "that of second, which is there" in told
     assert "Delete host.json" in told
+    (config.data_dir / "host.json").unlink()
+    await joined(config, served.at, token)
+    assert len(await registry.members(served.store)) == 3
+
+
+async def away(served: ServedMember, config: Config) -> str:
+    """A voter that joined and stopped, and whose directory was put back from a backup; its id."""
+    token, _ = await served.invite()
+    await joined(config, served.at, token)
+    me = load_or_create(config.data_dir).identity.id
+    await seen(served, me, HostState.LEFT)
+    (config.data_dir / "cluster" / "etcd").mkdir()
+    (config.data_dir / "cluster" / "etcd.json").write_text("{}")
+    (config.data_dir / "db" / "morgan.db").write_text("what only this host has")
+    config.data_dir.rename(config.data_dir.with_name("gone"))
+    shutil.copytree(config.data_dir.with_name("gone"), config.data_dir)
+    shutil.rmtree(config.data_dir.with_name("gone"))
+    (config.data_dir / "host.json.other").write_text((config.data_dir / "host.json").read_text())
+    (config.data_dir / "host.json.other").replace(config.data_dir / "host.json")
+    return me
+
+
+def vote(config: Config) -> bool:
+    return (config.data_dir / "cluster" / "etcd.json").exists() or (config.data_dir / "cluster" / "etcd").exists()
+
+
+async def test_a_member_that_was_put_back_is_let_in_anew(served: ServedMember, tmp_path: Path) -> None:
+    """It is the same host with all that it stores, but for what etcd had there: that may be older than its vote."""
+    config = host(tmp_path)
+    me = await away(served, config)
+    with pytest.raises(Conflict, match="`morgand join` here"):
+        claim(config.data_dir, Purpose.RUN)
+    before = trust.read(config.data_dir / "cluster" / trust.CERT)
+    token, _ = await served.invite()
+    await joined(config, served.at, token)
+    found = claim(config.data_dir, Purpose.RUN)
+    assert (found.identity.id, found.trusted) == (me, True)
+    assert (config.data_dir / "db" / "morgan.db").read_text() == "what only this host has"
+    assert not vote(config)
+    assert await registry.revoked_serials(served.store) == [ca.facts(before).serial]
+
+
+async def test_a_member_on_another_machine_takes_its_place(served: ServedMember, tmp_path: Path) -> None:
+    """As long as that one is away; it is told that it will be refused."""
+    config = host(tmp_path)
+    me = await away(served, config)
+    bind(config.data_dir, HostIdentity(me, served.sponsor.cluster_id), "another machine")
+    token, _ = await served.invite()
+    await seen(served, me, HostState.ALIVE)
+    with pytest.raises(MorganError, match="which is there"):
+        await joined(config, served.at, token)
+    assert vote(config)
+    await seen(served, me, HostState.FENCED)
+    assert any("takes the place" in line for line in await joined(config, served.at, token))
+    assert claim(config.data_dir, Purpose.RUN).identity.id == me
+    assert not vote(config)
+
+
+async def test_a_copy_of_a_member_joins_as_a_new_host(served: ServedMember, tmp_path: Path) -> None:
+    """With ``host.json`` deleted, as the refusal says. What it has of the member is set aside."""
+    config = host(tmp_path)
+    me = await away(served, config)
+    bind(config.data_dir, HostIdentity(me, served.sponsor.cluster_id))
+    await seen(served, me, HostState.ALIVE)
+    copy = host(tmp_path, "third")
+    shutil.copytree(config.data_dir, copy.data_dir)
+    token, _ = await served.invite()
+    with pytest.raises(Conflict, match=r"delete .*third/host\.json"):
+        await joined(copy, served.at, token)
+    (copy.data_dir / "host.json").unlink()
+    said = await joined(copy, served.at, token)
+    assert any("before-join" in line for line in said)
+    found = claim(copy.data_dir, Purpose.RUN)
+    assert found.member is not None
+    assert found.member.host == found.identity.id != me
+    assert not vote(copy)
+    assert not (copy.data_dir / "db" / "morgan.db").exists()
 
 
 async def test_token_of_another_cluster(served: ServedMember, tmp_path: Path) -> None:
@@ -229,6 +318,9 @@ async def test_member_of_another_cluster(served: ServedMember, tmp_path: Path) -
         for given in (token, code):
             with pytest.raises(MorganError, match="a member of another cluster, 'home'"):
                 await joined(config, other.at, given)
+        await registry.expel(served.store, load_or_create(config.data_dir).identity.id, "6b")
+        await joined(host(tmp_path, "elsewhere", **{"host.name": "second"}), other.at, token)
+        assert {one.name for one in await registry.members(other.store)} == {"first", "second"}
 
 
 async def test_removed_host_joins_again(served: ServedMember, tmp_path: Path) -> None:
@@ -236,7 +328,7 @@ async def test_removed_host_joins_again(served: ServedMember, tmp_path: Path) ->
     config = host(tmp_path)
     token, _ = await served.invite()
     await joined(config, served.at, token)
-    mine = load_or_create(config.data_dir).id
+    mine = load_or_create(config.data_dir).identity.id
     serials = await registry.expel(served.store, mine, "6b")
     assert len(serials) == 1
     assert await registry.revoked_serials(served.store) == list(serials)
@@ -274,6 +366,41 @@ async def test_failure_in_between_leaves_a_lone_host(served: ServedMember, tmp_p
     token, _ = await served.invite()
     assert "cannot be written" in await refused(config, served.at, token)
     assert (config.data_dir / "db" / "morgan.db").read_text() == "conversations"
+
+
+async def test_what_cannot_be_set_aside_is_moved_by_hand(served: ServedMember, tmp_path: Path) -> None:
+    config = host(tmp_path)
+    with DataDir(config.data_dir, STORES) as data:
+        (data.root / "db" / "morgan.db").write_text("conversations")
+    (config.data_dir / "before-join").symlink_to(tmp_path / "nowhere" / "at all")  # no folder can be made there
+    token, _ = await served.invite()
+    told = await refused(config, served.at, token)
+    assert f"Move it out of {config.data_dir} by hand, join again." in told
+    (config.data_dir / "db").rename(tmp_path / "db")
+    token, _ = await served.invite()
+    await joined(config, served.at, token)
+
+
+@pytest.mark.parametrize("name", [member_file.FILE, trust.CA, trust.CERT])
+async def test_a_member_with_a_damaged_file_joins_anew(served: ServedMember, tmp_path: Path, name: str) -> None:
+    """As it is told to: it is the same host, with what it stores."""
+    config = host(tmp_path)
+    me = await away(served, config)
+    bind(config.data_dir, HostIdentity(me, served.sponsor.cluster_id))
+    (config.data_dir / "cluster" / name).write_bytes(b"nonsense")
+    with pytest.raises(ConfigError, match="`morgand join` here"):
+        _started(config)
+    token, _ = await served.invite()
+    await joined(config, served.at, token)
+    assert _started(config) == me
+    assert (config.data_dir / "db" / "morgan.db").read_text() == "what only this host has"
+
+
+def _started(config: Config) -> str:
+    """As far as a start reads what a member has; its id."""
+    found = claim(config.data_dir, Purpose.RUN)
+    trust.client_context(config.data_dir / "cluster")
+    return found.identity.id
 
 
 async def test_authority_with_a_stowaway(served: ServedMember, tmp_path: Path) -> None:
@@ -315,6 +442,8 @@ async def test_found_on_the_network(served: ServedMember, tmp_path: Path) -> Non
         token, code = await served.invite()
         told = await refused(host(tmp_path), None, code, find=announcing(other, served))
         assert "More than one cluster" in told
+        await joined(host(tmp_path, "fourth"), served.at, code)
+        token, code = await served.invite()
         await joined(host(tmp_path), None, token, find=announcing(other, served))
         _, code = await served.invite()
         await joined(host(tmp_path, "third"), None, code, find=announcing(served))

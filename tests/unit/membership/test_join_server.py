@@ -142,13 +142,15 @@ async def test_host_that_is_known_without_having_joined(visitor: Visitor) -> Non
 
 
 async def test_same_machine_joins_anew(visitor: Visitor) -> None:
-    """A member that comes back with a new invitation is the same member with one more certificate."""
+    """A member that comes back with a new invitation is the same member; what it had before opens nothing more."""
     asked = await visitor.request()
     assert (await visitor.send("POST", wire.JOIN_PATH, asked))[0] == 200
+    (first,) = [one for one in await registry.members(visitor.served.store) if one.id == asked.host.id]
     again = await visitor.request(id=asked.host.id, name=asked.host.name)
     assert (await visitor.send("POST", wire.JOIN_PATH, again))[0] == 200
     found = [one for one in await registry.members(visitor.served.store) if one.id == asked.host.id]
-    assert [len(one.certificates) for one in found] == [2]
+    assert [len(one.certificates) for one in found] == [1]
+    assert await registry.revoked_serials(visitor.served.store) == [first.certificates[0].serial]
 
 
 async def test_two_names_at_once(visitor: Visitor) -> None:

@@ -21,7 +21,9 @@ from morgand.cluster.storefile import StoreContent, StoreFile
 from morgand.cluster.voters import VoterRecord, VoterState
 from morgand.config import Config, load
 from morgand.fingerprint.host_id import load_or_create
+from morgand.fingerprint.machine import machine_digest
 from morgand.membership import registry
+from morgand.membership.identity import Purpose, claim
 from morgand.membership.recover import recover, story
 from morgand.roles.catalog import NAMES
 from morgand.security import ca, trust
@@ -38,7 +40,7 @@ class House:
 
     def __init__(self, root: Path) -> None:
         with DataDir(root) as data:
-            self.me = load_or_create(data.root).id
+            self.me = load_or_create(data.root).identity.id
         self.config: Config = load(None, {}, [f"host.data_dir={root}", "host.name=attic"], roles=NAMES)
         self.folder = root / "cluster"
         key = ca.make_key()
@@ -108,9 +110,9 @@ async def test_it_begins_anew_with_what_it_knew(house: House) -> None:
         keys.host(house.me), keys.voter(house.me), keys.member(house.me)
     }  # fmt: skip
     assert codec.decode(int, kept[keys.EPOCH], key="") > 1000
-    assert {key for key in kept if key.startswith(keys.REVOKED)} == {keys.revoked("2"), keys.revoked("3")}
+    assert {key for key in kept if key.startswith(keys.REVOKED)} == {keys.revoked(one) for one in "123"}
     listed = (house.folder / trust.CRL).read_bytes()
-    assert [ca.revokes(listed, AUTHORITY.cert_pem, serial) for serial in "123"] == [False, True, True]
+    assert [ca.revokes(listed, AUTHORITY.cert_pem, serial) for serial in "123"] == [True] * 3
     assert GOSSIP not in (house.folder / member_file.KEYRING).read_text()
     found = member_file.read(house.folder)
     assert found is not None
@@ -130,6 +132,30 @@ async def test_a_recovery_that_was_cut_off_is_done_again(house: House) -> None:
     assert "from what it had begun with of" in await house.recover()
     assert codec.decode(int, house.stored()[keys.EPOCH], key="") > 2000
     assert house.etcd()["initial-cluster-token"] != token
+
+
+@pytest.mark.parametrize("machine", ["put back on its own", "another one", "host.json is gone"])
+async def test_a_directory_that_was_put_back_goes_on_as_the_host_it_was(house: House, machine: str) -> None:
+    """Where nobody is left to let it in anew. What its etcd had voted for is not relied on, and replaced."""
+    house.keep()
+    root = house.config.data_dir
+    file = root / "host.json"
+    record = json.loads(file.read_text())
+    if machine == "host.json is gone":
+        file.unlink()
+    else:
+        file.with_suffix(".other").write_text(json.dumps(record))
+        file.with_suffix(".other").replace(file)
+        if machine == "another one":
+            file.write_text(json.dumps({**record, "machine": machine}))
+    with pytest.raises(Conflict, match="`morgand recover`"):
+        claim(root, Purpose.RUN)
+    assert "goes on alone" in await house.recover()
+    found = claim(root, Purpose.RUN)
+    assert (found.identity.id, found.trusted) == (house.me, True)
+    own = codec.decode(registry.RegisteredMember, house.stored()[keys.member(house.me)], key="")
+    assert own.machine == machine_digest()
+    assert len(own.certificates) == 1
 
 
 async def test_nothing_changes_without_a_yes(house: House) -> None:

@@ -71,7 +71,7 @@ def test_only_the_survivor_is_left() -> None:
         [
             keys.EPOCH, keys.BEATS, keys.AUTHORITY, keys.config("x"), keys.api_key("k"), keys.host("a"),
             keys.member("a"), keys.profile("a"), keys.voter("a"), keys.assignment("llm", "main", "a"),
-            *(keys.revoked(serial) for serial in ("62", "63", "ff")),
+            *(keys.revoked(serial) for serial in ("61", "62", "63", "ff")),
         ]
     )  # fmt: skip
     assert [one.host for one in voters(kept)] == ["a"]

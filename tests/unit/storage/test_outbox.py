@@ -79,11 +79,13 @@ async def test_count_and_bytes_are_bounded(tmp_path: Path) -> None:
     for name in ("few", "small"):
         (tmp_path / name).mkdir()
     few = await opened(tmp_path / "few", max_messages=2)
-    await few.put(kept("one"))
+    first = await few.put(kept("one"))
     await few.put(kept("two"))
     with pytest.raises(Overloaded, match="2 messages") as told:
         await few.put(kept("three"))
     assert "morganctl status" in str(told.value.remedy)
+    await few.remove(first)  # the database is back
+    await few.put(kept("three"))
     small = await opened(tmp_path / "small", max_bytes=2_000)
     await small.put(kept("x" * 1_000))
     with pytest.raises(Overloaded):
