@@ -60,8 +60,12 @@ def profile_view(profile: Profile) -> dict[str, object]:
 def role_view(status: RoleStatus) -> RoleView:
     return RoleView(
         role=status.role, part=status.part, host=status.host, state=status.state.value, epoch=status.epoch,
-        why=status.why, model=status.model, detail=status.detail,
+        why=status.why, model=status.model, detail=status.detail or _loading(status.state, status.model),
     )  # fmt: skip
+
+
+def _loading(state: RoleState, model: str | None) -> str | None:
+    return f"loading {model}" if state is RoleState.STARTING and model else None
 
 
 def role_views(
@@ -82,7 +86,8 @@ def role_views(
         if one.host in away:
             views.append(_silent(one, "failed", away[one.host]))
         else:
-            views.append(role_view(said.pop(one.slot)) if one.slot in said else _silent(one, "starting", None))
+            waiting = _loading(RoleState.STARTING, one.model)
+            views.append(role_view(said.pop(one.slot)) if one.slot in said else _silent(one, "starting", waiting))
     return views + [role_view(replace(one, state=RoleState.STOPPING)) for one in said.values()]
 
 

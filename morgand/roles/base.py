@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,6 +16,8 @@ from morgand.config import Config
 from morgand.process.supervisor import Child, ChildSpec, Report
 from morgand.roles.process import EngineClient
 from morgand.state.roles import Assignment, Model, RoleState
+
+LOAD_S = 600.0  # until an engine's first answer: a large model on a slow disk, or a machine that has much else to do
 
 
 class RoleService(Protocol):
@@ -44,13 +47,16 @@ ServiceFactory = Callable[[Assignment], RoleService]
 
 
 class ProcessService:
-    """A role whose engine is a program of ours in a process of its own. ``eager``: people wait until it is loaded."""
+    """A role whose engine is a program of ours in a process of its own. ``eager``: people wait until it is loaded.
+
+    ``proof`` has the engine do once what the role is for: what says that it is healthy may still take long to answer.
+    """
 
     def __init__(
         self, context: HostContext, role: str, module: str, options: Callable[[], Mapping[str, Any]],
-        *, eager: bool = False,
+        *, proof: Callable[[EngineClient], Awaitable[object]] | None = None, eager: bool = False,
     ) -> None:  # fmt: skip
-        self._context, self._eager = context, eager
+        self._context, self._eager, self._proof = context, eager, proof
         self._role = role
         self._module = module
         self._options = options
@@ -60,7 +66,8 @@ class ProcessService:
         client = EngineClient(self._context.socket(self._role), self._role)
         try:
             options = await self._until_found(report)
-            await Child(self._spec(options), client.healthy, self._context.clock).run(report)
+            proof = partial(self._proof, client) if self._proof is not None else None
+            await Child(self._spec(options), client.healthy, self._context.clock, proof=proof).run(report)
         finally:
             await client.close()
             self._context.socket(self._role).unlink(missing_ok=True)
@@ -79,6 +86,7 @@ class ProcessService:
             argv=(sys.executable, "-m", self._module, "--socket", str(self._context.socket(self._role))),
             options=options,
             log_file=self._context.log_dir / f"{self._role}.log",
+            start_deadline_s=LOAD_S,
             back=True,
             eager=self._eager,
         )

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from morgand.roles.base import HostContext, ProcessService, RoleService, model_files
+from morgand.roles.embedder.client import EngineEmbedder
+from morgand.roles.process import EngineClient
 from morgand.state.roles import Assignment, Model
 
 
@@ -20,4 +22,9 @@ def service(context: HostContext, assignment: Assignment, model: Model | None) -
             "threads": context.config().llm.threads,
         }
 
-    return ProcessService(context, assignment.role, "morgand.roles.embedder.engine", options)
+    return ProcessService(context, assignment.role, "morgand.roles.embedder.engine", options, proof=embeds)
+
+
+async def embeds(engine: EngineClient) -> None:
+    """Have it make one embedding. Raises EngineError."""
+    await EngineEmbedder(engine).embed_passages(["Are you there?"])
