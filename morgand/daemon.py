@@ -12,7 +12,6 @@ import os
 import signal
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 from morgand.admin.api_keys import StoredKeys
 from morgand.admin.hosts import HostAdmin
@@ -96,11 +95,10 @@ class Daemon:
 
     def __init__(self, config: Config, data: DataDir, identity: HostIdentity, store: SwitchStore, clock: Clock) -> None:
         self._config, self._data, self._identity, self._store, self._clock = config, data, identity, store, clock
-        self._models = load_models(Path(config.catalog.file) if config.catalog.file else None)
-        self._models_dir = Path(config.catalog.models_dir or data.root / "models")
+        self._models = load_models(config.catalog_file)
         self._mirror = Mirror(store, clock)
         self._settings = SharedSettings(store, self._mirror, config)
-        self._assignments = Assignments(self._models, self._models_dir)
+        self._assignments = Assignments(self._models, config.models_dir)
         context = context_for(self._settings.current, data.root, data.run_dir(), clock, self._assignments)
         self._local = build_local(context, self._assignments)
         self._directory = ClusterDirectory(
@@ -129,8 +127,8 @@ class Daemon:
         )
         self._disk = DiskMonitor(partial(probe, data.root), clock)
         self._presence = Registration(
-            identity.id, config, data.root, models=self._models, models_dir=self._models_dir, store=store,
-            mirror=self._mirror, connection=self._connection, disk=lambda: self._disk.disk, clock=clock,
+            identity.id, config, data.root, models=self._models, store=store, mirror=self._mirror,
+            connection=self._connection, disk=lambda: self._disk.disk, clock=clock,
         )  # fmt: skip
         self._performer = HostAgent(
             identity.id, self._runner, self._assignments, mirror=self._mirror, directory=self._directory,
@@ -144,7 +142,7 @@ class Daemon:
             identity.id, mirror=self._mirror, directory=self._directory, performed=self._statuses,
             leave=self._presence.leave, resign=self._resign,
         )  # fmt: skip
-        self._fetcher = Fetcher(self._models_dir)
+        self._fetcher = Fetcher(config.models_dir)
         self._stop, self._handed_over = asyncio.Event(), asyncio.Event()
         self._leading: asyncio.Task[None]  # from the start on
 
