@@ -10,7 +10,7 @@ import msgspec
 
 from morgand.config import Config
 from morgand.host.profile import look
-from morgand.host.wanted_models import wanted_downloads
+from morgand.host.wanted_models import wanted_models
 from morgand.roles.catalog import SPECS, engine_sources
 from morgand.roles.models import load_models
 from morgand.scheduler.plan import plan as make_plan
@@ -40,7 +40,7 @@ def examine(config: Config) -> Report:
     snapshot = Snapshot(
         revision=0, epoch=0, hosts=(host,), roles=SPECS, models=models, preferences=config.preferences()
     )
-    found = report(profile, make_plan(snapshot), wanted_downloads(snapshot, host.id))
+    found = report(profile, make_plan(snapshot), wanted_models(snapshot, host.id))
     return replace(found, lines=(*found.lines, *(("PostgreSQL cannot run here", f"  {closed}") if closed else ())))
 
 
