@@ -105,6 +105,7 @@ class Daemon:
         self._directory = ClusterDirectory(
             identity.id, self._mirror, self._statuses, specs=BY_NAME, leased=lambda: self._connection.leased
         )
+        logs.name_hosts(self._directory.names)
         others = Neighbours(self._directory, self._peers, clock)
         self._outbox = Outbox(data.root, config.host_name)
         self._parts = build(context, self._local, others, Delivery(self._outbox, self._patience_s, clock))
