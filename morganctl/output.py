@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
     from morgand.api.schema import CitationView
 
+MANY_COLUMNS = 3  # a pair of columns is readable however narrow
+LAST_COLUMN = 20
+PADDING = 3  # around and between columns
+
 # Characters that reorder what is shown; a name such as "gpj.exe" can be made to look like another with them.
 _REORDERING = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
@@ -33,6 +37,14 @@ def clean(text: str) -> str:
 def one_line(text: str) -> str:
     """``clean`` with line breaks and tabs written as escapes, for names and table cells."""
     return clean(text.replace("\r", "\\r").replace("\n", "\\n").replace("\t", "\\t"))
+
+
+def fits(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> bool:
+    """Whether a table of this width breaks no cell but those of the last column, which has room for some words."""
+    if len(columns) < MANY_COLUMNS:
+        return True
+    widest = [max(len(cell) for cell in column) for column in zip(columns, *rows, strict=True)]
+    return sum(widest[:-1]) + min(widest[-1], LAST_COLUMN) + PADDING * len(columns) + 1 <= width
 
 
 def short(identifier: str) -> str:
@@ -86,12 +98,17 @@ class Output:
         return Console(file=self.people, markup=False, highlight=False, emoji=False)
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> None:
-        """A table on a terminal; otherwise a header and rows separated by tabs."""
+        """A table on a terminal, or a paragraph for each row where it is too narrow for one; otherwise a header and
+        rows separated by tabs."""
         cells = [[one_line(_cell(value)) for value in row] for row in rows]
         if not self.people.isatty():
             for line in ([column.upper() for column in columns], *cells):
                 print("\t".join(line), file=self.people)
             self.people.flush()
+            return
+        console = self.console()
+        if not fits(columns, cells, console.width):
+            self._paragraphs(columns, cells)
             return
         from rich import box
         from rich.table import Table
@@ -100,7 +117,14 @@ class Output:
         table = Table(*columns, title=title, title_justify="left", box=box.SIMPLE_HEAD)
         for line in cells:
             table.add_row(*(Text(cell) for cell in line))
-        self.console().print(table)
+        console.print(table)
+
+    def _paragraphs(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        width = max(len(column) for column in columns)
+        for row in rows:
+            self.say(row[0])
+            for column, cell in zip(columns[1:], row[1:], strict=True):
+                self.say(f"  {column:<{width}}  {cell}")
 
     def sources(self, citations: Sequence[CitationView], notices: Sequence[str]) -> None:
         """What an answer rests on (with the answer) and what was missing while it was made (a note)."""

@@ -6,15 +6,14 @@ Exit codes: 0 success, 1 error, 64 usage, 78 faulty configuration.
 from __future__ import annotations
 
 import asyncio
-import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,12 +65,17 @@ def run(file: Path | None, settings: tuple[str, ...]) -> None:
 @_config
 @_set
 def start(file: Path | None, settings: tuple[str, ...]) -> None:
-    """Run the daemon in the background; returns when it can answer questions. Its log is DATA_DIR/logs/morgand.log."""
+    """Run the daemon in the background. Its log is DATA_DIR/logs/morgand.log.
+
+    Returns when what this host runs is loaded, or a minute after it can answer questions, and says what still loads.
+    """
+    from morgand.host import startup
+
     config = read_config(file, settings)
     if (pid := holder(config.data_dir)) is not None:
         click.echo(f"morgand runs already (process {pid}).")
         return
-    log = config.data_dir / "logs" / "morgand.log"
+    log, socket = config.data_dir / "logs" / "morgand.log", config.data_dir / "morgand.sock"
     log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     argv = [sys.executable, "-m", "morgand", "run", *(["--config", str(file)] if file else [])]
     argv += [part for one in settings for part in ("--set", one)]
@@ -83,11 +87,16 @@ def start(file: Path | None, settings: tuple[str, ...]) -> None:
     def up() -> bool:
         if child.poll() is not None:
             raise MorganError(f"morgand ended at once: {_last_line(log)}", remedy=f"The whole log is {log}.")
-        return holder(config.data_dir) == child.pid and _ready(config.data_dir / "morgand.sock")
+        return holder(config.data_dir) == child.pid and startup.answers(startup.health(socket))
+
+    def roles() -> startup.Roles:
+        found = startup.health(socket) if up() else None
+        return found.roles if found is not None else {}
 
     if not _awaited(up, START_DEADLINE_S, "Starting the engines ..."):
         raise MorganError("morgand did not answer in time.", remedy=f"Its log is {log}.")
-    click.echo(f"morgand runs (process {child.pid}); its log is {log}.")
+    found = startup.until_loaded(roles, partial(click.echo, err=True))
+    click.echo("\n".join([f"morgand runs (process {child.pid}); its log is {log}.", *startup.summary(found)]))
 
 
 @cli.command()
@@ -183,21 +192,6 @@ def read_config(file: Path | None, settings: tuple[str, ...]) -> Config:
         return load(file, os.environ, settings, must_exist=True, roles=NAMES)
     found = next((path for path in default_config_paths() if path.is_file()), None)
     return load(found, os.environ, settings, roles=NAMES)
-
-
-def _ready(path: Path) -> bool:
-    """Whether the daemon behind the socket can answer questions."""
-    connection = http.client.HTTPConnection("localhost", timeout=5)
-    try:
-        connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        connection.sock.settimeout(5)
-        connection.sock.connect(str(path))
-        connection.request("GET", "/health/ready")
-        return connection.getresponse().status == http.HTTPStatus.OK
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
 
 
 def _last_line(log: Path) -> str:

@@ -32,9 +32,10 @@ def _key(
     high: float | None = None,
     choices: tuple[str, ...] = (),
     shared: bool = False,
+    path: bool = False,
 ) -> Any:
-    """A field with its documentation and bounds (inclusive)."""
-    metadata = {"help": help_text, "low": low, "high": high, "choices": choices, "shared": shared}
+    """A field with its documentation and bounds (inclusive). A ``path`` is made whole: ~ is the home directory."""
+    metadata = {"help": help_text, "low": low, "high": high, "choices": choices, "shared": shared, "path": path}
     if isinstance(default, tuple):
         return field(default_factory=lambda: default, metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -43,14 +44,16 @@ def _key(
 @dataclass(frozen=True, slots=True)
 class HostConfig:
     name: str = _key("", "Name of this host; the machine's host name when empty.")
-    data_dir: str = _key("", "Where everything this host stores lives; the user's data directory when empty.")
+    data_dir: str = _key(
+        "", "Where everything this host stores lives; the user's data directory when empty.", path=True
+    )
     address: str = _key("", "Address other hosts reach this one by; detected when empty.")
     duty: str = _key("always", "Whether this host is meant to be on all the time.", choices=("always", "sometimes"))
     witness: bool = _key(
         default=False, help_text="Only vote: a small box that is always on, and lets either of two big ones be lost."
     )
     labels: tuple[str, ...] = _key((), "Labels that preferences can name.")
-    profile_override: str = _key("", "JSON file that replaces detected hardware facts.")
+    profile_override: str = _key("", "JSON file that replaces detected hardware facts.", path=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +107,8 @@ class RetrievalConfig:
 
 @dataclass(frozen=True, slots=True)
 class CatalogConfig:
-    file: str = _key("", "Model catalogue (TOML) to use in place of the one that ships.")
-    models_dir: str = _key("", "Where downloaded models are kept; DATA_DIR/models when empty.")
+    file: str = _key("", "Model catalogue (TOML) to use in place of the one that ships.", path=True)
+    models_dir: str = _key("", "Where downloaded models are kept; DATA_DIR/models when empty.", path=True)
     download: bool = _key(default=True, help_text="Fetch models that are not on this host when a network exists.")
 
 
@@ -136,7 +139,20 @@ class Config:
 
     @property
     def data_dir(self) -> Path:
-        return Path(self.host.data_dir or platformdirs.user_data_dir("morgan", appauthor=False)).expanduser()
+        return Path(self.host.data_dir or platformdirs.user_data_dir("morgan", appauthor=False))
+
+    @property
+    def models_dir(self) -> Path:
+        return Path(self.catalog.models_dir) if self.catalog.models_dir else self.data_dir / "models"
+
+    @property
+    def catalog_file(self) -> Path | None:
+        """None for the catalogue that ships."""
+        return Path(self.catalog.file) if self.catalog.file else None
+
+    @property
+    def profile_override(self) -> Path | None:
+        return Path(self.host.profile_override) if self.host.profile_override else None
 
     @property
     def host_name(self) -> str:
@@ -245,10 +261,6 @@ def build(
         parse_listen(config.api.listen)
     except ConfigError as err:
         faults.append(err.message)
-    try:
-        _ = config.data_dir
-    except RuntimeError:  # ~somebody, and there is no such account
-        faults.append(f"host.data_dir: {config.host.data_dir}: there is no such home directory.")
     return config
 
 
@@ -291,8 +303,9 @@ def _section(section: str, cls: type, keys: Mapping[str, Any], faults: list[str]
         if name not in known:
             faults.append(f"{section}.{name}: unknown key{nearest(name, list(known))}")
             continue
+        key = f"{section}.{name}"
         try:
-            kept[name] = _bounded(f"{section}.{name}", _typed(f"{section}.{name}", raw, hints[name]), known[name])
+            kept[name] = _expanded(key, _bounded(key, _typed(key, raw, hints[name]), known[name]), known[name])
         except ConfigError as err:
             faults.append(err.message)
     return cls(**kept)
@@ -335,6 +348,16 @@ def _bounded(key: str, value: Any, item: Field[Any]) -> Any:
     if choices and value not in choices:
         raise ConfigError(f"{key}: '{value}' is not one of {', '.join(choices)}{nearest(value, choices)}")
     return value
+
+
+def _expanded(key: str, value: Any, item: Field[Any]) -> Any:
+    """A path as everybody uses it: absolute, without ~. Other values as they are."""
+    if not item.metadata["path"] or not value:
+        return value
+    try:
+        return str(Path(value).expanduser().absolute())
+    except RuntimeError as err:  # ~somebody, and there is no such account
+        raise ConfigError(f"{key}: {value}: there is no such home directory.") from err
 
 
 def _read_file(file: Path | None, faults: list[str], *, must_exist: bool) -> Values:

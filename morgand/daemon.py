@@ -1,7 +1,8 @@
 """The composition root: build everything, start in order, stop in reverse.
 
 Order: lock, identity, store, profile, APIs, then in one task group leadership, this host's record and profile, and what
-it is assigned. A task that ends by itself ends the daemon: its supervisor starts it anew.
+it is assigned. A task that ends by itself ends the daemon: its supervisor starts it anew. What only serves convenience
+is begun again instead.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
-from pathlib import Path
+from typing import Any
 
 from morgand.admin.api_keys import StoredKeys
 from morgand.admin.hosts import HostAdmin
@@ -25,7 +26,7 @@ from morgand.api.service import ApiContext
 from morgand.assistant.delivery import Delivery
 from morgand.assistant.replay import Replay, patience_s
 from morgand.base import log as logs
-from morgand.base.aio import in_order
+from morgand.base.aio import dispensable, in_order
 from morgand.base.clock import Clock, SystemClock
 from morgand.base.datadir import DataDir
 from morgand.base.errors import MorganError, first_of
@@ -48,7 +49,7 @@ from morgand.host.power.machine import power_events
 from morgand.host.registration import Registration
 from morgand.host.runner import Runner
 from morgand.host.status_reporter import StatusReporter
-from morgand.host.wanted_models import wanted_downloads
+from morgand.host.wanted_models import WantedModels
 from morgand.leader.leadership import Duty, Leader
 from morgand.membership.connection import ClusterConnection
 from morgand.membership.context import MembershipContext
@@ -59,7 +60,6 @@ from morgand.roles.catalog import BY_NAME, ELECTIONS, SPECS, STORES
 from morgand.roles.db.factory import DatabaseFactory
 from morgand.roles.db.patroni_keys import patroni_in
 from morgand.roles.db.spec import SPEC as DB
-from morgand.roles.downloads import Fetcher
 from morgand.roles.models import load_models
 from morgand.security.keys import Keys
 from morgand.state.hosts import PeerHealth
@@ -70,7 +70,6 @@ from morgand.wiring import Neighbours, build, build_local, context_for, leader_d
 log = logging.getLogger("morgand.daemon")
 
 HAND_OVER_S = 15.0
-DOWNLOAD_RETRY_S = 3600.0
 
 
 def run(config: Config) -> None:
@@ -99,16 +98,16 @@ class Daemon:
 
     def __init__(self, config: Config, data: DataDir, identity: HostIdentity, store: SwitchStore, clock: Clock) -> None:
         self._config, self._data, self._identity, self._store, self._clock = config, data, identity, store, clock
-        self._models = load_models(Path(config.catalog.file) if config.catalog.file else None)
-        self._models_dir = Path(config.catalog.models_dir or data.root / "models")
+        self._models = load_models(config.catalog_file)
         self._mirror = Mirror(store, clock)
         self._settings = SharedSettings(store, self._mirror, config)
-        self._assignments = Assignments(self._models, self._models_dir)
+        self._assignments = Assignments(self._models, config.models_dir)
         context = context_for(self._settings.current, data.root, data.run_dir(), clock, self._assignments)
         self._local = build_local(context, self._assignments)
         self._directory = ClusterDirectory(
             identity.id, self._mirror, self._statuses, specs=BY_NAME, leased=lambda: self._connection.leased
         )
+        logs.name_hosts(self._directory.names)
         others = Neighbours(self._directory, self._peers, clock)
         self._outbox = Outbox(data.root, config.host_name)
         self._parts = build(context, self._local, others, Delivery(self._outbox, self._patience_s, clock))
@@ -132,8 +131,8 @@ class Daemon:
         )
         self._disk = DiskMonitor(partial(probe, data.root), clock)
         self._presence = Registration(
-            identity.id, config, data.root, models=self._models, models_dir=self._models_dir, store=store,
-            mirror=self._mirror, connection=self._connection, disk=lambda: self._disk.disk, clock=clock,
+            identity.id, config, data.root, models=self._models, store=store, mirror=self._mirror,
+            connection=self._connection, disk=lambda: self._disk.disk, clock=clock,
         )  # fmt: skip
         self._performer = HostAgent(
             identity.id, self._runner, self._assignments, mirror=self._mirror, directory=self._directory,
@@ -147,7 +146,10 @@ class Daemon:
             identity.id, mirror=self._mirror, directory=self._directory, performed=self._statuses,
             leave=self._presence.leave, resign=self._resign,
         )  # fmt: skip
-        self._fetcher = Fetcher(self._models_dir)
+        self._wanted = WantedModels(
+            identity.id, config.models_dir, mirror=self._mirror, inputs=self._inputs,
+            allowed=lambda: self._settings.current().catalog.download, fetched=self._presence.refresh, clock=clock,
+        )  # fmt: skip
         self._stop, self._handed_over = asyncio.Event(), asyncio.Event()
         self._leading: asyncio.Task[None]  # from the start on
 
@@ -183,18 +185,22 @@ class Daemon:
             ready = group.create_task(self._connection.ready())
             await asyncio.wait((stopping, ready), return_when=asyncio.FIRST_COMPLETED)
             self._leading = group.create_task(self._leader.run(), name="leader")
+
+            def beside(name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
+                return group.create_task(dispensable(name, work), name=name)
+
             tasks = [
                 fabric, ready,
                 group.create_task(self._mirror.run(), name="mirror"),
                 group.create_task(self._reporter.run(), name="reporter"),
                 group.create_task(self._performer.run(), name="runner"),
                 group.create_task(self._presence.keep_record(), name="record"),
-                group.create_task(self._presence.keep_profile(), name="profile"),
-                group.create_task(self._disk.run(self._presence.refresh), name="disk"),
-                group.create_task(self._fetch_models(), name="downloads"),
+                beside("profile", self._presence.keep_profile),
+                beside("disk", partial(self._disk.run, self._presence.refresh)),
+                beside("downloads", self._wanted.run),
                 group.create_task(self._replay.run(), name="outbox"),
                 group.create_task(self._database.run(), name="move"),
-                group.create_task(power_events().run(partial(self._handle, group)), name="goodbyes"),
+                beside("goodbyes", lambda: power_events().run(partial(self._handle, group))),
             ]  # fmt: skip
             log.info("running", extra={"host_id": self._identity.id})
             await self._stop.wait()
@@ -250,7 +256,7 @@ class Daemon:
     def _notes(self) -> list[str]:
         box, refused = self._outbox, [one.reason or "" for one in self._outbox.refused()]
         kept = outbox_warnings(box.host, box.undelivered, refused, box.damaged)
-        return self._fetcher.notes() + kept
+        return self._wanted.notes() + kept
 
     # --- the host's part of the cluster ----------------------------------------------------------
 
@@ -274,16 +280,6 @@ class Daemon:
             self._connection, self._store, self._mirror, self._clock, candidates=self._candidates,
             config=self._settings.current,
         )  # fmt: skip
-
-    async def _fetch_models(self) -> None:
-        """Fetch what this host would run if it had it; the plan upgrades itself once the profile lists it."""
-        while self._settings.current().catalog.download:
-            snapshot = read_snapshot(self._mirror.list("/"), self._mirror.revision, self._inputs())
-            wanted = [one for one in wanted_downloads(snapshot, self._identity.id) if one.source.startswith("gguf:")]
-            if await self._fetcher.fetch(wanted):
-                await self._presence.refresh()
-            else:
-                await self._clock.sleep(DOWNLOAD_RETRY_S)
 
     # --- the APIs --------------------------------------------------------------------------------
 

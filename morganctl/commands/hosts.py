@@ -3,40 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 from urllib.parse import quote
 
 import click
 
+from morganctl import machine
 from morganctl.app import App, Group
 from morganctl.errors import CliError
 from morganctl.output import one_line
 from morgand.api.schema import Deleted, HostsReply, HostView
 
-HOST_COLUMNS = ("host", "state", "duty", "address", "cpu %", "ram MB", "vram MB", "roles")
+HOST_COLUMNS = ("host", "state", "duty", "address", "cpu %", "ram", "roles")
+MACHINE_COLUMNS = ("host", "state", "duty", "address", "system", "cpu", "ram", "gpu", "roles")
 
 
 def host_rows(hosts: Iterable[HostView]) -> list[tuple[object, ...]]:
-    """A line per host for ``status`` and ``hosts list``."""
+    """A line per host for ``status``: how it is doing."""
+    return [(*_standing(host), f"{host.usage.cpu_pct:.0f}", machine.ram(host), _roles(host)) for host in hosts]
+
+
+def machine_rows(hosts: Iterable[HostView]) -> list[tuple[object, ...]]:
+    """A line per host for ``hosts list``: what it is."""
     return [
-        (
-            host.name, "draining" if host.draining else host.state, host.duty, host.address,
-            f"{host.usage.cpu_pct:.0f}",
-            _of(host.usage.ram_mb, host.profile.get("ram_mb")), _of(host.usage.vram_mb, _vram_mb(host.profile)),
-            "witness" if host.witness else host.roles,
-        )
+        (*_standing(host), machine.system(host), machine.cpu(host), machine.ram(host), machine.gpus(host), _roles(host))
         for host in hosts
-    ]  # fmt: skip
+    ]
 
 
-def _of(used: int, total: object) -> str:
-    return f"{used}/{total}" if isinstance(total, int) and total > 0 else str(used) if used else "-"
+def _standing(host: HostView) -> tuple[object, ...]:
+    return machine.called(host), "draining" if host.draining else host.state, host.duty, host.address
 
 
-def _vram_mb(profile: dict[str, Any]) -> int:
-    gpus = profile.get("gpus")
-    found = [gpu.get("vram_mb") for gpu in gpus if isinstance(gpu, dict)] if isinstance(gpus, list) else []
-    return sum(size for size in found if isinstance(size, int))
+def _roles(host: HostView) -> object:
+    return "witness" if host.witness else host.roles
 
 
 @click.group(cls=Group, examples=("morganctl hosts list", "morganctl hosts show attic"))
@@ -47,35 +46,31 @@ def hosts() -> None:
 @hosts.command("list", examples=("morganctl hosts list", "morganctl hosts list --json"))
 @click.pass_obj
 def list_hosts(app: App) -> None:
-    """List hosts with their load and roles."""
+    """List hosts with their machine and roles."""
     reply = app.call(lambda client: client.get("/v1/hosts", HostsReply))
     if app.out.json:
         app.out.document(reply)
     else:
-        app.out.table(HOST_COLUMNS, host_rows(reply.hosts))
+        app.out.table(MACHINE_COLUMNS, machine_rows(reply.hosts))
 
 
 @hosts.command("show", examples=("morganctl hosts show attic",))
 @click.argument("host")
 @click.pass_obj
 def show_host(app: App, host: str) -> None:
-    """Show one host's hardware, by name, id or the beginning of its id."""
+    """Show one host: its machine, engines, models and roles. HOST is its name, id or the beginning of that."""
     reply = app.call(lambda client: client.get("/v1/hosts", HostsReply))
-    exact = [item for item in reply.hosts if host in {item.name, item.id}]
+    exact = [item for item in reply.hosts if host in {item.name, item.id, machine.called(item)}]
     matches = exact or [item for item in reply.hosts if host and item.id.startswith(host)]
     if len(matches) != 1:
-        known = ", ".join(item.name for item in reply.hosts)
+        known = ", ".join(machine.called(item) for item in reply.hosts)
         what = f"There is no host '{host}'" if not matches else f"'{host}' means {len(matches)} hosts"
         raise CliError(f"{what}.", code="not_found", remedy=f"Known hosts: {known}.")
     found = matches[0]
     if app.out.json:
         app.out.document(found)
         return
-    facts: list[tuple[str, object]] = [
-        ("id", found.id), ("name", found.name), ("address", found.address), ("state", found.state),
-        ("duty", found.duty), ("labels", found.labels), ("roles", found.roles),
-    ]  # fmt: skip
-    app.out.table(("what", "value"), facts + list(_flat("", found.profile)))
+    app.out.table(("what", "value"), machine.facts(found))
 
 
 @hosts.command("drain", examples=("morganctl hosts drain atlas",))
@@ -87,10 +82,10 @@ def drain_host(app: App, host: str) -> None:
     if app.out.json:
         app.out.document(reply)
         return
-    app.out.say(f"{one_line(reply.name)} is being drained and gets nothing new.")
+    app.out.say(f"{one_line(machine.called(reply))} is being drained and gets nothing new.")
     if reply.roles:
         app.out.note(f"It still holds {', '.join(reply.roles)}: `morganctl status --watch` shows them move.")
-    app.out.note(f"`morganctl hosts resume {one_line(reply.name)}` takes it back.")
+    app.out.note(f"`morganctl hosts resume {one_line(host)}` takes it back.")
 
 
 @hosts.command("resume", examples=("morganctl hosts resume atlas",))
@@ -102,7 +97,7 @@ def resume_host(app: App, host: str) -> None:
     if app.out.json:
         app.out.document(reply)
     else:
-        app.out.say(f"{one_line(reply.name)} takes part again.")
+        app.out.say(f"{one_line(machine.called(reply))} takes part again.")
 
 
 @hosts.command("remove", examples=("morganctl hosts remove attic", "morganctl hosts remove attic --force"))
@@ -121,15 +116,3 @@ def remove_host(app: App, host: str, *, force: bool) -> None:
 
 def _path(host: str, action: str = "") -> str:
     return f"/v1/hosts/{quote(host, safe='', errors='backslashreplace')}{action}"
-
-
-def _flat(prefix: str, value: object) -> Iterable[tuple[str, object]]:
-    """A nested profile as dotted names and plain values."""
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            yield from _flat(f"{prefix}.{name}" if prefix else str(name), inner)
-    elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
-        for number, inner in enumerate(value):
-            yield from _flat(f"{prefix}[{number}]", inner)
-    else:
-        yield prefix, value

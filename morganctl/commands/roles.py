@@ -24,7 +24,7 @@ def part_name(role: str, part: str) -> str:
 
 def role_rows(roles: Iterable[RoleView]) -> list[tuple[object, ...]]:
     """A line per role for ``status`` and ``roles list``."""
-    return [(part_name(r.role, r.part), r.host, r.state, r.model, r.detail or r.why) for r in roles]
+    return [(part_name(r.role, r.part), r.host_name or r.host, r.state, r.model, r.detail or r.why) for r in roles]
 
 
 @click.group(cls=Group, examples=("morganctl roles list", "morganctl roles explain llm"))
@@ -103,7 +103,7 @@ def read_profile(path: Path) -> dict[str, Any]:
 def _placements(app: App, title: str, placements: list[PlacementView]) -> None:
     if placements:
         app.out.say(f"{title}:")
-        rows = [(part_name(p.role, p.part), p.host, p.engine, p.model, p.why) for p in placements]
+        rows = [(part_name(p.role, p.part), p.host_name or p.host, p.engine, p.model, p.why) for p in placements]
         app.out.table(("role", "host", "engine", "model", "why"), rows)
         app.out.say()
 
@@ -111,5 +111,5 @@ def _placements(app: App, title: str, placements: list[PlacementView]) -> None:
 def _refusals(app: App, refusals: list[RefusalView]) -> None:
     if refusals:
         app.out.say("Passed over:")
-        rows = [(part_name(r.role, r.part), r.host, r.reason) for r in refusals]
+        rows = [(part_name(r.role, r.part), r.host_name or r.host, r.reason) for r in refusals]
         app.out.table(("role", "host", "reason"), rows)

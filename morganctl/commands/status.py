@@ -11,6 +11,7 @@ from morganctl.app import App, Command
 from morganctl.commands.hosts import HOST_COLUMNS, host_rows
 from morganctl.commands.roles import ROLE_COLUMNS, role_rows
 from morganctl.errors import ServiceUnavailable, UsageFault
+from morganctl.machine import called
 from morganctl.output import Output, one_line
 from morgand.api.schema import StatusReply
 
@@ -56,7 +57,7 @@ async def _watch(client: Client, out: Output) -> None:
 def show(out: Output, reply: StatusReply) -> None:
     """The status for people."""
     cluster = reply.cluster
-    names = {host.id: host.name for host in reply.hosts}
+    names = {host.id: called(host) for host in reply.hosts}
     leader = names.get(cluster.leader or "", cluster.leader) or "none"
     quorum = cluster.quorum
     out.say(

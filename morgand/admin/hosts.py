@@ -8,10 +8,11 @@ from dataclasses import replace
 
 from morgand.admin.status import StatusObserver
 from morgand.api.schema import HostView, InvitationReply
-from morgand.base.errors import Conflict, NotFound, StoreConflict
+from morgand.base.errors import Conflict, StoreConflict
 from morgand.cluster import codec, keys
 from morgand.cluster.mirror import Mirror
 from morgand.cluster.store import ClusterStore, Item, Put, Unchanged
+from morgand.state.host_names import display_name, find, suffixes
 from morgand.state.hosts import HostState
 
 ATTEMPTS = 5  # when the record changes under us: its state is the leader's to write
@@ -41,7 +42,7 @@ class HostAdmin:
     async def remove(self, host: str, *, force: bool) -> str:
         _, record = self._record(host)
         if record.id == self._me:
-            raise Conflict(f"{record.name} cannot remove itself.", remedy="Remove it from another host.")
+            raise Conflict(f"{self._called(record)} cannot remove itself.", remedy="Remove it from another host.")
         if not force:
             self._removable(record)
         if record.state in THERE and self._votes(record.id):
@@ -71,18 +72,22 @@ class HostAdmin:
 
     def _removable(self, record: codec.HostRecord) -> None:
         """Raises Conflict while removing it would stop or lose something."""
+        called = self._called(record)
         held = ", ".join(sorted({one.key.split("/")[2] for one in self._held_by(record.id)}))
         if record.state in THERE and not record.draining:
-            raise Conflict(f"{record.name} is there.", remedy=f"Drain it first: `morganctl hosts drain {record.name}`.")
+            raise Conflict(
+                f"{called} is there.",
+                remedy=f"Drain it first: `morganctl hosts drain {self._handle(record)}`.",
+            )
         if held and record.state in THERE:
             raise Conflict(
-                f"{record.name} still holds {held}: it is being moved, or no other host has what is stored there.",
+                f"{called} still holds {held}: it is being moved, or no other host has what is stored there.",
                 remedy="Wait while `morganctl status` shows it move. What `morganctl roles explain` says cannot move "
                 "is lost with the host: give it up with --force.",
             )
         if held:
             raise Conflict(
-                f"{record.name} has {held}, and is {record.state.value}; what only it has stored would be lost.",
+                f"{called} has {held}, and is {record.state.value}; what only it has stored would be lost.",
                 remedy="Switch it on and wait, or give up what it stores with --force.",
             )
 
@@ -106,17 +111,23 @@ class HostAdmin:
                     await changed.wait()
         except TimeoutError as err:
             raise Conflict(
-                f"{record.name} still votes: without it the other voters are no working majority.",
+                f"{self._called(record)} still votes: without it the other voters are no working majority.",
                 remedy="Switch on the voters that are away (`morganctl status`), then remove it again.",
             ) from err
 
+    def _names(self) -> dict[str, str]:
+        """Ids to names, as the hosts themselves say."""
+        found = (codec.decode(codec.HostRecord, one.value, key=one.key) for one in self._mirror.list(keys.HOSTS))
+        return {record.id: record.name for record in found}
+
+    def _called(self, record: codec.HostRecord) -> str:
+        return display_name(record.name, suffixes(self._names()).get(record.id, ""))
+
+    def _handle(self, record: codec.HostRecord) -> str:
+        return suffixes(self._names()).get(record.id, record.name)
+
     def _record(self, word: str) -> tuple[Item, codec.HostRecord]:
-        """A host's record by name or id. Raises NotFound that names those there are."""
-        found = [
-            (item, codec.decode(codec.HostRecord, item.value, key=item.key)) for item in self._mirror.list(keys.HOSTS)
-        ]
-        for item, record in found:
-            if word in (record.name, record.id):
-                return item, record
-        known = ", ".join(sorted(record.name for _, record in found))
-        raise NotFound(f"There is no host '{word}'; there are {known}.")
+        """A host's record by name, id or the beginning of that. Raises NotFound, Conflict for a name of several."""
+        item = self._mirror.get(keys.host(find(self._names(), word)))
+        assert item is not None, "it was found there"
+        return item, codec.decode(codec.HostRecord, item.value, key=item.key)

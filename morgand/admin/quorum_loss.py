@@ -53,7 +53,7 @@ def told(voters: tuple[Host, ...], reach: Reach, holder: str | None) -> list[str
     """``holder``: the other host that `morgand recover` is for; None when it is this one."""
     away = [one for one in voters if one.state is not HostState.ALIVE]
     where = f"on {holder}" if holder else "on this host"
-    names = " and ".join(one.name for one in away) or "the voters"
+    names = " and ".join(one.display_name for one in away) or "the voters"
     gone = "it is" if len(away) == 1 else "they are"
     todo = (
         f"Switch {names} on, and all is well by itself. Only if {gone} gone for good: `morgand stop`, "
@@ -73,7 +73,7 @@ def unconnected(voters: Sequence[str]) -> list[str]:
 
 
 def _why(away: list[Host], voters: int) -> str:
-    named = " and ".join(f"{one.name} ({one.address})" for one in away)
+    named = " and ".join(f"{one.display_name} ({one.address})" for one in away)
     if not away:
         return "the cluster's store does not answer."
     if voters == 1:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from morgand import __version__
 from morgand.admin import quorum_loss, views
-from morgand.admin.preview import preview
+from morgand.admin.preview import preview, with_hosts
 from morgand.admin.quorum_loss import Reach
 from morgand.api.schema import (
     ExplainReply,
@@ -124,7 +124,7 @@ class StatusObserver:
         db = {one.host for one in snapshot.assignments if one.role == DB.name} - silent
         if not db or self._directory.me in db:
             return None
-        return next((host.name for host in snapshot.hosts if host.id in db), None)
+        return next((host.display_name for host in snapshot.hosts if host.id in db), None)
 
     async def hosts(self) -> HostsReply:
         snapshot, _, _ = self._seen()
@@ -138,10 +138,13 @@ class StatusObserver:
         """Raises NotFound for an unknown role, naming the nearest."""
         if role is not None and role not in NAMES:
             raise NotFound(f"There is no role '{role}'{nearest(role, NAMES)}")
-        return views.explain_view(explain(self._snapshot(), role))
+        snapshot = self._snapshot()
+        return views.explain_view(explain(snapshot, role), snapshot.hosts)
 
     async def plan(self, request: PlanRequest) -> PlanReply:
-        return views.plan_view(preview(self._snapshot(), request.without, request.with_profiles))
+        snapshot = self._snapshot()
+        wider = with_hosts(snapshot, request.with_profiles)
+        return views.plan_view(preview(wider, request.without), wider.hosts)
 
     def health(self) -> HealthReply:
         """Whether questions can be answered through this host, and how its own roles stand."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 
@@ -48,6 +47,7 @@ def host_view(host: Host, assignments: tuple[Assignment, ...], usage: Usage, api
         labels=list(host.labels),
         api_port=api_port,
         witness=host.profile.witness,
+        display_name=host.display_name,
     )
 
 
@@ -57,11 +57,20 @@ def profile_view(profile: Profile) -> dict[str, object]:
     return view
 
 
-def role_view(status: RoleStatus) -> RoleView:
+def _names(hosts: Sequence[Host]) -> Mapping[str, str]:
+    return {host.id: host.display_name for host in hosts}
+
+
+def role_view(status: RoleStatus, name: str = "") -> RoleView:
     return RoleView(
         role=status.role, part=status.part, host=status.host, state=status.state.value, epoch=status.epoch,
-        why=status.why, model=status.model, detail=status.detail,
+        why=status.why, model=status.model, detail=status.detail or _loading(status.state, status.model),
+        host_name=name,
     )  # fmt: skip
+
+
+def _loading(state: RoleState, model: str | None) -> str | None:
+    return f"loading {model}" if state is RoleState.STARTING and model else None
 
 
 def role_views(
@@ -74,23 +83,24 @@ def role_views(
     ``silent``: hosts that nobody can give up, and that do not answer.
     """
     gone = (HostState.FENCED, HostState.LEFT)
-    away = {host.id: f"{host.name} is {host.state.value}" for host in hosts if host.state in gone}
-    away |= {host.id: f"{host.name} does not answer" for host in hosts if host.id in silent}
+    away = {host.id: f"{host.display_name} is {host.state.value}" for host in hosts if host.state in gone}
+    away |= {host.id: f"{host.display_name} does not answer" for host in hosts if host.id in silent}
+    names = _names(hosts)
     said = {(one.role, one.part, one.host): one for one in statuses if one.host not in away}
     views = []
     for one in assignments:
         if one.host in away:
-            views.append(_silent(one, "failed", away[one.host]))
+            found = _unsaid(one, RoleState.FAILED, away[one.host])
         else:
-            views.append(role_view(said.pop(one.slot)) if one.slot in said else _silent(one, "starting", None))
-    return views + [role_view(replace(one, state=RoleState.STOPPING)) for one in said.values()]
+            found = said.pop(one.slot) if one.slot in said else _unsaid(one, RoleState.STARTING, None)
+        views.append(role_view(found, names.get(one.host, one.host)))
+    leaving = [replace(one, state=RoleState.STOPPING) for one in said.values()]
+    return views + [role_view(one, names.get(one.host, one.host)) for one in leaving]
 
 
-def _silent(one: Assignment, state: Literal["starting", "failed"], detail: str | None) -> RoleView:
-    return RoleView(
-        role=one.role, part=one.part, host=one.host, state=state, epoch=one.epoch, why=one.why, model=one.model,
-        detail=detail,
-    )  # fmt: skip
+def _unsaid(one: Assignment, state: RoleState, detail: str | None) -> RoleStatus:
+    """How a role stands of which its host says nothing."""
+    return RoleStatus(one.role, one.part, one.host, state, one.epoch, one.why, one.model, detail)
 
 
 def cluster_view(cluster_id: str, name: str, leader: str | None, epoch: int, voters: tuple[Host, ...]) -> ClusterView:
@@ -127,14 +137,15 @@ def warnings(
     Of what is on ``silent`` hosts enough is said.
     """
     found = [
-        f"{host.name} is {host.state.value}: switch it on, or remove it with `morganctl hosts remove {host.name}`."
+        f"{host.display_name} is {host.state.value}: switch it on, or remove it with "
+        f"`morganctl hosts remove {host.handle}`."
         for host in hosts
         if host.state in (HostState.FENCED, HostState.LEFT)
     ]
     found += _quorum_warnings(hosts, voters)
     found += [told for host in hosts if (told := _disk_warning(host, roles, specs)) is not None]
     found += [
-        f"{one.role} has failed: {one.detail or 'see its log'} (`morganctl logs {one.role}`)."
+        f"{one.role} has failed{_where(one, hosts)}: {one.detail or 'see its log'} (`morganctl logs {one.role}`)."
         for one in roles
         if one.state == RoleState.FAILED.value and one.host not in silent
     ]
@@ -144,6 +155,11 @@ def warnings(
     if failed_documents:
         found.append(f"{failed_documents} documents could not be ingested: see `morganctl documents list`.")
     return found
+
+
+def _where(role: RoleView, hosts: Sequence[Host]) -> str:
+    """Of a lone host nobody needs to be told which."""
+    return f" on {role.host_name}" if len(hosts) > 1 and role.host_name else ""
 
 
 def _disk_warning(host: Host, roles: list[RoleView], specs: Sequence[RoleSpec]) -> str | None:
@@ -161,7 +177,7 @@ def _disk_warning(host: Host, roles: list[RoleView], specs: Sequence[RoleSpec]) 
         DiskLevel.FAILING: f" fails: see `dmesg` there, and replace the disk of {disk.path}. {until}",
         DiskLevel.SLOW: f" is slow (a small write takes {disk.fsync_ms:.0f} ms): end what keeps it busy or replace it.",
     }
-    return f"{host.name}'s disk{told[disk.level]}".rstrip()
+    return f"{host.display_name}'s disk{told[disk.level]}".rstrip()
 
 
 def outbox_warnings(host: str, undelivered: int, refused: Sequence[str], damaged: Sequence[Path]) -> list[str]:
@@ -183,32 +199,46 @@ def outbox_warnings(host: str, undelivered: int, refused: Sequence[str], damaged
 
 def _quorum_warnings(hosts: tuple[Host, ...], voters: tuple[Host, ...]) -> list[str]:
     """Which loss would stop every decision, where there is more than one host."""
-    healthy = [one.name for one in voters if one.state is HostState.ALIVE]
+    healthy = [one.display_name for one in voters if one.state is HostState.ALIVE]
     if len(hosts) < 2 or len(healthy) != len(voters) // 2 + 1:
         return []  # or it is too late for a warning
     told = f"The loss of {' or '.join(healthy)} would stop every decision."
     return [f"{told} Any third always-on box that joins ends that." if len(hosts) == 2 else told]
 
 
-def placement_view(one: Assignment) -> PlacementView:
-    return PlacementView(role=one.role, part=one.part, host=one.host, engine=one.engine, why=one.why, model=one.model)
+def placement_views(found: Sequence[Assignment], names: Mapping[str, str]) -> list[PlacementView]:
+    return [
+        PlacementView(
+            role=one.role, part=one.part, host=one.host, engine=one.engine, why=one.why, model=one.model,
+            host_name=names.get(one.host, one.host),
+        )
+        for one in found
+    ]  # fmt: skip
 
 
-def refusal_view(one: Refusal) -> RefusalView:
-    return RefusalView(role=one.role, part=one.part, host=one.host, reason=one.reason)
+def refusal_views(found: Sequence[Refusal], names: Mapping[str, str]) -> list[RefusalView]:
+    return [
+        RefusalView(
+            role=one.role, part=one.part, host=one.host, reason=one.reason,
+            host_name=names.get(one.host, one.host) if one.host is not None else "",
+        )
+        for one in found
+    ]  # fmt: skip
 
 
-def explain_view(told: Explanation) -> ExplainReply:
+def explain_view(told: Explanation, hosts: Sequence[Host]) -> ExplainReply:
+    names = _names(hosts)
     return ExplainReply(
-        placements=[placement_view(one) for one in told.placements],
-        refusals=[refusal_view(one) for one in told.refusals],
+        placements=placement_views(told.placements, names), refusals=refusal_views(told.refusals, names)
     )
 
 
-def plan_view(plan: Plan) -> PlanReply:
+def plan_view(plan: Plan, hosts: Sequence[Host]) -> PlanReply:
+    """``hosts``: those that the plan is made for, and those it takes things from."""
+    names = _names(hosts)
     return PlanReply(
-        added=[placement_view(one) for one in plan.added],
-        removed=[placement_view(one) for one in plan.removed],
-        placements=[placement_view(one) for one in plan.assignments],
-        refusals=[refusal_view(one) for one in plan.refusals],
+        added=placement_views(plan.added, names),
+        removed=placement_views(plan.removed, names),
+        placements=placement_views(plan.assignments, names),
+        refusals=refusal_views(plan.refusals, names),
     )

@@ -291,6 +291,7 @@ class HostView(Reply):
     labels: list[str] = []
     api_port: int = 0  # 0: the API is off, or not told yet
     witness: bool = False  # it votes and does nothing else
+    display_name: str = ""  # what people read: the name, and letters of the id where another host has it too
 
 
 class HostsReply(Reply):
@@ -320,6 +321,7 @@ class RoleView(Reply):
     why: str
     model: str | None = None
     detail: str | None = None
+    host_name: str = ""  # what people read; of an older daemon it is empty
 
 
 class RolesReply(Reply):
@@ -355,6 +357,7 @@ class RefusalView(Reply):
     part: str
     host: str | None
     reason: str
+    host_name: str = ""
 
 
 class PlacementView(Reply):
@@ -364,6 +367,7 @@ class PlacementView(Reply):
     engine: str
     why: str
     model: str | None = None
+    host_name: str = ""
 
 
 class ExplainReply(Reply):

@@ -10,6 +10,10 @@ from typing import Any, TypeVar
 
 from morgand.base.errors import MorganError, Unforeseen
 
+log = logging.getLogger("morgand")
+
+AGAIN_S = 60.0
+
 T = TypeVar("T")
 
 
@@ -21,6 +25,32 @@ async def either(one: asyncio.Event, other: asyncio.Event) -> None:
     finally:
         for task in waiting:
             task.cancel()
+
+
+async def dispensable(name: str, work: Callable[[], Coroutine[Any, Any, None]], pause_s: float = AGAIN_S) -> None:
+    """Do ``work`` that the rest goes on without: a defect is told in the log, and it is begun again after a pause.
+
+    A MorganError is no defect: what the work lets pass is meant for whoever waits for it.
+    """
+    while True:
+        task = asyncio.create_task(work(), name=name)
+        try:
+            await asyncio.wait((task,))
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.wait((task,))
+        defect = None if task.cancelled() else task.exception()
+        if defect is None or _expected(defect):
+            return task.result()
+        log.error("defect", exc_info=defect, extra={"work": name, "again_in_s": pause_s})
+        await asyncio.sleep(pause_s)
+
+
+def _expected(err: BaseException) -> bool:
+    if isinstance(err, BaseExceptionGroup):
+        return all(_expected(one) for one in err.exceptions)
+    return isinstance(err, MorganError) or not isinstance(err, Exception)
 
 
 async def isolated_task(work: Coroutine[Any, Any, T]) -> T:

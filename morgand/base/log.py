@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import TextIO
 
@@ -24,6 +25,13 @@ def setup(level: str, fmt: str, host: str, stream: TextIO = sys.stderr) -> None:
     root.setLevel(level.upper())
     for noisy in ("aiosqlite", "asyncio", "sqlalchemy", "alembic"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
+
+
+def name_hosts(names: Callable[[], Mapping[str, str]]) -> None:
+    """From now on the log calls hosts by these names (id to name) where people read it."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler.formatter, HumanFormatter):
+            handler.formatter.names = names
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, object]:
@@ -53,11 +61,15 @@ class JsonFormatter(logging.Formatter):
 
 
 class HumanFormatter(logging.Formatter):
-    """``12:00:01 info  planner  planned  added=3 cause=plan-42``."""
+    """``12:00:01 info  planner  planned  added=3 cause=plan-42``. Hosts are called by their names."""
+
+    names: Callable[[], Mapping[str, str]] = dict  # ids of hosts to what people call them
 
     def format(self, record: logging.LogRecord) -> str:
         clock = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
         name = record.name.removeprefix("morgand.")
         told = " ".join(f"{key}={value}" for key, value in fields_of(record).items())
+        for host, known in self.names().items():
+            told = told.replace(host, known)
         line = f"{clock} {record.levelname.lower():<7} {name:<10} {record.getMessage()}  {told}".rstrip()
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line

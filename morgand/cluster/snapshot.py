@@ -13,6 +13,7 @@ from morgand.cluster import codec, keys
 from morgand.cluster.codec import HostRecord
 from morgand.cluster.election import epoch_in
 from morgand.cluster.store import ClusterStore, Item
+from morgand.state.host_names import suffixes
 from morgand.state.hosts import Host, Profile
 from morgand.state.plans import EngineElection, Snapshot
 from morgand.state.roles import Assignment, Model, RolePreference, RoleSpec
@@ -58,6 +59,8 @@ def read_snapshot(items: Sequence[Item], revision: int, inputs: Inputs) -> Snaps
                 on_trial = inputs.now is not None and on_probation(record, inputs.now)
                 facts = (record.address, profile, record.state, record.labels, record.draining, on_trial)
                 hosts.append(Host(record.id, record.name, *facts))
+    more = suffixes({host.id: host.name for host in hosts})
+    hosts = [replace(host, suffix=more.get(host.id, "")) for host in hosts]
     assignments = tuple(
         codec.decode(Assignment, item.value, key=item.key) for item in items if item.key.startswith(keys.ASSIGNMENTS)
     )

@@ -9,16 +9,13 @@ from typing import Any
 import msgspec
 
 from morgand.config import Config
-from morgand.fingerprint.collect import collect
-from morgand.fingerprint.override import read_override
-from morgand.host.wanted_models import wanted_downloads
-from morgand.process.account import why_no_way
+from morgand.host.profile import look
+from morgand.host.wanted_models import wanted_models
 from morgand.roles.catalog import SPECS, engine_sources
-from morgand.roles.db.patroni_keys import ENGINE as POSTGRESQL
-from morgand.roles.models import available, load_models
+from morgand.roles.models import load_models
 from morgand.scheduler.plan import plan as make_plan
 from morgand.scheduler.rank import gigabytes
-from morgand.state.hosts import Duty, Host, Profile
+from morgand.state.hosts import Host, Profile
 from morgand.state.plans import Plan, Snapshot
 from morgand.state.roles import Model
 
@@ -36,24 +33,14 @@ def examine(config: Config) -> Report:
 
     Raises ConfigError for a bad override or catalogue.
     """
-    models = load_models(Path(config.catalog.file).expanduser() if config.catalog.file else None)
-    models_dir = (
-        Path(config.catalog.models_dir).expanduser() if config.catalog.models_dir else config.data_dir / "models"
-    )
-    override = config.host.profile_override
-    profile = collect(
-        _existing(config.data_dir), engine_sources(), duty=Duty(config.host.duty), witness=config.host.witness,
-        address=config.host.address, models=available(models, models_dir),
-        override=read_override(Path(override).expanduser()) if override else None,
-    )  # fmt: skip
-    closed = why_no_way(_existing(config.data_dir)) if profile.has_engine(POSTGRESQL) else None
-    if closed is not None:
-        profile = replace(profile, engines=tuple(one for one in profile.engines if one.name != POSTGRESQL))
+    models = load_models(config.catalog_file)
+    seen = look(config, _existing(config.data_dir), models)
+    profile, closed = seen.profile, seen.closed
     host = Host("this", config.host_name, profile.network.address, profile, labels=config.host.labels)
     snapshot = Snapshot(
         revision=0, epoch=0, hosts=(host,), roles=SPECS, models=models, preferences=config.preferences()
     )
-    found = report(profile, make_plan(snapshot), wanted_downloads(snapshot, host.id))
+    found = report(profile, make_plan(snapshot), wanted_models(snapshot, host.id))
     return replace(found, lines=(*found.lines, *(("PostgreSQL cannot run here", f"  {closed}") if closed else ())))
 
 

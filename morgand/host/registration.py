@@ -17,14 +17,9 @@ from morgand.cluster import codec, keys
 from morgand.cluster.mirror import Mirror
 from morgand.cluster.store import ClusterStore, Put, Unchanged
 from morgand.config import Config
-from morgand.fingerprint.collect import collect
-from morgand.fingerprint.override import read_override
 from morgand.host.connection import Connection
-from morgand.process.account import why_no_way
-from morgand.roles.catalog import engine_sources, performed
-from morgand.roles.db.patroni_keys import ENGINE as POSTGRESQL
-from morgand.roles.models import available
-from morgand.state.hosts import Duty, HostState, Profile
+from morgand.host.profile import look
+from morgand.state.hosts import HostState, Profile
 from morgand.state.roles import Model
 from morgand.storage import migrate
 
@@ -33,23 +28,22 @@ log = logging.getLogger("morgand.presence")
 PROFILE_EVERY_S = 60.0
 RECORD_RETRY_S = 0.5
 DISK_CHANGE = 0.05  # of the free space: less is not worth a write and a plan
-PROGRAMS = ("etcd", "serf")  # what the cluster itself runs on
 
 
 class Registration:
     """``look`` once, before anything else; ``keep_record`` and ``keep_profile`` are tasks. ``leave`` says goodbye."""
 
     def __init__(
-        self, me: str, config: Config, root: Path, *, models: Sequence[Model], models_dir: Path, store: ClusterStore,
-        mirror: Mirror, connection: Connection, disk: Callable[[], Disk], clock: Clock,
+        self, me: str, config: Config, root: Path, *, models: Sequence[Model], store: ClusterStore, mirror: Mirror,
+        connection: Connection, disk: Callable[[], Disk], clock: Clock,
     ) -> None:  # fmt: skip
         """``root``: the data directory; ``disk``: the one it is on, as it was found last."""
         self._me, self._config, self._root = me, config, root
-        self._models, self._models_dir = models, models_dir
+        self._models = models
         self._store, self._mirror, self._connection, self._clock = store, mirror, connection, clock
         self._disk = disk
         self._leaving = False
-        self._found: Profile | None = None  # the last time, before what cannot be used here was left out
+        self._detected: Profile | None = None  # the last time, before what cannot be used here was left out
         self.profile: Profile  # as it was seen last
         self.api_port = 0
 
@@ -60,23 +54,11 @@ class Registration:
 
     async def look(self) -> None:
         """See what this host has. Raises ConfigError for a bad override."""
-        host = self._config.host
-        override = (
-            await asyncio.to_thread(read_override, Path(host.profile_override)) if host.profile_override else None
-        )
         await asyncio.to_thread(migrate.known)  # as it is at the start, before an update changes the files
-        models = await asyncio.to_thread(available, self._models, self._models_dir)
-        profile = await asyncio.to_thread(
-            collect, self._root, engine_sources(), duty=Duty(host.duty), witness=host.witness,
-            address=host.address, models=models,
-            override=override, disk=self._disk(), before=self._found,
-        )  # fmt: skip
-        self._found = profile
-        engines = set(PROGRAMS) if host.witness else {*performed(), *PROGRAMS}
-        if profile.has_engine(POSTGRESQL) and (closed := await asyncio.to_thread(why_no_way, self._root)):
-            engines.discard(POSTGRESQL)
-            log.debug("no PostgreSQL here", extra={"reason": closed})
-        self.profile = replace(profile, engines=tuple(one for one in profile.engines if one.name in engines))
+        found = await asyncio.to_thread(
+            look, self._config, self._root, self._models, disk=self._disk(), before=self._detected
+        )
+        self._detected, self.profile = found.detected, found.profile
 
     async def leave(self) -> None:
         """Say that this host goes: others take over what they can. Raises Unavailable, StorageFull.

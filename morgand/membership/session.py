@@ -68,7 +68,7 @@ class MemberSession:
         self.connected = asyncio.Event()
         self._home, self._store, self._mirror, self._directory, self._clock = home, store, mirror, directory, clock
         self._credentials = Credentials(home.folder, self._me, store=store, mirror=mirror, clock=clock)
-        self.peers = PeerClient(self._credentials.client, directory.address_of, clock)
+        self.peers = PeerClient(self._credentials.client, directory.address_of, clock, name_of=directory.name_of)
         self.etcd = EtcdClient(self.voters, self._credentials.client, name=me.host)
         process = etcd_process(me, home, clock)
         self._seat = LocalEtcd(store, self.etcd, process, clock, teller("etcd"))

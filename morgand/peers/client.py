@@ -58,10 +58,12 @@ class PeerClient:
     """One for the daemon. ``tls`` is this host's own; hosts are told apart by name, not by address."""
 
     def __init__(
-        self, tls: ssl.SSLContext, address_of: AddressOf, clock: Clock, *, answer_bytes: int = MAX_ANSWER_BYTES
-    ) -> None:
+        self, tls: ssl.SSLContext, address_of: AddressOf, clock: Clock, *, answer_bytes: int = MAX_ANSWER_BYTES,
+        name_of: Callable[[str], str] = str,
+    ) -> None:  # fmt: skip
+        """``name_of``: what people call a host, for what goes wrong with it."""
         self._tls = tls
-        self._address_of = address_of
+        self._address_of, self._name_of = address_of, name_of
         self._clock = clock
         self._answer_bytes = answer_bytes
         self._lines: dict[str, _Line] = {}
@@ -145,10 +147,10 @@ class PeerClient:
             async with self._request(host, method, path, limits, data=body, headers=headers) as response:
                 answer = await self._read(response)
                 if response.status != 200:
-                    raise _refused(host, response.status, answer)
+                    raise _refused(self._name_of(host), response.status, answer)
                 return answer
         except (aiohttp.ClientError, OSError, TimeoutError) as err:
-            raise _unreachable(host, err) from err
+            raise _unreachable(self._name_of(host), err) from err
 
     async def _stream(
         self, host: str, role: str, signature: Signature, arguments: bytes, epoch: int
@@ -158,7 +160,7 @@ class PeerClient:
         try:
             async with self._request(host, "POST", path, _patient(), data=arguments, headers=headers) as response:
                 if response.status != 200:
-                    raise _refused(host, response.status, await self._read(response))
+                    raise _refused(self._name_of(host), response.status, await self._read(response))
                 while True:
                     length, kind = wire.head(await response.content.readexactly(wire.HEAD_BYTES))
                     if length > MAX_FRAME_BYTES:
@@ -170,9 +172,9 @@ class PeerClient:
                         raise from_wire(body, f"Host {host}")
                     yield wire.unpack(signature, body)
         except asyncio.IncompleteReadError as err:
-            raise Unavailable(f"Host {host} stopped in the middle of its answer.") from err
+            raise Unavailable(f"Host {self._name_of(host)} stopped in the middle of its answer.") from err
         except (aiohttp.ClientError, OSError, TimeoutError) as err:
-            raise _unreachable(host, err) from err
+            raise _unreachable(self._name_of(host), err) from err
 
     async def _send_file(self, host: str, role: str, path: Path, epoch: int) -> str:
         headers = {EPOCH: str(epoch)}
@@ -191,10 +193,10 @@ class PeerClient:
                 host, "GET", f"/peer/v1/{role}/files/{key}", _patient(), headers={EPOCH: str(epoch)}
             ) as response:
                 if response.status != 200:
-                    raise _refused(host, response.status, await self._read(response))
+                    raise _refused(self._name_of(host), response.status, await self._read(response))
                 await _write(target, response.content.iter_chunked(BLOCK))
         except (aiohttp.ClientError, TimeoutError) as err:
-            raise _unreachable(host, err) from err
+            raise _unreachable(self._name_of(host), err) from err
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         found = bytearray()
@@ -208,7 +210,7 @@ class PeerClient:
         line = self._lines.get(host)
         if line is None:
             calls, pings = (aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=n)) for n in (CONNECTIONS, 2))
-            watch = Watch(host, lambda: self.alive(host), self._clock)
+            watch = Watch(self._name_of(host), lambda: self.alive(host), self._clock)
             line = self._lines[host] = _Line(calls, pings, watch)
         return line
 
@@ -217,7 +219,7 @@ class PeerClient:
     ) -> Any:
         address = self._address_of(host)
         if address is None:
-            raise NotReached(f"The address of host {host} is not known.")
+            raise NotReached(f"The address of host {self._name_of(host)} is not known.")
         line = self._line(host)
         session = line.pings if ping else line.calls
         url = f"https://{address}{path}"

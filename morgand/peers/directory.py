@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from morgand.cluster import codec, keys
 from morgand.cluster.mirror import Mirror
 from morgand.peers.route import FIRST_PARTS, Holder
+from morgand.state.host_names import display_names
 from morgand.state.hosts import HostState
 from morgand.state.roles import Assignment, RoleSpec, RoleState, RoleStatus
 
@@ -86,6 +87,14 @@ class ClusterDirectory:
     def hosts(self) -> dict[str, codec.HostRecord]:
         self._read()
         return self._hosts
+
+    def names(self) -> dict[str, str]:
+        """Ids of hosts to what people call them."""
+        return display_names({host: record.name for host, record in self.hosts().items()})
+
+    def name_of(self, host: str) -> str:
+        """What people call a host; the id of one that is not known."""
+        return self.names().get(host, host)
 
     def others(self) -> list[str]:
         """Ids of the other hosts that can be spoken to."""

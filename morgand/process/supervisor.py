@@ -32,6 +32,7 @@ INTENSITY = len(BACKOFF_S)  # restarts within WINDOW_S before the child counts a
 WINDOW_S = 60.0
 COOL_DOWN_S = 60.0  # a failed child is tried again after this long: nobody watches an appliance
 HEALTH_EVERY_S = 2.0
+LOADED_EVERY_S = 0.1  # while it is waited for
 HEALTH_MISSES = 3
 BACK_TRIES, BACK_AGAIN_S = 20, 0.15
 STOP_GRACE_S = 5.0
@@ -82,16 +83,18 @@ def restart_delay(ends: Sequence[float], now: float) -> Restart:
 
 
 class Child:
-    """One supervised process. ``probe`` says whether it is loaded and answers; ``prepare`` comes before every start,
-    and a MorganError it raises is why there is none."""
+    """One supervised process. ``probe`` says whether it is loaded and healthy; ``prepare`` comes before every start,
+    and a MorganError it raises is why there is none. ``proof`` does once what the child is for: only when that has
+    succeeded the child is ready, and a MorganError it raises is why it is not."""
 
     def __init__(
         self, spec: ChildSpec, probe: Callable[[], Awaitable[bool]], clock: Clock,
-        prepare: Callable[[], Awaitable[None]] | None = None,
+        prepare: Callable[[], Awaitable[None]] | None = None, proof: Callable[[], Awaitable[object]] | None = None,
     ) -> None:  # fmt: skip
         self._spec = spec
         self._probe = probe
         self._prepare = prepare
+        self._proof = proof
         self._clock = clock
         self._ends: list[float] = []
 
@@ -120,7 +123,7 @@ class Child:
         except OSError as err:
             return f"{self._spec.name} could not be started: {err.strerror or err}."
         output = _Output(self._spec.log_file)
-        silent = False
+        silent: str | None = None
         async with asyncio.TaskGroup() as group:
             copying = group.create_task(output.copy(process))
             loaded = asyncio.Event()
@@ -129,7 +132,7 @@ class Child:
             try:
                 ending = group.create_task(_gone(process))
                 await asyncio.wait((ending, watching), return_when=asyncio.FIRST_COMPLETED)
-                silent = watching.done() and not ending.done()
+                silent = watching.result() if watching.done() and not ending.done() else None
             finally:
                 watching.cancel()
                 placing.cancel()
@@ -138,7 +141,7 @@ class Child:
                 await asyncio.wait((copying,), timeout=1.0)  # its last words may still be in the pipe
                 copying.cancel()
         if silent:
-            return f"{self._spec.name} stopped answering and was ended."
+            return f"{self._spec.name} {silent} and was ended."
         last = output.last_line
         return f"{self._spec.name} ended with exit code {process.returncode}" + (f": {last}" if last else ".")
 
@@ -171,19 +174,33 @@ class Child:
                 return
             await asyncio.sleep(BACK_AGAIN_S)
 
-    async def _watch(self, report: Report, loaded: asyncio.Event) -> None:
-        """Return when the child must be ended: it did not load in time, or missed its checks."""
-        deadline = self._clock.monotonic() + self._spec.start_deadline_s
-        while not await self._probe():
-            if self._clock.monotonic() > deadline:
-                return
-            await self._clock.sleep(0.1)
+    async def _watch(self, report: Report, loaded: asyncio.Event) -> str:
+        """Why the child must be ended: it did not answer in time, or missed its checks."""
+        late = await self._until_ready()
+        if late is not None:
+            return late
         report(RoleState.READY, None)
         loaded.set()
         misses = 0
         while misses < HEALTH_MISSES:
             await self._clock.sleep(HEALTH_EVERY_S)
             misses = 0 if await self._probe() else misses + 1
+        return "stopped answering"
+
+    async def _until_ready(self) -> str | None:
+        """Wait for the first real answer. What kept it from coming when that took too long, else None."""
+        deadline, why = self._clock.monotonic() + self._spec.start_deadline_s, "did not load in time"
+        while self._clock.monotonic() <= deadline:
+            pause_s = LOADED_EVERY_S
+            try:
+                if await self._probe():
+                    if self._proof is not None:
+                        await self._proof()
+                    return None
+            except MorganError as err:
+                why, pause_s = f"loaded, did not answer in time ({err.message.rstrip('.')})", HEALTH_EVERY_S
+            await self._clock.sleep(pause_s)
+        return why
 
 
 class _LogFile(logging.handlers.RotatingFileHandler):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +17,8 @@ from morgand.process.nice import PEOPLE, Priority
 from morgand.process.supervisor import Child, ChildSpec, Report
 from morgand.roles.process import EngineClient
 from morgand.state.roles import Assignment, Model, RoleState
+
+LOAD_S = 600.0  # until an engine's first answer: a large model on a slow disk, or a machine that has much else to do
 
 
 class RoleService(Protocol):
@@ -47,14 +50,16 @@ ServiceFactory = Callable[[Assignment], RoleService]
 class ProcessService:
     """A role whose engine is a program of ours in a process of its own.
 
-    ``eager``: people wait until it is loaded. ``priority``: how it stands back from then on.
+    ``eager``: people wait until it is loaded. ``priority``: how it stands back from then on. ``proof`` has the engine
+    do once what the role is for: what says that it is healthy may still take long to answer.
     """
 
     def __init__(
         self, context: HostContext, role: str, module: str, options: Callable[[], Mapping[str, Any]],
-        *, eager: bool = False, priority: Priority = PEOPLE,
+        *, proof: Callable[[EngineClient], Awaitable[object]] | None = None, eager: bool = False,
+        priority: Priority = PEOPLE,
     ) -> None:  # fmt: skip
-        self._context, self._eager, self._priority = context, eager, priority
+        self._context, self._eager, self._priority, self._proof = context, eager, priority, proof
         self._role = role
         self._module = module
         self._options = options
@@ -64,7 +69,8 @@ class ProcessService:
         client = EngineClient(self._context.socket(self._role), self._role)
         try:
             options = await self._until_found(report)
-            await Child(self._spec(options), client.healthy, self._context.clock).run(report)
+            proof = partial(self._proof, client) if self._proof is not None else None
+            await Child(self._spec(options), client.healthy, self._context.clock, proof=proof).run(report)
         finally:
             await client.close()
             self._context.socket(self._role).unlink(missing_ok=True)
@@ -84,6 +90,7 @@ class ProcessService:
             options=options,
             log_file=self._context.log_dir / f"{self._role}.log",
             priority=self._priority,
+            start_deadline_s=LOAD_S,
             eager=self._eager,
         )
 

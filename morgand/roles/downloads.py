@@ -8,15 +8,14 @@ import hashlib
 import logging
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import IO
 
 import aiohttp
 
-from morgand.base.errors import EngineError, MorganError, StorageFull, Unavailable
+from morgand.base.errors import EngineError, StorageFull, Unavailable
 from morgand.roles.models import target
 from morgand.state.roles import Model
 
@@ -52,8 +51,18 @@ async def download(
     """Fetch a ``gguf:`` source; returns the file.
 
     Raises Unavailable without a network or after the last attempt, EngineError when the content has a wrong digest,
-    StorageFull when there is no room.
+    StorageFull when there is no room, or the folder cannot be written to.
     """
+    try:
+        return await _download(model, models_dir, progress, patience)
+    except OSError as err:  # of the network's none is left
+        raise StorageFull(
+            f"{err.filename or models_dir} cannot be used for models: {err.strerror or err}.",
+            remedy="Let morgand read and write there, or set catalog.models_dir.",
+        ) from err
+
+
+async def _download(model: Model, models_dir: Path, progress: Progress, patience: DownloadPatience) -> Path:
     url = model.source.removeprefix("gguf:")
     whole = target(model, models_dir)
     part = whole.with_suffix(".part")
@@ -157,10 +166,7 @@ def _prepare(model: Model, models_dir: Path, whole: Path, part: Path) -> bool:
     """Whether the model is there already. Raises StorageFull when there is no room for it."""
     if whole.exists():
         return True
-    try:
-        models_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as err:
-        raise StorageFull(f"{models_dir} cannot be made: {err.strerror}.", remedy="Set catalog.models_dir.") from err
+    models_dir.mkdir(parents=True, exist_ok=True)
     _check_room(model, models_dir, part)
     return False
 
@@ -185,36 +191,3 @@ def _check_room(model: Model, models_dir: Path, part: Path) -> None:
             f"{model.name} needs {model.size_mb} MB on the disk of {models_dir}, which has {free_mb} MB free.",
             remedy="Free disk space or set catalog.models_dir.",
         )
-
-
-class Fetcher:
-    """Fetches models one after the other in the background, and says how far it is."""
-
-    def __init__(self, models_dir: Path) -> None:
-        self._models_dir = models_dir
-        self._under_way: tuple[str, int, int] | None = None
-
-    async def fetch(self, models: Sequence[Model]) -> bool:
-        """Whether at least one came. What cannot be fetched is logged once and left for another time."""
-        came = False
-        for model in models:
-            try:
-                await download(model, self._models_dir, partial(self._note, model.name))
-                came = True
-                log.info("model fetched", extra={"model": model.name})
-            except MorganError as err:
-                log.info("model not fetched", extra={"model": model.name, "reason": err.message})
-            finally:
-                self._under_way = None
-        return came
-
-    def notes(self) -> list[str]:
-        """What a person should know about it: at most one sentence."""
-        if self._under_way is None:
-            return []
-        name, done, total = self._under_way
-        share = f" ({done * 100 // total} %)" if total else ""
-        return [f"The model {name} is being fetched{share}; until then a smaller one answers."]
-
-    def _note(self, name: str, done: int, total: int) -> None:
-        self._under_way = (name, done, total)

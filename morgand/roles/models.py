@@ -80,8 +80,16 @@ def locate(model: Model, models_dir: Path) -> Path | None:
     elif kind == "gguf":
         path = target(model, models_dir)
     else:
-        path = next((known for store in OLLAMA_STORES if (known := ollama_manifest(store, rest)).exists()), None)
-    return path if path is not None and path.exists() else None
+        path = next((known for store in OLLAMA_STORES if _there(known := ollama_manifest(store, rest))), None)
+    return path if path is not None and _there(path) else None
+
+
+def _there(path: Path) -> bool:
+    """What cannot be looked at, say in another user's folder, cannot be used either."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def target(model: Model, models_dir: Path) -> Path:

@@ -70,11 +70,11 @@ class Demand:
 def barred(host: Host, demand: Demand) -> str | None:
     """Why a host is out of the question whatever room it has, or None."""
     if host.state in (HostState.FENCED, HostState.LEFT):
-        return f"{host.name} is {host.state.value}"
+        return f"{host.display_name} is {host.state.value}"
     if host.profile.witness:
-        return f"{host.name} is a witness: it only votes"
+        return f"{host.display_name} is a witness: it only votes"
     if host.draining:
-        return f"{host.name} is being drained"
+        return f"{host.display_name} is being drained"
     word = next((word for word in demand.preference.forbid if names(word, host)), None)
     if word is not None:
         return f"roles.{demand.spec.name}.forbid names {'it' if word == host.name else word}"
@@ -156,10 +156,10 @@ def _fit_model(
         if here or not any(_place(room, option, model, None) for option, model in wanted):
             pairs = here or wanted
         else:
-            note = f"until {wanted_name} is on {host.name}"
+            note = f"until {wanted_name} is on {host.display_name}"
     here = [pair for pair in pairs if pair[1].handle in host.profile.models]
     if not here and not (wanted_name and not note):
-        return f"none of its models is on {host.name} yet"
+        return f"none of its models is on {host.display_name} yet"
     return _largest(demand, here or pairs, room, incumbent, note)
 
 

@@ -152,7 +152,8 @@ class Planning:
         reason = barred(host, demand)
         if reason is not None:
             way = "it comes back with it" if host.state in (HostState.FENCED, HostState.LEFT) else "it stays there"
-            told = f"its data is on {host.name} alone, and {reason}: {way}, or is given up when the host is removed"
+            alone = f"its data is on {host.display_name} alone, and {reason}"
+            told = f"{alone}: {way}, or is given up when the host is removed"
             if not demand.spec.binds(one.engine):
                 told = f"{one.engine} has not chosen another host yet, and {reason}"
             self.refusals.append(Refusal(one.role, one.part, one.host, told))
@@ -256,9 +257,10 @@ class Planning:
             return f"already runs its {held[role]}"
         current = self._current.get(role, {}).get(host.id)
         if host.state is HostState.SUSPECT and current is None:
-            return f"{host.name} is suspect: it keeps what it has and gets nothing new"
+            return f"{host.display_name} is suspect: it keeps what it has and gets nothing new"
         if demand.spec.disk_mb and host.profile.disk.sick and current is None and len(self._hosts) > 1:
-            return f"the disk of {host.name} is {host.profile.disk.level}: it keeps what it has and gets nothing new"
+            disk = f"the disk of {host.display_name} is {host.profile.disk.level}"
+            return f"{disk}: it keeps what it has and gets nothing new"
         for one in demand.part.apart:
             if one.distance is Distance.FORBIDDEN and held.get(one.role) == one.part:
                 return f"runs {one.role} ({one.part}), and {role} must be on another host"
@@ -318,7 +320,7 @@ class Planning:
             found = barred(host, demand) or self._check(host, demand)
             reason = found if isinstance(found, str) else "fits"
             reasons[reason] += 1
-            first.setdefault(reason, host.name)
+            first.setdefault(reason, host.display_name)
             if self._explain:
                 self.passed.append(Refusal(step.spec.name, step.part.name, host.id, reason))
         if not reasons:
@@ -343,10 +345,10 @@ def _ranked_below(base: Standing, chosen: Standing, host: Host, choice: _Choice,
     if base > chosen and choice.stays:
         return f"better ({merit(host, spec)}), but not by the {round((MARGIN - 1) * 100)} % that would move what runs"
     if base[0] < chosen[0]:
-        return f"{choice.host.name} is of the kind this role prefers"
+        return f"{choice.host.display_name} is of the kind this role prefers"
     if base == chosen:
-        return f"as good as {choice.host.name}, which was taken first"
-    return f"{merit(host, spec)} against {merit(choice.host, spec)} on {choice.host.name}"
+        return f"as good as {choice.host.display_name}, which was taken first"
+    return f"{merit(host, spec)} against {merit(choice.host, spec)} on {choice.host.display_name}"
 
 
 def _better(pair: tuple[Standing, Host]) -> Standing:

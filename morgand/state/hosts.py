@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from morgand.base.disk import Disk
+from morgand.state.host_names import display_name
 
 
 class Duty(StrEnum):
@@ -93,6 +94,17 @@ class Host:
     labels: tuple[str, ...] = ()
     draining: bool = False
     on_probation: bool = False  # was given up a moment ago: not yet trusted with what only one may hold
+    suffix: str = ""  # the first letters of its id, where another host has the same name
+
+    @property
+    def display_name(self) -> str:
+        """What people read: it tells this host from all the others."""
+        return display_name(self.name, self.suffix)
+
+    @property
+    def handle(self) -> str:
+        """What people type for it."""
+        return self.suffix or self.name
 
 
 @dataclass(frozen=True, slots=True)

@@ -285,20 +285,21 @@ class FakeApi:
         return _json(s.LogReply(request.match_info["role"], ["loading", "ready \x1b]0;title\x07"]))
 
 
-_HOST = s.HostView(
+REFUSED_ID = "9bc1d2"
+HOST = s.HostView(
     "h1", "attic", "192.0.2.1", "alive", "always", ["core", "llm"],
     {"ram_mb": 8000, "gpus": [{"name": "RTX 3090", "vram_mb": 24576}]}, s.UsageView(12.5, 2000, 0),
 )  # fmt: skip
-_ROLE = s.RoleView("llm", "llm", "attic", "ready", 3, "the most memory", "smollm2")
-_PLACEMENT = s.PlacementView("llm", "llm", "attic", "llamacpp", "the most memory", "smollm2")
-_REFUSAL = s.RefusalView("llm", "llm", "cellar", "too little memory")
+_ROLE = s.RoleView("llm", "llm", HOST.id, "ready", 3, "the most memory", "smollm2", host_name="attic")
+_PLACEMENT = s.PlacementView("llm", "llm", HOST.id, "llamacpp", "the most memory", "smollm2", host_name="attic")
+_REFUSAL = s.RefusalView("llm", "llm", REFUSED_ID, "too little memory", host_name="cellar")
 _QUORUM = s.QuorumView([s.VoterView("h1", "attic", healthy=True)], 1, 1, 0)
 CLUSTER: dict[str, msgspec.Struct] = {
     "status": s.StatusReply(
-        "0.1.0", s.ClusterView("c1", "home", "h1", 3, _QUORUM), [_HOST], [_ROLE], s.DatabaseView("h1", []),
+        "0.1.0", s.ClusterView("c1", "home", "h1", 3, _QUORUM), [HOST], [_ROLE], s.DatabaseView("h1", []),
         {"completed": 2}, ["The disk is nearly full."],
     ),
-    "hosts": s.HostsReply([_HOST]),
+    "hosts": s.HostsReply([HOST]),
     "roles": s.RolesReply([_ROLE]),
     "roles/explain": s.ExplainReply([_PLACEMENT], [_REFUSAL]),
     "roles/plan": s.PlanReply([_PLACEMENT], [], [_PLACEMENT], [_REFUSAL]),

@@ -58,6 +58,22 @@ def test_all_faults_at_once(tmp_path: Path) -> None:
         assert words in caught.value.message
 
 
+def test_every_path_is_made_whole_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Whoever takes one from the configuration means the same file as everybody else."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config = load(
+        None,
+        {},
+        ["host.data_dir=~/data", "host.profile_override=~/facts.json", "catalog.file=~/c", "catalog.models_dir=m"],
+        roles=NAMES,
+    )
+    assert config.data_dir == tmp_path / "data"
+    assert config.profile_override == tmp_path / "facts.json"
+    assert config.catalog_file == tmp_path / "c"
+    assert config.models_dir == Path.cwd() / "m"
+    assert load(None, {}, ["host.data_dir=~/data"], roles=NAMES).models_dir == tmp_path / "data/models"
+
+
 @pytest.mark.parametrize("raw", ["nan", "inf", "-inf", "2.1", "-0.1", "1e999", "warm", ""])
 def test_numbers_that_are_none_or_out_of_range(raw: str) -> None:
     """Not-a-number lies in no range; infinity is over every bound."""

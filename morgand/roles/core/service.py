@@ -11,6 +11,8 @@ from morgand.process.supervisor import Report
 from morgand.roles.base import HostContext, ProcessService, RoleService
 from morgand.state.roles import RoleState
 
+UNREAD = "Documents cannot be read: {}"
+LOADS = "their reader is loading."
 EXTRACTOR = "extractor"  # name of the document reader's socket and log
 
 
@@ -25,10 +27,11 @@ class CoreService:
         """Ready at once: questions can be answered without a document reader, so its trouble is only told."""
 
         def relay(state: RoleState, detail: str | None) -> None:
-            told = None if state is RoleState.READY else detail
-            report(RoleState.READY, f"Documents cannot be read: {told}" if told else None)
+            report(
+                RoleState.READY, None if state is RoleState.READY else f"Documents cannot be read: {detail or LOADS}"
+            )
 
-        report(RoleState.READY, None)
+        report(RoleState.READY, f"Documents cannot be read: {LOADS}")
         async with asyncio.TaskGroup() as group:
             group.create_task(self._extractor.run(relay), name="extractor")
             group.create_task(_forever(self._work), name="core-work")

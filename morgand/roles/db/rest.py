@@ -51,7 +51,7 @@ class Rest:
         try:
             found = msgspec.json.decode(body, type=_Status)
         except msgspec.MsgspecError as err:
-            raise Unavailable(f"Patroni of {self._host} answers something else than a status.") from err
+            raise Unavailable(f"Patroni at {self._url} answers something else than a status.") from err
         return PatroniMemberStatus(
             primary=found.role in ("primary", "master"),
             running=found.state == "running",
@@ -96,7 +96,7 @@ class Rest:
         status, answer = await self._ask(method, path, body, deadline_s=deadline_s)
         if status not in (200, 202):
             said = answer.decode(errors="replace").strip()[:200]
-            raise Conflict(f"Patroni of {self._host} refuses: {said or f'status {status}'}.")
+            raise Conflict(f"Patroni at {self._url} refuses: {said or f'status {status}'}.")
 
     async def _ask(
         self, method: str, path: str, body: dict[str, Any] | None = None, *, deadline_s: float = DEADLINE_S
@@ -112,10 +112,10 @@ class Rest:
             ):
                 return response.status, await response.content.read(ANSWER_LIMIT)
         except TimeoutError as err:
-            raise Unavailable(f"Patroni of {self._host} did not answer within {deadline_s:g} s.") from err
+            raise Unavailable(f"Patroni at {self._url} did not answer within {deadline_s:g} s.") from err
         except aiohttp.ClientConnectorError as err:
-            raise Unavailable(f"Patroni of {self._host} cannot be reached: {trust.explain(err.os_error)}.") from err
+            raise Unavailable(f"Patroni at {self._url} cannot be reached: {trust.explain(err.os_error)}.") from err
         except (aiohttp.ClientError, OSError) as err:
             raise Unavailable(
-                f"Patroni of {self._host} cannot be reached: {str(err) or 'the connection broke'}."
+                f"Patroni at {self._url} cannot be reached: {str(err) or 'the connection broke'}."
             ) from err

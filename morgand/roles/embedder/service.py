@@ -7,6 +7,8 @@ from typing import Any
 
 from morgand.process.nice import MIXED
 from morgand.roles.base import HostContext, ProcessService, RoleService, model_files
+from morgand.roles.embedder.client import EngineEmbedder
+from morgand.roles.process import EngineClient
 from morgand.state.roles import Assignment, Model
 
 
@@ -21,4 +23,11 @@ def service(context: HostContext, assignment: Assignment, model: Model | None) -
             "threads": context.config().llm.threads,
         }
 
-    return ProcessService(context, assignment.role, "morgand.roles.embedder.engine", options, priority=MIXED)
+    return ProcessService(
+        context, assignment.role, "morgand.roles.embedder.engine", options, proof=embeds, priority=MIXED
+    )
+
+
+async def embeds(engine: EngineClient) -> None:
+    """Have it make one embedding. Raises EngineError."""
+    await EngineEmbedder(engine).embed_passages(["Are you there?"])

@@ -18,6 +18,7 @@ BASE = "http://llm"
 FIRST_TOKEN_S = 60.0
 NEXT_TOKEN_S = 30.0
 TOKENIZE_S = 10.0
+PROOF_S = 300.0  # the first token after loading, on a machine that has much else to do
 MAX_CONNECTIONS = 64
 TOKENIZE_AT_ONCE = 8
 
@@ -101,6 +102,23 @@ def harmless(text: str) -> str:
     """Without control tokens: llama.cpp reads ``<|im_end|>`` in a message as the end of it, so that a document or a
     person could speak for somebody else."""
     return text.replace("<|", "< |")
+
+
+async def say_a_token(socket: Path) -> None:
+    """Have the engine behind ``socket`` answer once, in one token. Raises MorganError.
+
+    llama.cpp calls itself healthy as soon as the model is read; the first token after that takes as long again.
+    """
+
+    def info() -> ChatInfo:
+        raise Unavailable
+
+    chat = LlamaChat(socket, info, first_token_s=PROOF_S)
+    try:
+        async for _ in chat.stream([ChatMessage("user", "Are you there?")], ChatOptions(max_tokens=1)):
+            pass
+    finally:
+        await chat.close()
 
 
 def _request(messages: Sequence[ChatMessage], options: ChatOptions) -> dict[str, Any]:

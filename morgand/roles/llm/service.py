@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from morgand.roles.base import HostContext, ProcessService, RoleService, model_files
+from morgand.roles.llm.client import say_a_token
+from morgand.roles.process import EngineClient
 from morgand.state.roles import Assignment, Model
 
 SLOTS = 2  # answers generated at the same time; each has the model's whole context
@@ -25,4 +27,7 @@ def service(context: HostContext, assignment: Assignment, model: Model | None) -
             "gpu_layers": ALL_LAYERS if assignment.vram_mb else 0,
         }
 
-    return ProcessService(context, assignment.role, "morgand.roles.llm.engine", options, eager=True)
+    async def speaks(_: EngineClient) -> None:
+        await say_a_token(context.socket(assignment.role))
+
+    return ProcessService(context, assignment.role, "morgand.roles.llm.engine", options, proof=speaks, eager=True)

@@ -1,4 +1,4 @@
-"""Whoever is cancelled ends, whatever happens in the same moment."""
+"""Whoever is cancelled ends, whatever happens in the same moment; what the daemon goes on without."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from morgand.base.aio import ended, in_order, isolated_task
-from morgand.base.errors import Unavailable
+from morgand.base.aio import dispensable, ended, in_order, isolated_task
+from morgand.base.errors import Fenced, Unavailable
 
 
 async def fails_when_cancelled() -> None:
@@ -85,3 +85,51 @@ async def test_a_step_of_an_ending_that_fails_skips_no_other() -> None:
     with pytest.raises(Unavailable):
         await in_order(close, fail, close)
     assert done == ["close", "fail", "close"]
+
+
+async def test_a_defect_is_told_and_the_work_begins_again(caplog: pytest.LogCaptureFixture) -> None:
+    tries = 0
+
+    async def work() -> None:
+        nonlocal tries
+        tries += 1
+        if tries < 3:
+            raise PermissionError("models")
+
+    await dispensable("downloads", work, pause_s=0.0)
+    assert tries == 3
+    assert [one.message for one in caplog.records] == ["defect", "defect"]
+
+
+async def test_what_is_meant_for_others_passes() -> None:
+    """That this host was removed, say, alone and in a group."""
+
+    async def removed() -> None:
+        raise Fenced
+
+    async def grouped() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(removed())
+
+    with pytest.raises(Fenced):
+        await dispensable("profile", removed)
+    with pytest.raises(ExceptionGroup):
+        await asyncio.create_task(dispensable("profile", grouped))
+
+
+async def test_it_ends_with_whoever_waits_for_it() -> None:
+    over = asyncio.Event()
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            over.set()
+
+    task = asyncio.create_task(dispensable("disk", work))
+    await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert over.is_set()

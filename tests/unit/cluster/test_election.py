@@ -18,7 +18,6 @@ from morgand.cluster.fencing import commit_plan, fence
 from morgand.cluster.local import LocalStore
 from morgand.cluster.snapshot import Inputs, snapshot_of
 from morgand.cluster.store import Item, Put
-from morgand.host.wanted_models import wanted_downloads
 from morgand.leader.leadership import superseded
 from morgand.leader.planner import Planner
 from morgand.roles.catalog import ELECTIONS, SPECS
@@ -179,13 +178,6 @@ async def test_a_preview_changes_nothing_and_refuses_nonsense(tmp_path: Path) ->
         preview(snapshot, without=["c"])
     with pytest.raises(ConfigError, match="did you mean 'ram_mb'"):
         preview(snapshot, with_profiles=[{"ram": 1}])
-
-
-async def test_models_worth_fetching_are_those_that_would_run(tmp_path: Path) -> None:
-    store = await LocalStore.open(tmp_path)
-    await joined(store, "a")
-    wanted = wanted_downloads(await snapshot_of(store, INPUTS), "a")
-    assert [(one.name, one.engines) for one in wanted] == [("qwen3-4b", ("llama.cpp",))]
 
 
 def test_a_value_of_another_kind_names_its_key() -> None:

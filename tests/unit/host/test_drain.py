@@ -63,7 +63,7 @@ async def test_a_host_that_leaves_says_so_whatever_others_write_of_it_meanwhile(
     connection = SimpleNamespace(alone=True, leased=True, peer_address="127.0.0.1:7471")
     here = Registration(
         "a", load(None, {}, ["host.name=a"], roles=NAMES), tmp_path, models=(),
-        models_dir=tmp_path, store=store, mirror=mirror,
+        store=store, mirror=mirror,
         connection=cast("Any", connection), disk=cast("Any", None), clock=HandClock(),
     )  # fmt: skip
     here.profile = profile()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from morgand.api.schema import ConversationView, KeptView
-from tests.fakes.api import WHEN, FakeApi
+from tests.fakes.api import HOST, REFUSED_ID, WHEN, FakeApi
 from tests.unit.morganctl.conftest import Run
 
 JSON_COMMANDS = [
@@ -180,3 +180,13 @@ def test_kept_messages_are_listed_and_refused_ones_discarded(api: FakeApi, run: 
     assert run("conversations", "discard", "zz").code == 1
     assert run("conversations", "discard", refused[:6], "--yes").code == 0
     assert [one.id for one in api.outbox] == [waits]
+
+
+@pytest.mark.parametrize("command", ["status", "roles list", "roles explain", "roles plan"])
+def test_people_read_names_and_programs_get_ids(api: FakeApi, run: Run, command: str) -> None:
+    words = command.split()
+    shown, data = run(*words).out, run(*words, "--json").out
+    assert "attic" in shown
+    for identifier in (HOST.id, REFUSED_ID):
+        assert identifier not in shown
+    assert HOST.id in data

@@ -208,6 +208,37 @@ async def test_what_keeps_a_child_from_being_started_is_told(tmp_path: Path) -> 
     assert tries == 2
 
 
+async def test_a_child_is_ready_when_it_has_done_what_it_is_for(tmp_path: Path) -> None:
+    """Not when it says that it is healthy: a model that is read into memory may take long for its first answer."""
+    tries: list[list[RoleState]] = []
+    reports = Reports()
+
+    async def proof() -> None:
+        tries.append([state for state, _ in reports.seen])
+        if len(tries) == 1:
+            raise EngineError("The first token did not come.")
+
+    spec = ChildSpec("loader", ("sleep", "60"), {}, tmp_path / "log")
+    task = asyncio.create_task(Child(spec, at_once, SystemClock(), proof=proof).run(reports))
+    await reports.until(RoleState.READY)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert tries == [[RoleState.STARTING], [RoleState.STARTING]]
+
+
+async def test_a_child_that_never_does_what_it_is_for_is_ended_with_the_reason(tmp_path: Path) -> None:
+    async def proof() -> None:
+        raise EngineError("The LLM refused the request.")
+
+    spec = ChildSpec("mute", ("sleep", "60"), {}, tmp_path / "log", start_deadline_s=0.1)
+    reports = Reports()
+    task = asyncio.create_task(Child(spec, at_once, SystemClock(), proof=proof).run(reports))
+    await reports.until(RoleState.STARTING, times=2)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert reports.seen[1][1] == ("mute loaded, did not answer in time (The LLM refused the request) and was ended.")
+
+
 async def run_once(spec: ChildSpec) -> str | None:
     """Why a child that ends by itself has ended."""
 

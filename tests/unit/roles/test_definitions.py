@@ -84,7 +84,9 @@ async def test_a_role_of_a_catalogue_is_planned_performed_explained_and_shown(tm
     made = plan(snapshot)
     [placed] = [one for one in made.assignments if one.role == "weather"]
     assert (placed.host, placed.engine) == ("h", "barometer")
-    assert any(one.role == "weather" and one.host == "h" for one in explain_view(explain(snapshot)).placements)
+    assert any(
+        one.role == "weather" and one.host == "h" for one in explain_view(explain(snapshot), snapshot.hosts).placements
+    )
 
     context = cast("HostContext", type("Here", (), {"clock": SystemClock()})())
     factory = services(

@@ -13,7 +13,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from morgand.base.errors import ConfigError, EngineError, StorageFull, Unavailable
-from morgand.roles.downloads import DownloadPatience, Fetcher, download
+from morgand.roles.downloads import DownloadPatience, download
 from morgand.roles.models import available, find_model, load_models, locate
 from morgand.state.roles import Model
 
@@ -159,26 +159,20 @@ async def test_a_full_disk_is_told_before_the_first_byte(tmp_path: Path) -> None
         await download(model("http://127.0.0.1:9/x", size_mb=10**9), tmp_path, silent, QUICK)
 
 
-async def test_fetching_is_told_while_it_goes_on_and_only_then(tmp_path: Path) -> None:
-    """``status`` shows the share that has come; afterwards nothing, and the file is there."""
-    fetcher = Fetcher(tmp_path)
-    half_way = asyncio.Event()
-    told: list[list[str]] = []
+async def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
+    """Whatever is wrong with it, for any account: an error of ours, with a remedy."""
+    (tmp_path / "file").touch()
+    (tmp_path / "taken/tiny.part").mkdir(parents=True)
 
-    async def handler(request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Length": str(len(CONTENT))})
-        await response.prepare(request)
-        await response.write(CONTENT[: len(CONTENT) // 2])
-        while not fetcher.notes():
-            await asyncio.sleep(0.01)
-        told.append(fetcher.notes())
-        half_way.set()
-        await response.write(CONTENT[len(CONTENT) // 2 :])
-        return response
+    async def handler(_: web.Request) -> web.StreamResponse:
+        return web.Response(body=CONTENT)
 
     async with serving(handler) as url:
-        assert await fetcher.fetch([model(url)])
-    assert half_way.is_set()
-    assert "tiny is being fetched (" in told[0][0]
-    assert fetcher.notes() == []
-    assert (tmp_path / "tiny.gguf").read_bytes() == CONTENT
+        for folder in (tmp_path / "file/models", tmp_path / "taken", tmp_path / ("x" * 300)):
+            with pytest.raises(StorageFull, match=r"set catalog\.models_dir"):
+                await download(model(url), folder, silent, QUICK)
+
+
+def test_what_cannot_be_looked_at_is_not_here(tmp_path: Path) -> None:
+    """Neither at the start of the daemon nor later is that the end of it."""
+    assert available(load_models(), tmp_path / ("x" * 300)) == available(load_models(), tmp_path)

@@ -169,3 +169,23 @@ def test_the_explanation_names_every_host() -> None:
     assert len(set(told.refusals)) == len(told.refusals)
     assert {one.role for one in told.placements} == {one.role for one in told.refusals} == {"db"}
     assert {one.role for one in explain(world).placements} > {"db", "llm", "core"}
+
+
+def test_every_refusal_is_explained_once() -> None:
+    """A line for each part and host, whatever was tried for it; whoever has the part was not passed over."""
+    for world in (snapshot(host("a")), snapshot(host("a"), host("b"), host("c", 64, (24,)))):
+        settled = applied(world, plan(world))
+        told = explain(settled)
+        named = [(one.role, one.part, one.host) for one in told.refusals if one.host is not None]
+        assert len(named) == len(set(named))
+        assert not {one.slot for one in told.placements} & set(named)
+        whole = {(one.role, one.part) for one in told.refusals if one.host is None}
+        assert not whole & {slot[:2] for slot in named}
+        refused = {(one.role, one.part) for one in plan(settled).refusals}
+        assert refused <= whole | {slot[:2] for slot in named}  # nothing is kept from anybody
+
+
+def test_reasons_tell_hosts_of_one_name_apart() -> None:
+    first, second = (replace(host("attic", gb), id=key, suffix=key) for gb, key in ((64, "3f2a"), (16, "9bc1")))
+    reasons = " ".join(one.reason for one in explain(snapshot(first, replace(second, draining=True))).refusals)
+    assert "attic (9bc1) is being drained" in reasons
