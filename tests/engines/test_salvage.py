@@ -32,7 +32,7 @@ async def filled(town: Town, count: int) -> None:
         store = town.store("h1", ["h1"])
         await store.txn([], [Put(MOVED, b"{}"), *(Put(f"/a/{number}", b"x" * 100) for number in range(600))])
         await asyncio.sleep(6)  # etcd takes nobody before
-        await client.add_learner(learner.place.peer_url)
+        await client.add_member(learner.place.peer_url, learner=True)
         await store.txn([], [Put("/last", b"1")])
         await asyncio.sleep(2)  # that a write is settled, the voters that follow hear with the next heartbeat
     await town.close()
