@@ -13,10 +13,11 @@ def test_a_status_is_read_by_name() -> None:
     """Ids become names; what nobody has a name for is a question mark."""
     role = {"role": "llm", "part": "main", "state": "ready", "epoch": 7}
     body = {
-        "cluster": {"leader": "1", "epoch": 3, "quorum": {"tolerates": 1}},
+        "cluster": {"leader": "1", "epoch": 3, "quorum": {"tolerates": 1, "voters": [{}, {}, {}]}},
         "hosts": [{"id": "1", "name": "atlas", "state": "alive"}],
         "roles": [{**role, "host": "1"}, {**role, "host": "2"}],
         "database": {"engine": "postgresql", "standbys": [{"sync": True}, {"sync": False}]},
+        "warnings": [],
     }
     found = read(5.0, body)
     assert (found.engine, found.copies) == ("postgresql", (True, False))
