@@ -36,11 +36,11 @@ class Growing(Membership, Faults):
         self._last = names[-1]
 
     def _is_alive(self, name: str) -> bool:
-        return self._look().hosts.get(name) == "alive"
+        return self._poll().hosts.get(name) == "alive"
 
     def do_last_ready(self, step: Step) -> None:
         def ready() -> bool:
-            states = {state for _, _, host, state, _ in self._look().roles if host == self._last}
+            states = {state for _, _, host, state, _ in self._poll().roles if host == self._last}
             return states == {"ready"}
 
         took = self._until(ready, float(step.words[0]), f"the roles of {self._last} ready")
@@ -49,7 +49,7 @@ class Growing(Membership, Faults):
     def do_anybody(self, step: Step) -> None:
         time.sleep(self._chance.uniform(0.0, float(step.words[1])))
         victim = self._chance.choice(list(self.hosts))
-        found = self._look()
+        found = self._poll()
         held = ", ".join(f"{role}/{part}" for role, part, host, _, _ in found.roles if host == victim)
         self._say(f"{victim} has {held}; leader {found.leader}, database in {found.engine}, copies {found.copies}")
         self._say(f"{found.voters} voters; warnings: {'; '.join(found.warnings) or 'none'}")

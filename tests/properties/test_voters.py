@@ -273,7 +273,7 @@ def test_two_voters_last_two_seconds_at_most(etcd: Etcd) -> None:
         healthy = sum(seat.healthy for seat in etcd.voters)
         fragile_s += pause_s if healthy == len(etcd.voters) // 2 + 1 > 1 else 0.0
         quiet_s = 0.0 if step is not None else quiet_s + pause_s
-        since_move_s = 0.0 if isinstance(step, Move) else since_move_s + pause_s
+        since_move_s = 0.0 if isinstance(step, MoveLeader) else since_move_s + pause_s
         now_s += pause_s
         if step is None:  # whoever comes takes a second to start
             etcd.wait(pause_s)

@@ -78,7 +78,9 @@ def trio(**facts: Any) -> list[VotingMember]:
 FIVE = [host(name) for name in "abcde"]
 
 
-def settled(candidates: Sequence[VoterCandidate], seats: Sequence[VotingMember], *, leader: str = "a") -> tuple[list[VotingMember], str]:
+def settled(
+    candidates: Sequence[VoterCandidate], seats: Sequence[VotingMember], *, leader: str = "a"
+) -> tuple[list[VotingMember], str]:
     """The seats when every step has been done, all members being well; and the steps: + comes, ! votes,
     * comes and votes, - goes, > leads etcd. Fails when a step takes away the working majority or etcd's leader."""
     found, told = list(seats), ""
