@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import replace
 from functools import partial
@@ -17,6 +18,12 @@ BETWEEN_S = 10.0  # from one join to the next, at most
 
 
 class Growing(Membership, Faults):
+    def do_bare(self, _: Step) -> None:
+        """The database, etcd and what stores have the processors to themselves."""
+        for name in self.hosts:
+            file = self._root / f"{name}.json"
+            file.write_text(json.dumps({**json.loads(file.read_text()), "models": []}))
+
     def do_turns_in(self, _: Step) -> None:
         """In an order of chance, after pauses of chance; each is written through and watched from then on."""
         names = self._chance.sample(list(self.hosts), len(self.hosts))

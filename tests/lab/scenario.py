@@ -27,6 +27,7 @@ STEPS = {
     "join": r"join all( by code)?",
     "add": r"join (\w+)",
     "remove": r"remove (\w+)",
+    "bare": r"no host has models",
     "turns_in": r"join in turn and write",
     "last_ready": r"expect the roles of the last one ready within (\d+) s",
     "anybody": r"(power-cut|freeze|cut off|deafen|mute) anybody within (\d+) s",
