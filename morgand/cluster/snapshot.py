@@ -19,7 +19,7 @@ from morgand.state.plans import EngineElection, Snapshot
 from morgand.state.roles import Assignment, Model, RolePreference, RoleSpec
 
 PROBATION = timedelta(seconds=30)
-NEW = timedelta(seconds=120)  # who joined longer ago waits for nothing (``scheduler/growth``)
+NEW = timedelta(seconds=90)  # who joined longer ago waits for nothing (``scheduler/growth``)
 
 
 ElectionReader = Callable[[Mapping[str, Item], int], EngineElection]  # the store's items by key, and their revision

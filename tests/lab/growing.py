@@ -11,7 +11,7 @@ from tests.lab.client import Chatter
 from tests.lab.faults import Faults
 from tests.lab.membership import MOVE_S, Membership
 from tests.lab.scenario import Step
-from tests.lab.timeline import Timeline, too_sure
+from tests.lab.timeline import Timeline, risks, too_sure
 from tests.lab.writing import PATIENCE_S
 
 BETWEEN_S = 10.0  # from one join to the next, at most
@@ -46,9 +46,11 @@ class Growing(Membership, Faults):
         return self._poll().hosts.get(name) == "alive"
 
     def do_last_ready(self, step: Step) -> None:
+        """One that is needed for nothing has none: then it is the moment when all is settled."""
+
         def ready() -> bool:
             states = {state for _, _, host, state, _ in self._poll().roles if host == self._last}
-            return states == {"ready"}
+            return states == {"ready"} if states else self._settled() and not risks(self._poll())
 
         took = self._until(ready, float(step.words[0]), f"the roles of {self._last} ready")
         self._note("roles of the last host ready", took)

@@ -121,18 +121,22 @@ def doubles(looks: Iterable[Look]) -> dict[str, int]:
     return dict(found)
 
 
+def risks(one: Look) -> list[str]:
+    """What makes the loss of one host cost too much, where there are several."""
+    there = {
+        f"{one.voters} voters, of which none may be lost": not one.tolerates,
+        f"the database is in {one.engine}": one.engine != "postgresql",
+        "no synchronous copy of the database": not any(one.copies),
+    }
+    return [risk for risk, holds in there.items() if holds] if len(one.hosts) > 1 else []
+
+
 def too_sure(looks: Iterable[Look]) -> list[str]:
-    """What was the case in looks of several hosts that warned of nothing, and makes the loss of one cost too much."""
+    """What was so in looks that warned of nothing, or only of models that there are none of."""
     found: Counter[str] = Counter()
     for one in looks:
-        if len(one.hosts) < 2 or one.warnings:
-            continue
-        risks = {
-            f"{one.voters} voters, of which none may be lost": not one.tolerates,
-            f"the database is in {one.engine}": one.engine != "postgresql",
-            "no synchronous copy of the database": not any(one.copies),
-        }
-        found.update(risk for risk, there in risks.items() if there)
+        if all("is not placed" in warning for warning in one.warnings):
+            found.update(risks(one))
     return [f"in {count} looks: {risk}" for risk, count in found.items()]
 
 

@@ -73,11 +73,10 @@ class Relocation:
                     await changed.wait()
 
     async def _move(self, host: str, url: str) -> None:
-        alone = not self._has_standby(self._able())
-        log.info("database moves", extra={"to": host, "alone": alone})
+        log.info("database moves", extra={"to": host})
         move = DatabaseMove(self._database, url, self._marker, self._clock, self._notify)
         try:
-            moved = await move.run(lambda: self._commit(host, alone=alone))
+            moved = await move.run(lambda: self._commit(host))
         except MorganError as err:
             log.warning("database not moved", extra={"to": host, "reason": str(err)})
             await self._clock.sleep(RETRY_S)
@@ -118,8 +117,11 @@ class Relocation:
     def _has_standby(self, there: set[str]) -> bool:
         return bool(there.intersection(patroni_in(self._mirror).synchronous))
 
-    async def _commit(self, host: str, *, alone: bool) -> None:
+    async def _commit(self, host: str) -> None:
         """Ask the leader to pass the primary on. Raises Unavailable if it surely was not."""
+        if not self._is_safe(host):  # hosts came or went while it was copied
+            raise Unavailable("Another host is to have a copy first.")
+        alone = not self._has_standby(self._able())
         item = await self._store.get(keys.MOVE)
         request = Put(keys.MOVE, codec.encode(succession.MoveRequest(host, self._marker, alone)))
         with contextlib.suppress(Unavailable, StoreConflict, StorageFull):  # perhaps it was written all the same

@@ -91,7 +91,7 @@ async def test_a_file_that_was_moved_is_put_away_instead_of_served(scene: Scene)
 async def test_the_leader_passes_the_primary_on(scene: Scene) -> None:
     """The request says where to; the mark of this move is the answer."""
     write_note(scene.file, MARKER)
-    committing = asyncio.create_task(scene.mover._commit("b", alone=True))
+    committing = asyncio.create_task(scene.mover._commit("b"))
     async with asyncio.timeout(10):
         while (asked := await scene.request()) is None:
             await asyncio.sleep(0.001)
@@ -127,6 +127,9 @@ async def test_where_there_is_a_third_host_the_file_stays_in_charge_until_it_has
     await scene.store.txn([], [Put(keys.PATRONI_SYNC, b'{"leader":"b","sync_standby":null}')])
     await scene.mirror.load()
     assert scene.mover._target() is None
+    with pytest.raises(Unavailable, match="a copy first"):  # of a move that was begun before
+        await scene.mover._commit("b")
+    assert await scene.request() is None
     scene.clock.turn(20.0)
     assert scene.mover._target() == ("b", "postgresql://b")
 
@@ -141,7 +144,7 @@ async def test_without_a_leader_the_file_stays_in_charge(scene: Scene) -> None:
     """It says so only when the request surely counts no more, not even one that is still on its way."""
     write_note(scene.file, "another/move")
     with pytest.raises(Unavailable, match="No leader"):
-        await scene.mover._commit("b", alone=True)
+        await scene.mover._commit("b")
     assert await scene.request() is None
     with pytest.raises(StoreConflict):
         await scene.store.txn([Unchanged(keys.MOVE, 0)], [Put(keys.MOVE, codec.encode(MoveRequest("b", MARKER)))])

@@ -102,6 +102,6 @@ def test_whoever_has_just_joined_gets_first_what_the_others_lack() -> None:
 
 
 def test_how_long_somebody_is_new() -> None:
-    assert is_new(HostRecord("a", "a", "", joined=NOW - timedelta(seconds=119)), NOW)
-    assert not is_new(HostRecord("a", "a", "", joined=NOW - timedelta(seconds=120)), NOW)
+    assert is_new(HostRecord("a", "a", "", joined=NOW - timedelta(seconds=89)), NOW)
+    assert not is_new(HostRecord("a", "a", "", joined=NOW - timedelta(seconds=90)), NOW)
     assert not is_new(HostRecord("a", "a", ""), NOW)
