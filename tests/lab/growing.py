@@ -14,6 +14,7 @@ from tests.lab.scenario import Step
 from tests.lab.timeline import Timeline, risks, too_sure
 from tests.lab.writing import PATIENCE_S
 
+AFTER_S = 5.0
 BETWEEN_S = 10.0  # from one join to the next, at most
 
 
@@ -65,9 +66,11 @@ class Growing(Membership, Faults):
         self.do_strike(replace(step, words=(step.words[0], victim, "")))
 
     def do_others_write(self, step: Step) -> None:
-        """And for how long they could not."""
+        """Once it is given up; and for how long they could not, which may be from later on."""
         assert self._victim is not None
         name, struck_at = self._victim.name, self._struck_at
+        self._note(f"{self._kind}: detection", self._until_fenced(name))
+        time.sleep(AFTER_S)
         since = time.monotonic()
         self._until(lambda: self._writes_since(since, name), float(step.words[0]), "writes through every other host")
         self._note(f"{self._kind}: write outage", self._longest_pause(struck_at, {name}))
