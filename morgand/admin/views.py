@@ -27,8 +27,9 @@ from morgand.roles.db.patroni import standings
 from morgand.roles.db.patroni_keys import Patroni
 from morgand.roles.db.spec import SPEC as DB
 from morgand.scheduler.explain import Explanation
+from morgand.scheduler.growth import alone
 from morgand.state.hosts import Host, HostState, Profile, Usage
-from morgand.state.plans import Plan, Refusal
+from morgand.state.plans import Plan, Refusal, Snapshot
 from morgand.state.roles import Assignment, RoleSpec, RoleState, RoleStatus
 
 
@@ -160,6 +161,17 @@ def warnings(
 def _where(role: RoleView, hosts: Sequence[Host]) -> str:
     """Of a lone host nobody needs to be told which."""
     return f" on {role.host_name}" if len(hosts) > 1 and role.host_name else ""
+
+
+def copy_warnings(snapshot: Snapshot) -> list[str]:
+    """Whose loss would take what another host could have as well."""
+    names = {host.id: host.display_name for host in snapshot.hosts}
+    held = [one for spec in snapshot.roles if (one := alone(snapshot, spec)) is not None]
+    return [
+        f"Only {names.get(one.host, one.host)} has all that {one.role} stores; until another host has it too, "
+        "its loss would stop every write."
+        for one in held
+    ]
 
 
 def _disk_warning(host: Host, roles: list[RoleView], specs: Sequence[RoleSpec]) -> str | None:

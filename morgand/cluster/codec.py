@@ -30,6 +30,7 @@ class HostRecord:
     peer: str = ""  # address and port of its API for other hosts; empty on a lone host
     api_port: int = 0  # of the API for people and programs; 0 when it is off
     version: str = ""
+    joined: datetime | None = None  # when it was first here
     returned: datetime | None = None  # when it was last welcomed back after it had been fenced
     schema: Schema = OLDEST  # of the database, as its program knows it
 

@@ -159,9 +159,9 @@ class EtcdClient:
         """What one member says of itself; a learner answers this too. Raises Unreached."""
         return await self.ask(endpoint, "maintenance/status", {}, EtcdStatus)
 
-    async def add_learner(self, peer_url: str) -> EtcdMember:
-        """Raises Conflict when etcd refuses: a learner is there already, or not all voters are healthy."""
-        body = {"peerURLs": [peer_url], "isLearner": True}
+    async def add_member(self, peer_url: str, *, learner: bool) -> EtcdMember:
+        """Raises Conflict when etcd refuses: a learner is there already, or not all voters have been well for 5 s."""
+        body = {"peerURLs": [peer_url], "isLearner": learner}
         member = (await self.once("cluster/member/add", body, wire.MemberList)).member
         if member is None:
             raise Conflict("etcd did not name the member it added.")

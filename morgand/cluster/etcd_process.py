@@ -31,6 +31,7 @@ MAX_TXN_OPS = 8192  # a plan for 1,000 hosts is one transaction
 MAX_REQUEST_BYTES = 4 * 2**20
 QUOTA_BYTES = 2 * 2**30
 PROBE_DEADLINE_S = 1.0
+ALIVE_S = 5.0  # to end it costs more than to wait where the processors are busy: the others elect by themselves
 NO_HEADERS: Mapping[str, str] = {}
 
 Probe = Callable[[], Awaitable[bool]]
@@ -160,15 +161,21 @@ class EtcdProcess:
 
     async def alive(self) -> bool:
         """Whether the process answers. Not whether it has a quorum: restarting it would not bring one."""
-        return await self.ask_peer("GET", "/version") == 200
+        return await self.ask_peer("GET", "/version", within_s=ALIVE_S) == 200
 
     async def ask_peer(
-        self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] = NO_HEADERS
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        headers: Mapping[str, str] = NO_HEADERS,
+        *,
+        within_s: float = PROBE_DEADLINE_S,
     ) -> int | None:
         """The HTTP status that the port for etcd's other members answers; None when it does not, or too late."""
         try:
             async with (
-                asyncio.timeout(PROBE_DEADLINE_S),
+                asyncio.timeout(within_s),
                 aiohttp.ClientSession() as session,
                 session.request(
                     method, f"{self.place.peer_url}{path}", data=body or None, headers=headers, ssl=self._tls,

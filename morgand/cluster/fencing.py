@@ -15,7 +15,10 @@ from morgand.cluster.store import NOTHING, ClusterStore, Compare, Handoff, Item,
 from morgand.state.plans import Plan
 
 # what a snapshot is read from
-INPUTS = (keys.HOSTS, keys.PROFILES, keys.ASSIGNMENTS, keys.CONFIG, keys.EPOCH, keys.PATRONI_LEADER, keys.PATRONI_SYNC)
+INPUTS = (
+    keys.HOSTS, keys.PROFILES, keys.ASSIGNMENTS, keys.CONFIG, keys.EPOCH, keys.VOTERS, keys.PATRONI_LEADER,
+    keys.PATRONI_SYNC,
+)  # fmt: skip
 
 
 async def fence(

@@ -15,11 +15,12 @@ STEADY_S = 10.0  # a learner is well for so long before it votes
 HEIR_S = 3.0  # a voter, before it leads etcd in place of a host that has enough to lose
 DEAD_S = 300.0  # a voter that is away for so long is replaced
 STUCK_S = 300.0  # a learner that gets no further for so long is given up
+START_S = 30.0  # a voter that came without having learned first, and has not been well by then
 
 
 class VoterState(StrEnum):
     WANTED = "wanted"  # to become a member of etcd
-    LEARNER = "learner"
+    LEARNER = "learner"  # or it votes already, but has not been well yet
     VOTER = "voter"
 
 
@@ -36,7 +37,7 @@ class VoterRecord:
 
 @dataclass(frozen=True, slots=True)
 class VoterCandidate:
-    """A host of the cluster, and the first of its ports. ``failed``: it was a learner not long ago and got stuck.
+    """A host of the cluster, and the first of its ports. ``failed``: it was to vote not long ago, and did not get on.
     ``primary``: it has the database's primary.
     """
 
@@ -96,6 +97,7 @@ class VoterPatience:
     heir_s: float = HEIR_S
     dead_s: float = DEAD_S
     stuck_s: float = STUCK_S
+    start_s: float = START_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +116,11 @@ class Forget:
 
 @dataclass(frozen=True, slots=True)
 class Add:
-    """Make a host a learner."""
+    """Make a host a learner, or a voter at once."""
 
     record: VoterRecord
     why: str
+    votes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +130,11 @@ class Promote:
 
 @dataclass(frozen=True, slots=True)
 class Remove:
+    """``failed``: its host is not tried again for a while."""
+
     seat: VotingMember
     why: str
+    failed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

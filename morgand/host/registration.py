@@ -127,7 +127,8 @@ class Registration:
             me, self._config.host_name, self.profile.network.address, labels=self._config.host.labels,
             version=__version__, peer=self._connection.peer_address, api_port=self.api_port,
             draining=bool(old and old.draining),
-            returned=old.returned if old else None, state=state if state is HostState.LEFT else kept,
+            joined=old.joined if old else self._clock.now(), returned=old.returned if old else None,
+            state=state if state is HostState.LEFT else kept,
             schema=migrate.known(),
         )  # fmt: skip
         puts = []

@@ -41,7 +41,7 @@ class PrimaryKeeper:
     ) -> None:  # fmt: skip
         self._store, self._mirror, self._clock = store, mirror, clock
         self._hosts, self._preference = hosts, preference
-        # the primary, who is better, who is not well, and since when
+        # the primary, who is better, who is not well or new, and since when
         self._outranked: tuple[str, str, frozenset[str], float] | None = None
         # what keeps others from taking over, and since when
         self._withdrawal: tuple[succession.Withdrawal, float] | None = None
@@ -114,7 +114,7 @@ class PrimaryKeeper:
             self._outranked = None
             return None
         now = self._clock.monotonic()
-        unwell = frozenset(one.id for one in self._hosts() if one.state is not HostState.ALIVE)
+        unwell = frozenset(one.id for one in self._hosts() if one.state is not HostState.ALIVE or one.new)
         if self._outranked is None or self._outranked[:3] != (primary.id, standby.id, unwell):
             self._outranked = (primary.id, standby.id, unwell, now)
         patience = AWAY_S if unwell else OUTRANKED_S

@@ -5,6 +5,10 @@ One step at a time, each from what is there now: whoever leads next goes on from
 There are 1, 3 or 5 voters. Whoever is new learns first, and comes before another one goes; but a voter that is down
 goes before its successor comes, since etcd takes nobody meanwhile. Nobody goes unless the others are a working
 majority.
+
+Two voters are the one number that is worse than one less: the loss of either stops everything. So one becomes two only
+when a third host waits to come, and the third comes at once, as a voter: etcd 3.4 has room for one learner, and while
+it starts and learns, the other two can decide with it as well as without it. If it does not start it goes again.
 """
 
 from __future__ import annotations
@@ -57,7 +61,7 @@ def next_step(
     aim = _aim(candidates, known, seats, patience)
     step = (
         _bookkeeping(known, seats, records) or _learner(known, seats, aim, patience)
-        or _voters(known, seats, aim, patience) or _leftover(seats, records)
+        or _voters(known, seats, records, aim, patience) or _leftover(seats, records)
     )  # fmt: skip
     if not may_move or not (step is None or (isinstance(step, Remove) and step.seat.leads)):
         return step
@@ -87,7 +91,7 @@ def _bookkeeping(
         candidate = known.get(seat.host or "")
         if candidate is None:
             continue
-        record = _record(candidate, seat)
+        record = _record(candidate, seat, records.get(candidate.host.id))
         if seat.peer_url != candidate.peer_url and candidate.host.state is HostState.ALIVE:
             return Readdress(seat, record)
         if records.get(record.host) != record and seat.peer_url == candidate.peer_url:
@@ -148,25 +152,48 @@ def _learner(
 
     etcd 3.4 itself would let one vote that never started: healthy means that it answered, and as this member.
     """
+    count = sum(not seat.learner for seat in seats)
+    even = count % 2 == 0
     for seat in (seat for seat in seats if seat.learner):
         one = known.get(seat.host or "")
         if one is None or not one.able or one.host.state in AWAY:
             return Remove(seat, "it is gone before it voted")
         if seat.ill_s >= patience.stuck_s:
-            return Remove(seat, "it gets no further")
+            return Remove(seat, "it gets no further", failed=True)
         if len(aim.staying) >= aim.size or one not in aim.coming:
             return Remove(seat, "it is needed no longer")
-        if seat.healthy and seat.steady_s >= patience.steady_s and one.host.state is HostState.ALIVE:
+        next_waits = count + 1 >= aim.size or any(_there(other) for other in aim.coming if other is not one)
+        if seat.healthy and (even or seat.steady_s >= patience.steady_s) and _there(one) and next_waits:
             return Promote(replace(_record(one, seat), state=VoterState.VOTER))
     return None
 
 
 def _voters(
-    known: Mapping[str, VoterCandidate], seats: Sequence[VotingMember], aim: _Aim, patience: VoterPatience
-) -> Step | None:
+    known: Mapping[str, VoterCandidate], seats: Sequence[VotingMember], records: Mapping[str, VoterRecord], aim: _Aim,
+    patience: VoterPatience,
+) -> Step | None:  # fmt: skip
     if any(seat.learner for seat in seats):
         return None
-    return _without_the_dead(known, seats, aim, patience) or _more(seats, aim) or _fewer(known, seats, aim)
+    return (
+        _not_started(known, seats, records, patience) or _without_the_dead(known, seats, aim, patience)
+        or _more(seats, aim) or _fewer(known, seats, aim)
+    )  # fmt: skip
+
+
+def _not_started(
+    known: Mapping[str, VoterCandidate], voters: Sequence[VotingMember], records: Mapping[str, VoterRecord],
+    patience: VoterPatience,
+) -> Step | None:  # fmt: skip
+    """A voter that came without having learned, and has not been well yet."""
+    for seat in voters:
+        record = records.get(seat.host or "")
+        if seat.healthy or record is None or record.state is VoterState.VOTER or not _bearable(voters, seat):
+            continue
+        if seat.ill_s >= patience.start_s:
+            return Remove(seat, "it does not start", failed=True)
+        if _away(known, seat):
+            return Remove(seat, "it is gone before it voted")
+    return None
 
 
 def _without_the_dead(
@@ -187,12 +214,13 @@ def _without_the_dead(
 
 
 def _more(voters: Sequence[VotingMember], aim: _Aim) -> Step | None:
-    one = next((one for one in aim.coming if one.host.state is HostState.ALIVE), None)
+    """From an even number on as a voter at once."""
+    one = next((one for one in aim.coming if _there(one)), None)
     short = len(aim.staying) < aim.size and len(voters) <= aim.size
     if one is None or not short or not all(seat.healthy for seat in voters):
         return None
     record = VoterRecord(one.host.id, one.peer_url, one.client_url, VoterState.WANTED)
-    return Add(record, f"voters wanted: {aim.size}")
+    return Add(record, f"voters wanted: {aim.size}", votes=len(voters) % 2 == 0)
 
 
 def _fewer(known: Mapping[str, VoterCandidate], voters: Sequence[VotingMember], aim: _Aim) -> Step | None:
@@ -242,6 +270,10 @@ def _move(
     return None
 
 
+def _there(one: VoterCandidate) -> bool:
+    return one.host.state is HostState.ALIVE
+
+
 def _may_lead(known: Mapping[str, VoterCandidate], seat: VotingMember) -> bool:
     one = known.get(seat.host or "")
     return one is not None and seat.healthy and not one.leaving and one.host.state is HostState.ALIVE
@@ -268,6 +300,8 @@ def _bearable(voters: Sequence[VotingMember], without: VotingMember) -> bool:
     return bool(rest) and sum(seat.healthy for seat in rest) * 2 > len(rest)
 
 
-def _record(candidate: VoterCandidate, seat: VotingMember) -> VoterRecord:
-    state = VoterState.LEARNER if seat.learner else VoterState.VOTER
+def _record(candidate: VoterCandidate, seat: VotingMember, before: VoterRecord | None = None) -> VoterRecord:
+    """Whoever votes from the beginning is counted on once it has been well."""
+    coming = before is not None and before.state is not VoterState.VOTER and not seat.healthy
+    state = VoterState.LEARNER if seat.learner or coming else VoterState.VOTER
     return VoterRecord(candidate.host.id, candidate.peer_url, candidate.client_url, state, seat.member)

@@ -33,9 +33,10 @@ from morgand.leader.voter_plan import next_step
 log = logging.getLogger("morgand.voters")
 
 EVERY_S = 1.0
+SOON_S = 0.1  # after a step: the next one may follow from it
 BLINK_S = 10.0  # whoever did not look for longer than that knows nothing of how long things last
 MOVE_EVERY_S = 5.0
-RETRY_S = 1800.0  # a host that got stuck as a learner is no candidate for so long
+RETRY_S = 1800.0  # a host that did not get on is no candidate for so long
 LAG_ENTRIES = 100  # a member this far behind has caught up, for our purposes: etcd itself asks for nine tenths
 
 
@@ -79,15 +80,17 @@ class VoterKeeper:
     async def run(self, held: Leadership) -> None:
         self._since.clear()
         while True:
+            stepped = False
             try:
                 if not self._store.alone:
-                    await self._turn(held)
+                    stepped = await self._turn(held)
                 self._refusal = ""
             except (Conflict, NotFound, StoreConflict, Unavailable) as err:
                 self._complain(err)
-            await self._clock.sleep(EVERY_S)
+            await self._clock.sleep(SOON_S if stepped else EVERY_S)
 
-    async def _turn(self, held: Leadership) -> None:
+    async def _turn(self, held: Leadership) -> bool:
+        """Whether there was something to do."""
         view = await self._view()
         now = self._clock.monotonic()
         failed = {host for host, at in self._failed_at.items() if now - at < RETRY_S}
@@ -98,6 +101,7 @@ class VoterKeeper:
         )
         if step is not None:
             await self._perform(held, view, step)
+        return step is not None
 
     async def _view(self) -> _View:
         items, _ = await self._store.list(keys.VOTERS)
@@ -155,18 +159,18 @@ class VoterKeeper:
                 item = view.items[host]
                 await self._store.txn([held.fence(), Unchanged(item.key, item.mod_revision)], [], [item.key])
                 self._notify(held, "voter forgotten", host, "etcd does not have it")
-            case Add(record, why):
+            case Add(record, why, votes):
                 await self._write(held, view, record)  # first: it tells whose an unnamed member is
-                member = await self._client.add_learner(record.peer_url)
+                member = await self._client.add_member(record.peer_url, learner=not votes)
                 self._notify(held, "voter added", record.host, why, member=f"{member.id:x}")
             case Promote(record):
                 await self._leading(held)
                 await self._client.promote(int(record.member, 16))
-                self._notify(held, "voter votes", record.host, f"well for {self._patience.steady_s:g} s")
-            case Remove(seat, why):
+                self._notify(held, "voter votes", record.host, "it has learned")
+            case Remove(seat, why, failed):
                 await self._leading(held)
                 await self._client.remove(int(seat.member, 16))
-                if seat.learner and seat.host is not None and seat.ill_s >= self._patience.stuck_s:
+                if failed and seat.host is not None:
                     self._failed_at[seat.host] = self._clock.monotonic()
                 self._notify(held, "voter removed", seat.host, why, member=seat.member)
             case Readdress(seat, record):

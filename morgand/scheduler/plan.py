@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from morgand.scheduler.feasible import Demand, Fit, Room, barred, fit, unknown_model
+from morgand.scheduler.growth import growth
 from morgand.scheduler.rank import MARGIN, Standing, beats, merit, standing
 from morgand.scheduler.reconcile import difference
 from morgand.state.hosts import Host, HostState
@@ -68,6 +69,7 @@ class Planning:
     def __init__(self, snapshot: Snapshot, *, explain: bool = False) -> None:
         self._snapshot = snapshot
         self._explain = explain
+        self._growth = growth(snapshot)
         self._hosts = sorted(snapshot.hosts, key=lambda host: (host.name, host.id))
         self._room = {host.id: Room.of(host) for host in self._hosts}
         self._held: dict[str, dict[str, str]] = {host.id: {} for host in self._hosts}  # host -> role -> part
@@ -256,6 +258,8 @@ class Planning:
         if role in held:
             return f"already runs its {held[role]}"
         current = self._current.get(role, {}).get(host.id)
+        if self._growth is not None and host.new and current is None and role not in self._growth.roles:
+            return f"{host.name} has just joined; first {self._growth.awaited}"
         if host.state is HostState.SUSPECT and current is None:
             return f"{host.display_name} is suspect: it keeps what it has and gets nothing new"
         if demand.spec.disk_mb and host.profile.disk.sick and current is None and len(self._hosts) > 1:

@@ -94,6 +94,7 @@ class Host:
     labels: tuple[str, ...] = ()
     draining: bool = False
     on_probation: bool = False  # was given up a moment ago: not yet trusted with what only one may hold
+    new: bool = False  # joined a moment ago
     suffix: str = ""  # the first letters of its id, where another host has the same name
 
     @property

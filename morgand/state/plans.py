@@ -28,6 +28,15 @@ class EngineElection:
 
     needed: frozenset[str]
     led: bool
+    copied: frozenset[str] = frozenset()  # hosts that have all that the first part has
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """What has to be so before a host that has just joined is given anything but the roles that it takes for that."""
+
+    awaited: str
+    roles: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +52,8 @@ class Snapshot:
     preferences: Mapping[str, RolePreference] = field(default_factory=dict)
     needed: Mapping[str, frozenset[str]] = field(default_factory=dict)  # role -> hosts its engine counts on
     unled: frozenset[str] = frozenset()  # roles whose engine is choosing its first part: there is nothing to copy
+    copied: Mapping[str, frozenset[str]] = field(default_factory=dict)  # role -> hosts with all of its first part
+    voters: int = 0  # of etcd; a lone host has none
 
 
 @dataclass(frozen=True, slots=True)

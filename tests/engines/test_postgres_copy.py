@@ -16,6 +16,7 @@ from morgand.roles.db import files
 from morgand.roles.db.postgres import STUCK_S
 from morgand.roles.db.server import LocalServer, Seen
 from morgand.roles.db.site import SUPERUSER
+from morgand.state.roles import RoleState
 from morgand.storage.history import SqlHistory
 from tests.engines.patronis import SECRETS, Member, trio, until
 from tests.fakes.postgres import binaries
@@ -40,7 +41,6 @@ async def test_a_standby_is_read_and_never_written(caplog: pytest.LogCaptureFixt
         await first.serving()
         second.whole = False
         second.start()
-        await second.ready()
         await town.standing(lambda seen: any(one.sync for one in seen.values()), "a synchronous standby")
         turn = str(uuid4())
         await SqlHistory(first.database, HandClock()).store_message(turn, turn, "Hello", tokens=1, user=None)
@@ -48,7 +48,9 @@ async def test_a_standby_is_read_and_never_written(caplog: pytest.LogCaptureFixt
         with pytest.raises(Unavailable):
             await copied.conversations()
 
+        assert second.state is RoleState.STARTING
         second.whole = True
+        await second.ready()
         await until(lambda: second.copy.admits, "the copy offered")
         assert [one.id for one in await copied.conversations()] == [turn]
         with pytest.raises(Fenced):

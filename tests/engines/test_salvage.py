@@ -47,7 +47,7 @@ async def added(client: EtcdClient, peer_url: str) -> None:
     async with asyncio.timeout(STARTED_S):
         while True:
             try:
-                await client.add_learner(peer_url)
+                await client.add_member(peer_url, learner=True)
             except MorganError:
                 await asyncio.sleep(0.1)
             else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.lab.disks import Disks
+from tests.lab.growing import Growing
 from tests.lab.halves import Halves
 from tests.lab.hosts import LabHost
 from tests.lab.membership import Membership
@@ -16,7 +17,7 @@ from tests.lab.upgrade import Upgrade
 from tests.lab.writing import Writing
 
 
-class Lab(Membership, Writing, Provocation, Together, Disks, Halves, Upgrade):
+class Lab(Growing, Membership, Writing, Provocation, Together, Disks, Halves, Upgrade):
     """One run of one scenario; a context manager."""
 
     def __init__(self, text: str, root: Path, seed: int, *, rounds: int | None = None) -> None:

@@ -39,6 +39,7 @@ class Stage:
         self._struck_at = 0.0
         self._before: Look | None = None
         self._kind = ""
+        self._last = ""  # who joined last
         self._hogs: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Self:

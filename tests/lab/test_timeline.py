@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tests.lab.timeline import Look, doubles, first, longest_gap, pause, read, rivals, table
+from dataclasses import replace
+
+from tests.lab.timeline import Look, doubles, first, longest_gap, pause, read, rivals, table, too_sure
 
 
 def seen(at: float, leader: str | None, epoch: int, *roles: tuple[str, str, str, str, int]) -> Look:
@@ -13,10 +15,11 @@ def test_a_status_is_read_by_name() -> None:
     """Ids become names; what nobody has a name for is a question mark."""
     role = {"role": "llm", "part": "main", "state": "ready", "epoch": 7}
     body = {
-        "cluster": {"leader": "1", "epoch": 3, "quorum": {"tolerates": 1}},
+        "cluster": {"leader": "1", "epoch": 3, "quorum": {"tolerates": 1, "voters": [{}, {}, {}]}},
         "hosts": [{"id": "1", "name": "atlas", "state": "alive"}],
         "roles": [{**role, "host": "1"}, {**role, "host": "2"}],
         "database": {"engine": "postgresql", "standbys": [{"sync": True}, {"sync": False}]},
+        "warnings": [],
     }
     found = read(5.0, body)
     assert (found.engine, found.copies) == ("postgresql", (True, False))
@@ -64,3 +67,15 @@ def test_a_pause_counts_from_its_beginning_until_it_ends_or_until_now() -> None:
 
 def test_the_table_has_least_middle_and_most() -> None:
     assert table({"llm": [3.0, 1.0, 2.0]}).splitlines()[1].split() == ["llm", "3", "1.00", "2.00", "3.00"]
+
+
+def test_a_status_is_too_sure_when_it_warns_of_nothing_that_one_loss_would_cost() -> None:
+    well = Look(1, "a", dict.fromkeys("abc", "alive"), [], 1, engine="postgresql", copies=(True, False), voters=3)
+    alone = replace(well, hosts={"a": "alive"}, tolerates=0, engine="sqlite", copies=(), voters=1)
+    assert too_sure([well, alone]) == []
+    two = replace(well, tolerates=0, voters=2)
+    assert too_sure([replace(two, warnings=("The loss of a or b would stop every decision.",))]) == []
+    assert too_sure([two, replace(two, warnings=("llm is not placed: see it.",))]) == [
+        "in 2 looks: 2 voters, of which none may be lost"
+    ]
+    assert too_sure([replace(well, copies=(False, False))]) == ["in 1 looks: no synchronous copy of the database"]

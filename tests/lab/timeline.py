@@ -28,6 +28,8 @@ class Look:
     epoch: int = 0  # of the leader
     engine: str | None = None  # of the database
     copies: tuple[bool, ...] = ()  # of the database, that follow its primary: whether synchronous
+    voters: int = 0
+    warnings: tuple[str, ...] = ()
 
     def holders(self, role: str, *, ready: bool = True) -> list[str]:
         return [host for one, _, host, state, _ in self.roles if one == role and (state == "ready" or not ready)]
@@ -50,6 +52,7 @@ def read(at: float, body: dict[str, Any]) -> Look:
         [(one["role"], one["part"], names.get(one["host"], "?"), one["state"], one["epoch"]) for one in body["roles"]],
         body["cluster"]["quorum"]["tolerates"], body["cluster"]["epoch"],
         body["database"]["engine"], tuple(one["sync"] for one in body["database"]["standbys"]),
+        len(body["cluster"]["quorum"]["voters"]), tuple(body["warnings"]),
     )  # fmt: skip
 
 
@@ -116,6 +119,25 @@ def doubles(looks: Iterable[Look]) -> dict[str, int]:
         )
         found.update(slot for slot, count in ready.items() if count > 1)
     return dict(found)
+
+
+def risks(one: Look) -> list[str]:
+    """What makes the loss of one host cost too much, where there are several."""
+    there = {
+        f"{one.voters} voters, of which none may be lost": not one.tolerates,
+        f"the database is in {one.engine}": one.engine != "postgresql",
+        "no synchronous copy of the database": not any(one.copies),
+    }
+    return [risk for risk, holds in there.items() if holds] if len(one.hosts) > 1 else []
+
+
+def too_sure(looks: Iterable[Look]) -> list[str]:
+    """What was so in looks that warned of nothing, or only of models that there are none of."""
+    found: Counter[str] = Counter()
+    for one in looks:
+        if all("is not placed" in warning for warning in one.warnings):
+            found.update(risks(one))
+    return [f"in {count} looks: {risk}" for risk, count in found.items()]
 
 
 def longest_gap(moments: Iterable[float]) -> float:

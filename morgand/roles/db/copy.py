@@ -24,6 +24,10 @@ class LocalCopy:
         self._next_try_s = 0.0
         self._url: str | None = None  # that it is connected to
 
+    @property
+    def whole(self) -> bool:
+        return self._whole()
+
     def offer(self, url: str) -> None:
         """The server answers; returns at once."""
         if not self._whole():

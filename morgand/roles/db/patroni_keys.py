@@ -108,9 +108,10 @@ def read(kind: type[T], item: Item) -> T | None:
 
 
 def election(items: Mapping[str, Item], revision: int) -> EngineElection:
-    """What a snapshot says of PostgreSQL's cluster: whom it counts on, and whether it has chosen its primary."""
+    """What a snapshot says of PostgreSQL's cluster: whom it counts on, whether it has chosen its primary, who has all
+    that this one acknowledged."""
     found = Patroni(items, revision)
-    return EngineElection(needed(found), led=found.leader is not None)
+    return EngineElection(needed(found), led=found.leader is not None, copied=frozenset(found.synchronous))
 
 
 def patroni_in(mirror: StoreCopy) -> Patroni:

@@ -52,6 +52,7 @@ STIR_S = 3.0  # within which Patroni has commits wait for others than who was gi
 REFUSED_S = 6.0  # a standby that does not follow one that leads for so long asks it for what it no longer has
 BECOMING_S = COMING_S  # so long who comes waits here
 BECOMING = (RoleState.STARTING, "This copy of the database becomes the primary.")
+FILLING = (RoleState.STARTING, "The database moves here.")
 GRACE_S = 4 * STOP_S  # for Patroni to hand over and stop the server
 
 
@@ -112,7 +113,8 @@ class PostgresService:
         self._fenced, self._quiet, self._seen, self._leads, self._changed = fenced, quiet, seen, leads, changed
         self._parted: frozenset[str] = frozenset()  # given up, and no longer waited for by commits
         self._refused: frozenset[str] = frozenset()  # IP addresses that get no copy from the server here
-        self._said: tuple[RoleState, str | None] | None = None
+        self._said: tuple[RoleState, str | None] | None = None  # of the server here
+        self._told: tuple[RoleState, str | None] | None = None  # of the role
         self._trouble: tuple[RoleState, str] | None = None  # why Patroni does not run
         self._parted_at = -STIR_S  # when what sends to a lost standby was ended
         self._waking: asyncio.Task[None] | None = None
@@ -386,9 +388,12 @@ class PostgresService:
             self._say(report, state, reason)
 
     def _say(self, report: Report, state: RoleState, reason: str | None) -> None:
-        if (state, reason) != self._said:
-            self._said = (state, reason)
-            report(state, reason)
+        """While the database is still in a file nobody is ready who could not serve, however well its server is."""
+        self._said = (state, reason)
+        told = FILLING if state is RoleState.READY and not self._copy.whole else self._said
+        if told != self._told:
+            self._told = told
+            report(*told)
 
 
 async def _wake(rest: Rest) -> None:

@@ -24,10 +24,14 @@ class _Settings(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class MoveRequest:
-    """What stands under ``/move``, or null: all that a file held is on host ``target``. ``marker`` names the move."""
+    """What stands under ``/move``, or null: all that a file held is on host ``target``. ``marker`` names the move.
+
+    ``alone``: though no synchronous standby has it, since there is no host for one, or it was waited for long enough.
+    """
 
     target: str
     marker: str
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,17 +146,18 @@ def needless(patroni: Patroni, leaving: frozenset[str], lost: Mapping[str, int])
 def moved(patroni: Patroni, db: Sequence[Assignment], request: Item) -> Handoff | None:
     """Pass the primary from a file to PostgreSQL, as the host of the file asks once everything is there.
 
-    None when what it asks does not fit what is: it moved to another primary than there is now.
+    None when what it asks does not fit what is: it moved to another primary than there is now, or has no standby more.
     """
     source = next((one for one in db if one.part == PRIMARY and one.engine != ENGINE), None)
     if source is None or request.value == codec.encode(None):
         return None
     asked = codec.decode(MoveRequest, request.value, key=request.key)
-    if asked.target not in successors(patroni, db):
+    if asked.target not in successors(patroni, db) or not (asked.alone or patroni.synchronous):
         return None
     passed = _pass(source, asked.target, db, back=False, why="has everything that the file held")
     compares = (
-        *patroni.unchanged(keys.PATRONI_LEADER), *patroni.placed, Unchanged(request.key, request.mod_revision),
+        *patroni.unchanged(keys.PATRONI_LEADER, keys.PATRONI_SYNC), *patroni.placed,
+        Unchanged(request.key, request.mod_revision),
     )  # fmt: skip
     puts = (Put(keys.MOVED, codec.encode(asked.marker)), Put(keys.MOVE, codec.encode(None)))
     return replace(passed, compares=compares, puts=puts)

@@ -83,7 +83,13 @@ class FakeProcess(EtcdProcess):
         self.status = msgspec.structs.replace(self.status, leader=int(MEMBERS[host], 16))
 
     async def ask_peer(
-        self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] = NO_HEADERS
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        headers: Mapping[str, str] = NO_HEADERS,
+        *,
+        within_s: float = 1.0,
     ) -> int | None:
         assert (method, path, body) == ("POST", "/raft", timeout_now(self.status))
         self.told.append(self.clock.monotonic())

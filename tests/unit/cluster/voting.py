@@ -62,8 +62,8 @@ def step(
     return next_step(candidates, seats, known, leader=leader, may_move=may_move, patience=patience)
 
 
-def add(name: str, size: int = 3) -> Add:
-    return Add(record(name, VoterState.WANTED, ""), f"voters wanted: {size}")
+def add(name: str, size: int = 3, *, votes: bool = False) -> Add:
+    return Add(record(name, VoterState.WANTED, ""), f"voters wanted: {size}", votes)
 
 
 def away(name: str, for_s: float = DEAD_S) -> VotingMember:
@@ -81,16 +81,16 @@ FIVE = [host(name) for name in "abcde"]
 def settled(
     candidates: Sequence[VoterCandidate], seats: Sequence[VotingMember], *, leader: str = "a"
 ) -> tuple[list[VotingMember], str]:
-    """The seats when every step has been done, all members being well; and the steps: + comes, ! votes, - goes,
-    > leads etcd. Fails when a step takes away the working majority or etcd's leader."""
+    """The seats when every step has been done, all members being well; and the steps: + comes, ! votes,
+    * comes and votes, - goes, > leads etcd. Fails when a step takes away the working majority or etcd's leader."""
     found, told = list(seats), ""
     for _ in range(50):
         match step(candidates, found, leader=leader):
             case None:
                 return found, told.strip()
-            case Add(record=added):
-                found.append(seat(added.host, learner=True))
-                told += f" +{added.host}"
+            case Add(record=added, votes=votes):
+                found.append(seat(added.host, learner=not votes))
+                told += f" {'*' if votes else '+'}{added.host}"
             case Promote(record=promoted):
                 found = [replace(one, learner=one.learner and one.host != promoted.host) for one in found]
                 told += f" !{promoted.host}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,21 @@ async def test_a_better_host_waits_until_nobody_comes_or_goes(scene: Scene) -> N
     assert scene.order() is None
     scene.clock.turn(1)
     await scene.look()
+    assert scene.order() == ("b", "a")
+
+
+async def test_a_better_host_waits_while_others_join(scene: Scene) -> None:
+    """Whoever grows a cluster goes on doing so, and looks closely."""
+    pair = scene.hosts
+    scene.hosts = [*pair, replace(host("c", 8), new=True)]
+    await scene.look()
+    scene.clock.turn(OUTRANKED_S)
+    await scene.look()
+    assert scene.order() is None
+    scene.hosts = [*pair, host("c", 8)]
+    for _ in range(2):
+        await scene.look()
+        scene.clock.turn(OUTRANKED_S)
     assert scene.order() == ("b", "a")
 
 

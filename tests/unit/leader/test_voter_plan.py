@@ -33,7 +33,9 @@ from tests.unit.cluster.voting import FIVE, add, host, record, seat, settled, st
         ("abc", [seat("a"), seat("b", learner=True, steady_s=9.9)], None),
         ("abc", [seat("a"), seat("b", learner=True, healthy=False)], None),
         ("abc", [seat("a"), seat("b", learner=True, steady_s=10.0)], Promote(record("b"))),
-        ("abc", [seat("a"), seat("b")], add("c")),
+        ("ab", [seat("a"), seat("b", learner=True)], Remove(seat("b", learner=True), "it is needed no longer")),
+        ("abc", [seat("a"), seat("b")], add("c", votes=True)),
+        ("abc", [seat("a"), seat("b"), seat("c", learner=True, steady_s=0.1)], Promote(record("c"))),
         ("abc", [seat("a"), seat("b", healthy=False)], None),
         ("abc", [seat("a"), seat("b"), seat("c")], None),
         ("abcd", [seat("a"), seat("b"), seat("c", healthy=False)], None),
@@ -68,7 +70,7 @@ def test_hosts_that_are_on_only_sometimes_stay_a_minority() -> None:
     part_time = [host(name, duty=Duty.SOMETIMES) for name in "bc"]
     assert step([host("a"), *part_time], [seat("a")]) is None
     assert step([host("a"), *part_time, host("d")], [seat("a")]) == add("d")
-    assert step([host("a"), *part_time, host("d")], [seat("a"), seat("d")]) == add("b")
+    assert step([host("a"), *part_time, host("d")], [seat("a"), seat("d")]) == add("b", votes=True)
 
 
 def test_the_rank_of_hosts() -> None:
@@ -102,7 +104,34 @@ def test_a_successor_comes_before_a_voter_leaves() -> None:
     assert step(hosts, [*trio(), seat("d")]) == Remove(seat("c"), "its host leaves")
     down = seat("c", healthy=False)
     assert step(hosts, [seat("a"), seat("b"), down]) == Remove(down, "its host leaves")
-    assert step(hosts, [seat("a"), seat("b")]) == add("d")
+    assert step(hosts, [seat("a"), seat("b")]) == add("d", votes=True)
+
+
+def test_one_becomes_two_only_when_a_third_waits() -> None:
+    """And the third comes at once: two can lose nobody."""
+    learner = seat("b", learner=True)
+    silent = host("c", state=HostState.SUSPECT)
+    assert step([host("a"), host("b"), silent], [seat("a"), learner]) is None
+    assert step([host("a"), host("b"), host("c")], [seat("a"), learner]) == Promote(record("b"))
+    assert step([host("a", draining=True), host("b")], [seat("a"), learner]) == Promote(record("b"))
+
+
+def test_whoever_comes_as_a_voter_is_counted_on_once_it_has_been_well() -> None:
+    """If it does not start it goes again, and so does the second, until another host can come."""
+    hosts = [host(name) for name in "abc"]
+    pair, wanted, coming = [seat("a"), seat("b")], record("c", VoterState.WANTED, ""), record("c", VoterState.LEARNER)
+    third = seat("c", healthy=False, steady_s=0.0, ill_s=0.1)
+    assert step(hosts, [*pair, third], c=wanted) == Note(coming)
+    assert step(hosts, [*pair, third], c=coming) is None
+    assert step(hosts, [*pair, seat("c", steady_s=0.1)], c=coming) == Note(record("c"))
+    late = replace(third, ill_s=30.0)
+    assert step(hosts, [*pair, late], c=coming) == Remove(late, "it does not start", failed=True)
+    assert step(hosts, [*pair, late], c=record("c")) is None
+    lost = [*hosts[:2], host("c", state=HostState.FENCED)]
+    assert step(lost, [*pair, third], c=coming) == Remove(third, "it is gone before it voted")
+    failed = [*hosts[:2], replace(hosts[2], failed=True)]
+    assert step(failed, pair) == Remove(seat("b"), "2 voters bear no more losses than 1")
+    assert step([*failed, host("d")], pair) == add("d", votes=True)
 
 
 def test_of_two_that_leave_one_goes_before_the_next_successor_comes() -> None:
@@ -145,7 +174,7 @@ def test_nothing_is_decided_by_whoever_does_not_know_the_hosts() -> None:
     [
         (FIVE, "a", add("b", 5)),
         (FIVE, "abc", add("d", 5)),
-        (FIVE, "abcd", add("e", 5)),
+        (FIVE, "abcd", add("e", 5, votes=True)),
         (FIVE, "abcde", None),
         ([*FIVE, host("f")], "abcde", None),
         ([*FIVE[:4], host("e", wired=False)], "abc", None),
@@ -172,7 +201,7 @@ def test_five_voters_where_five_hosts_are_wired_and_always_on(
 @pytest.mark.parametrize(
     ("hosts", "drained", "voters", "expected", "steps"),
     [
-        ("abcde", "", "a", "abcde", "+b !b +c !c +d !d +e !e >b"),
+        ("abcde", "", "a", "abcde", "+b !b *c +d !d *e >b"),
         ("abcde", "e", "abcde", "abc", ">b -e -d"),
         ("abcd", "d", "abc", "abc", ">b"),
         ("abc", "c", "abc", "a", ">a -c -b"),

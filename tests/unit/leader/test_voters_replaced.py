@@ -18,11 +18,11 @@ from tests.unit.cluster.voting import DEAD_S, FIVE, add, away, host, record, sea
 
 @pytest.mark.parametrize("state", [HostState.FENCED, HostState.LEFT])
 def test_a_dead_voter_is_replaced(state: HostState) -> None:
-    """It goes first, since etcd takes nobody while a voter is down; then its successor learns, and votes."""
+    """It goes first, since etcd takes nobody while a voter is down; then its successor comes, and votes at once."""
     hosts = [host("a"), host("b"), host("c", state=state), host("d")]
     alive, dead = [seat("a"), seat("b")], away("c")
     assert step(hosts, [*alive, dead]) == Remove(dead, "it is down for too long")
-    assert step(hosts, alive) == add("d")
+    assert step(hosts, alive) == add("d", votes=True)
     assert step(hosts, [*alive, seat("d", learner=True)]) == Promote(record("d"))
     assert step(hosts, [*alive, seat("d")]) is None
 
@@ -77,7 +77,7 @@ def test_a_learner_that_gets_no_further_is_given_up() -> None:
     learner = seat("b", learner=True, healthy=False, steady_s=0.0, ill_s=199.0)
     assert step(hosts, [seat("a"), learner]) is None
     learner = replace(learner, ill_s=200.0)
-    assert step(hosts, [seat("a"), learner]) == Remove(learner, "it gets no further")
+    assert step(hosts, [seat("a"), learner]) == Remove(learner, "it gets no further", failed=True)
     hosts[1] = replace(hosts[1], failed=True)
     assert step(hosts, [seat("a")]) == add("c")
 
@@ -104,7 +104,7 @@ def test_etcd_is_led_by_another_host_than_the_cluster() -> None:
     )
     assert step(hosts, [mine, seat("b", healthy=False), seat("c", steady_s=2.9)]) is None
     assert step([host("a"), host("b")], [mine]) is None
-    assert step(hosts, [mine, seat("b"), seat("c", learner=True, steady_s=1.0)]) is None
+    assert step(hosts, [mine, seat("b"), seat("c", learner=True, healthy=False)]) is None
 
 
 def test_etcd_is_led_by_another_host_than_the_databases() -> None:

@@ -208,19 +208,25 @@ def test_a_handover_does_not_wait_for_what_the_primary_said_in_failsafe_mode() -
 
 
 def test_a_file_passes_on_to_postgresql() -> None:
-    """When its host asks, and what it copied to is still the primary."""
+    """When its host asks, what it copied to is still the primary, and a synchronous standby has it too, or none can."""
     db = [one("primary", "a", "sqlite"), one("standby", "b"), one("replica", "c")]
     request = Item(keys.MOVE, b'{"target":"b","marker":"m"}', 5, 6)
-    passed = succession.moved(patroni("b"), db, request)
+    synced = {"leader": "b", "sync_standby": "c"}
+    passed = succession.moved(patroni("b", synced), db, request)
     assert passed is not None
+    assert {Unchanged(keys.PATRONI_LEADER, 11), Unchanged(keys.PATRONI_SYNC, 12)} <= set(passed.compares)
+    assert succession.moved(patroni("b"), db, request) is None
+    assert succession.moved(patroni("b", {"leader": "b", "sync_standby": None}), db, request) is None
+    alone = Item(keys.MOVE, b'{"target":"b","marker":"m","alone":true}', 5, 6)
+    assert succession.moved(patroni("b"), db, alone) is not None
     assert [(given.part, given.host, given.engine) for given in passed.given] == [("primary", "b", "postgresql")]
     assert set(passed.taken) == {("db", "primary", "a"), ("db", "standby", "b")}
     assert passed.puts == (Put(keys.MOVED, b'"m"'), Put(keys.MOVE, b"null"))
     assert Unchanged(keys.MOVE, 6) in passed.compares
     assert succession.moved(patroni("b"), db, Item(keys.MOVE, b"null", 5, 6)) is None
-    assert succession.moved(patroni("c"), db, request) is None
-    assert succession.moved(patroni("b"), db[:1], request) is None
-    assert succession.moved(patroni("b"), PAIR, request) is None
+    assert succession.moved(patroni("c"), db, alone) is None
+    assert succession.moved(patroni("b"), db[:1], alone) is None
+    assert succession.moved(patroni("b"), PAIR, alone) is None
 
 
 def test_nobody_hands_over_to_a_better_host_while_another_is_lost() -> None:
