@@ -190,5 +190,6 @@ async def test_a_trusted_model_answers_in_words(tmp_path: Path) -> None:
     async with morgan(tmp_path, Path(TRUSTED_MODEL)) as running:
         for _ in range(3):
             done = await ask(running.assistant, "How many eggs do I need for pancakes?")
+            assert degrade.NOTICE_NO_LLM not in done.notices, "the machine was too slow for the model"
             assert "3" in without_markers(done.answer), done.answer
             assert "recipes.md" in {running.names[citation.document] for citation in done.citations}

@@ -12,6 +12,7 @@ from reportlab.pdfgen.canvas import Canvas
 
 from morgand.assistant.rag.extract import read
 from morgand.assistant.rag.extract.pdf_layout import Piece, Seam, separator
+from morgand.base.errors import Unreadable
 
 DATA = Path(__file__).parents[2] / "data"
 ROWS = (("Reception", "1104", "5"), ("Boiler", "2237", "-6"), ("N", "0.75", "(8)"))
@@ -144,6 +145,38 @@ def test_what_was_cut_off_the_page_is_not_read(tmp_path: Path) -> None:
         canvas.drawString(72, 680, "also seen")
 
     assert lines(tmp_path, page(draw, crop=(0, 0, 300, 842))) == ["seen", "also seen"]
+
+
+def by_hand(content: bytes, characters: bytes) -> bytes:
+    """A page whose font gives characters meanings of their own."""
+    meaning = (
+        b"""begincmap 1 begincodespacerange <00> <FF> endcodespacerange
+    3 beginbfchar %s endbfchar endcmap"""
+        % characters
+    )
+    parts = [
+        b"<</Type/Catalog/Pages 2 0 R>>",
+        b"<</Type/Pages/Kids[3 0 R]/Count 1>>",
+        b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 595 842]/Contents 4 0 R/Resources<</Font<</F 5 0 R>>>>>>",
+        b"<</Length %d>>stream\n%s\nendstream" % (len(content), content),
+        b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica/ToUnicode 6 0 R>>",
+        b"<</Length %d>>stream\n%s\nendstream" % (len(meaning), meaning),
+    ]
+    body = b"".join(b"%d 0 obj\n%s\nendobj\n" % (number, part) for number, part in enumerate(parts, start=1))
+    return b"%PDF-1.4\n" + body + b"trailer<</Size 7/Root 1 0 R>>\n"
+
+
+def test_characters_that_count_double_or_not_at_all_move_nothing(tmp_path: Path) -> None:
+    """A picture sign takes two of PDFium's units, a bullet without a meaning none; what follows them stays whole."""
+    content = b"BT /F 10 Tf 72 700 Td (AB 400.01) Tj 60 0 Td (3) Tj -60 -14 Td (CB 7) Tj 60 0 Td (AA9) Tj ET"
+    data = by_hand(content, b"<41> <D83DDE00> <42> <0003> <43> <0043>")
+    assert lines(tmp_path, data) == ["😀 400.01 3", "C 7 😀😀9"]
+
+
+def test_a_page_of_characters_without_any_meaning_has_no_text(tmp_path: Path) -> None:
+    data = by_hand(b"BT /F 10 Tf 72 700 Td (BBB) Tj ET", b"<41> <0041> <42> <0003> <43> <0043>")
+    with pytest.raises(Unreadable):
+        lines(tmp_path, data)
 
 
 def piece(x: float, y: float, *, em: float = 10.0, wide: float = 20.0) -> Piece:
