@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator
 
 STOP_WORDS = frozenset(
@@ -23,6 +24,8 @@ _NUMBER = re.compile(r"\d+(?:[.,:/]\d+)*")
 _THOUSANDS = re.compile(r",(?=\d{3}(?:\D|$))")
 _BREAK = re.compile(r"(?<=[.!?])[\"')\]]*\s+|\n+")
 _MARKER = re.compile(r"\[\d{1,3}\]")
+_HEADING = re.compile(r"^[ ]{0,3}#{1,6}(?:\s.*)?$", re.MULTILINE)
+_MARKUP = "`~|<>^"
 _LIST_SIGN = re.compile(r"^\s*(?:[-*+•]|\d{1,2}[.)])\s+|^\s*#+\s*|^\s*>\s*|^\s*\|\s*$")
 
 
@@ -66,6 +69,16 @@ def _merged(parts: Iterator[str]) -> Iterator[str]:
 def bare(sentence: str) -> str:
     """A sentence without list sign, heading mark and emphasis, for quoting."""
     return _LIST_SIGN.sub("", sentence).replace("**", "").replace("`", "").strip(" |\t")
+
+
+def says_something(text: str) -> bool:
+    """Whether an answer has words, or at least a figure or a sign, beside markers, punctuation and headings.
+
+    A heading only announces: it begins as in Markdown, or ends in a colon.
+    """
+    lines = (bare(line) for line in _HEADING.sub("", _MARKER.sub("", text)).split("\n"))
+    said = "".join(line for line in lines if not line.endswith(":"))
+    return any(unicodedata.category(char)[0] in "LNS" and char not in _MARKUP for char in said)
 
 
 def is_finished(sentence: str) -> bool:

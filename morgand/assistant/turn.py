@@ -21,7 +21,7 @@ from morgand.assistant.history import Window
 from morgand.assistant.prompt import Sized, estimate_tokens
 from morgand.assistant.rag.cite import citation, cite, without_markers
 from morgand.assistant.rag.retrieve import Retrieved
-from morgand.assistant.text import bare
+from morgand.assistant.text import bare, says_something
 from morgand.base.clock import Clock
 from morgand.base.errors import NotFound, NotHereNow, Overloaded
 from morgand.config import Config
@@ -209,28 +209,44 @@ class Answerer:
     async def _freely(
         self, chat: Chat, info: ChatInfo, request: TurnInput, evidence: Evidence, mode: Mode
     ) -> AsyncGenerator[AnswerEvent, None]:
-        """Stream what the model says, then check loops, unfinished ends and citations."""
+        """Stream what the model says, then check loops, unfinished ends and citations.
+
+        Nothing is streamed before there are words; an answer without any is none, and a quotation stands for it.
+        """
         options = self._options(info, request)
         passages = evidence.passages if mode is Mode.PASSAGES else ()
         given = await self._prompt(chat, info, request, passages, options)
         passages = passages[: given.passages]
-        said, finish = "", None
+        said, shown, finish = "", "", None
         async with _closing(chat.stream(given.messages, options)) as deltas:
             async for delta in deltas:
                 said += delta.text
                 finish = delta.finish or finish
-                if delta.text:
-                    yield Delta(delta.text)
-        cut = finish == "length"
+                if delta.text and (shown or says_something(said)):
+                    yield Delta(said[len(shown) :])
+                    shown = said
+        answer = self._checked(info, request, evidence, passages, said, cut=finish == "length", mode=mode)
+        if not shown:
+            yield Delta(answer.text)
+        elif answer.text != shown:
+            yield Replace(answer.text)
+        yield answer
+
+    def _checked(
+        self, info: ChatInfo, request: TurnInput, evidence: Evidence, passages: Sequence[Passage], said: str, *,
+        cut: bool, mode: Mode,
+    ) -> CheckedAnswer:  # fmt: skip
+        """``passages``: those that the model was given; ``cut``: it reached its length limit."""
         text, citations = cite(tidy(said, cut_off=cut) if info.small else said.strip(), passages)
         notices = [degrade.NOTICE_CUT] if cut and not info.small else []
+        if not says_something(text):
+            if mode is Mode.PASSAGES:
+                text, citations = _quoted(request, evidence)
+                return CheckedAnswer(text, citations, (degrade.NOTICE_QUOTED,), len(passages), info.model, mode)
+            text, citations = degrade.SMALL_TALK_FAILED, ()
         if mode is Mode.PLAIN and request.searched and is_question(request.question):
             notices.append(degrade.NOTICE_OWN_KNOWLEDGE)
-        if not text:
-            text = degrade.SMALL_TALK_FAILED
-        if text != said:
-            yield Replace(text)
-        yield CheckedAnswer(text, citations, tuple(notices), len(passages), info.model, mode)
+        return CheckedAnswer(text, citations, tuple(notices), len(passages), info.model, mode)
 
     async def _from_facts(self, chat: Chat, info: ChatInfo, request: TurnInput, evidence: Evidence) -> CheckedAnswer:
         """A small model phrases the best sentences; what they do not bear out is replaced by quoting them."""
@@ -248,10 +264,11 @@ class Answerer:
         own = tidy(without_markers(said), cut_off=finish == "length")
         kept = supported_sentences(own, request.lookup, facts)
         notices: tuple[str, ...] = ()
-        if not any(fact is facts[0] for _, fact in kept):  # a model this small picks worse than the cross-encoder
-            kept = [(bare(fact.text), fact) for fact in quotation(facts, request.lookup)]
+        if any(fact is facts[0] for _, fact in kept):
+            text, citations = _numbered(kept, evidence.passages)
+        else:  # a model this small picks worse than the cross-encoder
+            text, citations = _quoted(request, evidence)
             notices = (degrade.NOTICE_QUOTED,)
-        text, citations = _numbered(kept, evidence.passages)
         return CheckedAnswer(text, citations, notices, len(evidence.passages), info.model, Mode.FACTS)
 
     async def _prompt(
@@ -318,6 +335,12 @@ def _within(facts: Sequence[Fact], tokens: int) -> list[Fact]:
             break
         kept.append(fact)
     return kept
+
+
+def _quoted(request: TurnInput, evidence: Evidence) -> tuple[str, tuple[Citation, ...]]:
+    """The best sentences of the passages themselves, instead of an answer that does not hold or is none."""
+    facts = quotation(evidence.facts, request.lookup)
+    return _numbered([(bare(fact.text), fact) for fact in facts], evidence.passages)
 
 
 def _numbered(kept: Sequence[tuple[str, Fact]], passages: Sequence[Passage]) -> tuple[str, tuple[Citation, ...]]:

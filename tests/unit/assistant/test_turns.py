@@ -11,6 +11,7 @@ import pytest
 from morgand.assistant import degrade
 from morgand.assistant.assistant import Assistant
 from morgand.assistant.events import Delta, QueryDone, Replace, TurnAccepted, TurnDone
+from morgand.assistant.text import says_something
 from morgand.base.errors import Conflict, InvalidInput, Unavailable
 from morgand.config import Config
 from morgand.state.assistant import Turn
@@ -169,6 +170,58 @@ async def test_large_model_marks_its_own_knowledge(history: SqlHistory) -> None:
     said, last = await shown(morgan, "What is the capital of France?")
     assert said == "Paris."
     assert last.notices == (degrade.NOTICE_OWN_KNOWLEDGE,)
+
+
+@pytest.mark.parametrize(
+    "said", ["[1]", " [1] .", "[7]", "", " \n ", "...", "# Pressure", "**Answer:** [1]", "Answer:\n\n[1]"]
+)
+async def test_an_answer_without_words_is_a_quotation(history: SqlHistory, said: str) -> None:
+    """Only markers, punctuation, blanks or a heading: the passage says it. What was streamed is what is stored."""
+    morgan, turn = assistant(history, ScriptedChat(said), retriever=FixedRetriever((PRESSURE,))), str(uuid4())
+    streamed = ""
+    async for event in morgan.turn(turn, QUESTION):
+        match event:
+            case Delta(piece):
+                streamed += piece
+            case Replace(whole):
+                streamed = whole
+    stored = await history.turn(turn)
+    assert stored is not None
+    assert stored.answer is not None
+    assert streamed == stored.answer.text == "The pressure should read 1.2 to 1.5 bar when cold. [1]"
+    assert [citation.number for citation in stored.answer.citations] == [1]
+    assert stored.answer.notices == (degrade.NOTICE_QUOTED,)
+
+
+async def test_nothing_is_streamed_before_there_are_words(history: SqlHistory) -> None:
+    """Whoever cannot take back what was shown, as clients of OpenAI's API, is not shown a lone marker."""
+    chat = ScriptedChat("[1] ... [1]", "[1] It is 1.3 bar.")
+    morgan = assistant(history, chat, retriever=FixedRetriever((PRESSURE,)))
+    quoted = [event async for event in morgan.query(QUESTION)]
+    assert quoted[:-1] == [Delta("The pressure should read 1.2 to 1.5 bar when cold. [1]")]
+    said = [event async for event in morgan.query(QUESTION)]
+    assert said[0] == Delta("[1] It")
+    assert not any(isinstance(event, Replace) for event in said)
+
+
+async def test_small_talk_without_words_is_answered_with_some(history: SqlHistory) -> None:
+    said, last = await shown(assistant(history, ScriptedChat("...")), "Hello!")
+    assert said == last.answer == degrade.SMALL_TALK_FAILED
+    assert await shown(assistant(history, ScriptedChat("👍")), "Thanks!") == ("👍", QueryDone("👍"))
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("3 [1]", True), ("3", True), ("Ja", True), ("はい", True), ("+", True), ("# Eggs\n3", True),
+        ("- [1] three", True),
+        ("[1], [2]", False), ("", False), ("\n\t", False), ("?!", False), ("**", False),
+        ("# Eggs", False), ("## Eggs [1]\n", False), ("Answer:", False), ("> [3]", False), ("```\n```", False),
+        ("| | |", False),
+    ],
+)  # fmt: skip
+def test_what_says_something(text: str, *, wanted: bool) -> None:
+    assert says_something(text) == wanted
 
 
 async def test_small_talk_searches_nothing_and_cites_nothing(history: SqlHistory) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
+from morgand.assistant.rag.extract.table import MAX_ROWS, MAX_SPAN, Cell, Grid, span
 from morgand.assistant.rag.extract.text import decoded
 from morgand.assistant.rag.extract.types import ExtractedContent, Sections, normalised
 
@@ -18,6 +19,8 @@ figcaption figure footer form h1 h2 h3 h4 h5 h6 header hr html legend li main na
 section summary table tbody tfoot thead tr ul"""
 _BLOCKS = frozenset(_BLOCK_NAMES.split())
 _CELLS = frozenset({"td", "th"})
+_ROWS = frozenset({"tr", "caption"})
+_ROW_GROUPS = frozenset({"thead", "tbody", "tfoot"})
 
 
 def read(data: bytes, name: str) -> ExtractedContent:
@@ -43,8 +46,9 @@ class _Walk:
     def __init__(self, sections: Sections) -> None:
         self._sections = sections
         self._line: list[str] = []
-        self._row: list[str] = []
-        self._heading = self._table = self._code = 0
+        self._row: list[Cell] = []
+        self._tables: list[Grid] = []  # the outer ones first
+        self._heading = self._code = 0
 
     def over(self, root: LexborNode) -> None:
         for node, entering in _steps(root):
@@ -55,7 +59,7 @@ class _Walk:
             elif entering:
                 self._enter(tag)
             else:
-                self._leave(tag)
+                self._leave(tag, node)
         self._flush()
 
     def _text(self, text: str) -> None:
@@ -64,38 +68,51 @@ class _Walk:
     def _enter(self, tag: str) -> None:
         if tag in _BLOCKS:
             self._break()
-        if tag in _HEADINGS and not self._table:
+        if tag in _HEADINGS and not self._tables:
             self._heading += 1
-        self._table += tag == "table"
+        if tag == "table":
+            if self._tables:
+                self._flush()  # what the cell around it holds so far
+            self._tables.append(Grid())
+        elif tag in _ROW_GROUPS and self._tables:
+            self._tables[-1].section()
         self._code += tag == "pre"
 
-    def _leave(self, tag: str) -> None:
+    def _leave(self, tag: str, node: LexborNode) -> None:
         if tag in _HEADINGS and self._heading:
             self._sections.heading(_HEADINGS[tag], "".join(self._line))
             self._line = []
             self._heading -= 1
-        elif tag in _CELLS and self._table:
-            self._row.append(" ".join("".join(self._line).split()))
+        elif tag in _CELLS and self._tables:
+            self._row.append(_cell("".join(self._line), node))
             self._line = []
-        elif tag == "tr" and self._table:
+        elif tag in _ROWS and self._tables:
             self._flush()
         elif tag in _BLOCKS:
             self._break()
-        self._table -= tag == "table"
+        if tag == "table" and self._tables:
+            self._tables.pop()
         self._code -= tag == "pre"
 
     def _break(self) -> None:
         """The end of a line, unless the line is a part of a heading or of a table cell."""
-        if self._heading or self._table:
+        if self._heading or self._tables:
             self._line.append(" ")
         else:
             self._flush()
 
     def _flush(self) -> None:
+        """A row of a table, or a line; what stands in a table and in no cell is a line too."""
+        if self._row and self._tables:
+            self._sections.add(self._tables[-1].row(self._row))
         line = "".join(self._line)
-        cells = [cell for cell in (*self._row, " ".join(line.split()) if self._row else line) if cell.strip()]
-        self._sections.add(" | ".join(cells))
+        self._sections.add(line.strip() if self._tables else line)
         self._line, self._row = [], []
+
+
+def _cell(text: str, node: LexborNode) -> Cell:
+    spans = node.attributes
+    return Cell(" ".join(text.split()), span(spans.get("colspan"), MAX_SPAN), span(spans.get("rowspan"), MAX_ROWS))
 
 
 def _steps(root: LexborNode) -> Iterator[tuple[LexborNode, bool]]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+from morgand.assistant.rag.extract import table
 from morgand.assistant.rag.extract.html import read_markup
 from morgand.assistant.rag.extract.text import decoded
 from morgand.assistant.rag.extract.types import ExtractedContent, Sections, check_size, normalised, plain_text
@@ -38,7 +39,7 @@ def _collect(tokens: Sequence[Token], sections: Sections, name: str) -> None:
         elif token.type == "tr_open":
             row = []
         elif token.type == "tr_close":
-            sections.add(" | ".join(cell for cell in row or () if cell))
+            sections.add(table.line(row or ()))
             row = None
         elif token.type == "inline":
             line = "".join(_inline(token.children or ()))

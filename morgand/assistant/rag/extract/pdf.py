@@ -6,6 +6,7 @@ import re
 
 import pypdfium2 as pdfium
 
+from morgand.assistant.rag.extract.pdf_page import page_text
 from morgand.assistant.rag.extract.types import Block, ExtractedContent, check_size, normalised, reflowed
 from morgand.base.errors import TooLarge, Unreadable
 
@@ -52,13 +53,7 @@ def _pages(document: pdfium.PdfDocument, name: str) -> list[Block]:
     blocks: list[Block] = []
     size = 0
     for number in range(len(document)):
-        page = document[number]
-        layer = page.get_textpage()
-        try:
-            raw = layer.get_text_bounded()
-        finally:
-            layer.close()
-            page.close()
+        raw = page_text(document, number)
         size += len(raw)
         check_size(size, name)
         text = reflowed(normalised(_HYPHEN.sub("", raw)))
