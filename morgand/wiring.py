@@ -178,8 +178,7 @@ def build(context: HostContext, local: Local, others: Neighbours, delivery: Deli
     )  # fmt: skip
     ingestor = Ingestor(
         library=library, objects=originals, extractor=local.extractor, embedder=embeddings, vectors=index,
-        cache=MemoryCache(context.clock), settings=context.config, spool_dir=context.data_dir / "spool",
-        clock=context.clock, shared=lambda: not others.directory.alone,
+        cache=MemoryCache(context.clock), settings=context.config, clock=context.clock,
     )  # fmt: skip
     return Parts(
         history=history, library=library, objects=originals, chat=chat, embedder=embeddings, reranker=ranking,

@@ -1,4 +1,4 @@
-"""Waiting for whatever comes first, and for what may fail as a group."""
+"""Waiting for whatever comes first, for what may fail as a group, and for what must not be left half done."""
 
 from __future__ import annotations
 
@@ -26,3 +26,17 @@ async def isolated_task(work: Coroutine[Any, Any, T]) -> T:
     every ``asyncio.timeout`` there raises CancelledError from then on: that task ends without a word.
     """
     return await asyncio.create_task(work)
+
+
+async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
+    """Await ``work``, which has an end of its own: whoever is cancelled meanwhile waits for it all the same. Only a
+    second cancellation ends it."""
+    task = asyncio.create_task(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        try:
+            await asyncio.wait([task])
+        finally:
+            task.cancel()
+        raise

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 from uuid import uuid4
 
-from morgand.base.errors import Fenced, Unavailable
+from morgand.base.errors import Fenced, InvalidInput, Unavailable
 from morgand.peers.route import Holder, PortRoute, Rounds, acting, client_of, routed
 from morgand.state.ports import Objects
 
@@ -49,8 +49,20 @@ class RoutedObjects:
 
         return await self._at_holder(remote, lambda: self._local.path(key))
 
-    async def delete(self, key: str) -> None:
-        await self._plain.delete(key)
+    async def keep(self, keys: Sequence[str]) -> list[str]:
+        try:
+            return await self._plain.keep(keys)
+        except InvalidInput:  # of an older host: it has no marks, and removes without
+            return []
+
+    async def mark(self, keys: Sequence[str]) -> str:
+        try:
+            return await self._plain.mark(keys)
+        except InvalidInput:  # as above
+            return ""
+
+    async def delete(self, key: str, mark: str = "") -> None:
+        await self._plain.delete(key, mark)
 
     async def keys(self) -> list[str]:
         return await self._plain.keys()

@@ -138,7 +138,6 @@ async def ingested(
         vectors=vectors,
         cache=MemoryCache(),
         settings=Config,
-        spool_dir=spool,
     )
     task = asyncio.create_task(ingestor.run())
     names = {}
@@ -147,7 +146,7 @@ async def ingested(
         document, _ = await accept(ingestor, spool / file.name, name=file.name, source=str(file))
         names[document.id] = file.name
     async with asyncio.timeout(300):
-        while ingestor.waiting:
+        while (await library.states())["completed"] < len(names) or ingestor.working:
             await asyncio.sleep(0.05)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)

@@ -1,8 +1,8 @@
 """Documents in, documents out: accept, process in the background, delete everywhere.
 
 Order of effects: object, row (pending), processing, completed with all its chunks in one transaction, index. Every
-step can be repeated, so a daemon killed between any two of them goes on where it was: at start every document that is
-not finished is processed again from its object, and the index is compared with the library.
+step can be repeated, so a daemon killed between any two of them goes on where it was. The library is the queue: what it
+has unfinished is processed, whoever accepted it and whatever became of the request.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,8 @@ from morgand.assistant.rag.backfill import Backfill
 from morgand.assistant.rag.embed import BATCH, IN_FLIGHT, EmbedJob, EmbedStage
 from morgand.assistant.rag.points import index_points, stored_chunks
 from morgand.assistant.rag.reconcile import Reconciler
+from morgand.assistant.rag.removal import Remover, everything
+from morgand.base.aio import to_its_end
 from morgand.base.clock import Clock, SystemClock
 from morgand.base.errors import MorganError, NotFound, Unavailable
 from morgand.config import Config
@@ -28,16 +30,15 @@ from morgand.state.ports import Cache, DocumentResult, Embedder, Extractor, Libr
 
 log = logging.getLogger("morgand.assistant")
 
-SEARCHES = "search:"  # prefix of cached search results: any change of the library makes them old
 EXTRACTED_AHEAD = 4  # documents extracted and waiting for the embedder
 READ_TOGETHER, READ_BYTES = 8, 64 * 1024  # documents in one call of the reader
 PUBLISHED_TOGETHER = 32  # documents in one write of the index
 ATTEMPTS = 10  # per document while storage or an engine fails; then it is FAILED, its original is kept
 PAUSE_S = 2.0
-PAGE = 1000
 STARTED_TOGETHER = 16  # documents in one write of the library
 COMPLETED_TOGETHER = 512  # chunks in one write of the library, or one document: a turn may wait for it
 LOOK_EVERY_S = 1.0
+LOOK_BELOW = 256  # documents that wait here: with more there is enough to do
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,46 +63,40 @@ class Ingestor:
         vectors: Vectors,
         cache: Cache,
         settings: Callable[[], Config],
-        spool_dir: Path,
         clock: Clock | None = None,
-        shared: Callable[[], bool] = lambda: False,
     ) -> None:
-        """``shared``: whether other hosts accept documents too, which this one then has to look for."""
-        self.spool_dir = spool_dir
-        self._shared = shared
-        self._running = False
         self.reconciler = Reconciler(library, vectors)
         self._library = library
         self._objects = objects
         self._extractor = extractor
         self._vectors = vectors
-        self._cache = cache
         self._clock = clock or SystemClock()
         self._acceptor = Acceptor(library, objects, settings, self._clock)
+        self._remover = Remover(library, objects, vectors, cache, self.reconciler)
         self._stage = EmbedStage(embedder, self._clock)
         self._backfill = Backfill(library, self._stage, self.reconciler, self._clock)
         self._pending: deque[str] = deque()
         self._known: set[str] = set()  # queued or in the pipeline: a document is never in it twice
         self._arrived = asyncio.Event()
+        self._news = asyncio.Event()  # the library may have more than was found by the last look
         self._attempts: dict[str, int] = {}
-        self._originals = asyncio.Lock()  # an object is not removed while a row for it is being made
 
     # --- from the API ----------------------------------------------------------------------------
 
     async def accept(self, uploads: Sequence[Upload]) -> list[tuple[Document, bool] | MorganError]:
         """Take over spooled files: durable when this returns; processed later. See ``Acceptor.take``."""
-        async with self._originals:
-            taken = await self._acceptor.take(uploads, waiting=len(self._known))
-        for one in taken:
-            # else the host that processes finds it in the library
-            if not isinstance(one, MorganError) and one[1] and (self._running or not self._shared()):
-                self._enqueue(one[0].id)
-        return taken
+        try:
+            return await self._acceptor.take(uploads)
+        finally:
+            self._news.set()  # however this ended: a row may be there
 
     async def delete(self, document: str) -> Document:
         """Delete a document everywhere: library, index, original, cached searches. Raises NotFound."""
+        return await to_its_end(self._delete(document))
+
+    async def _delete(self, document: str) -> Document:
         deleted = await self._library.delete(document)
-        await self._forget({deleted.id: deleted.object_key})
+        await self._remover.forget({deleted.id: deleted.object_key})
         return deleted
 
     def wake(self) -> None:
@@ -110,19 +105,17 @@ class Ingestor:
         self.reconciler.wake()
 
     @property
-    def waiting(self) -> int:
-        """Documents accepted and not finished."""
-        return len(self._known)
+    def working(self) -> bool:
+        """Whether documents are in the pipeline here."""
+        return bool(self._known)
 
     # --- the pipeline ----------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Process documents until cancelled: extract, embed, complete, each stage ahead of the next by a few."""
-        self._running = True
         try:
             await self._run()
         finally:
-            self._running = False
             self._pending.clear()  # the library has them; another host may process them before this one does again
             self._known.clear()
 
@@ -131,7 +124,6 @@ class Ingestor:
         finishing: asyncio.Queue[EmbedJob] = asyncio.Queue(maxsize=2 * BATCH)
         publishing: asyncio.Queue[Finished] = asyncio.Queue(maxsize=PUBLISHED_TOGETHER)
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._resume())
             group.create_task(self._poll())
             group.create_task(self._extract(extracted))
             group.create_task(self._stage.batch(extracted, finishing))
@@ -141,42 +133,37 @@ class Ingestor:
             group.create_task(self._publish(publishing))
             group.create_task(self._backfill.run())
             group.create_task(self.reconciler.run())
-
-    async def _resume(self) -> None:
-        """Queue what an earlier run accepted and did not finish, oldest first, before anything newer."""
-        while True:
-            try:
-                found = await self._unfinished()
-                break
-            except Unavailable as err:
-                log.warning("documents cannot be read yet", extra={"reason": err.message})
-                await self._clock.sleep(PAUSE_S)
-        older = [document.id for document in found if document.id not in self._known]
-        self._pending.extendleft(reversed(older))
-        self._known.update(older)
-        self._arrived.set()
-        if older:
-            log.info("ingestion resumed", extra={"documents": len(older)})
-        await self._sweep()
+            group.create_task(self._remover.run())
 
     async def _poll(self) -> None:
-        """Find what other hosts have accepted."""
+        """Queue what the library has unfinished: now, when something was accepted here, and every moment for what was
+        accepted elsewhere, or by a request that was cut off."""
+        away = False
         while True:
-            await asyncio.sleep(LOOK_EVERY_S)
-            if self._shared():
-                with contextlib.suppress(Unavailable):
-                    for document in await self._library.documents(state=DocumentState.PENDING, limit=PAGE):
-                        self._enqueue(document.id)
+            self._news.clear()
+            try:
+                if len(self._pending) < LOOK_BELOW:
+                    await self._queue_unfinished()
+                away = False
+            except Unavailable as err:
+                if not away:
+                    log.warning("documents cannot be read yet", extra={"reason": err.message})
+                away = True
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_EVERY_S):
+                    await self._news.wait()
 
-    async def _unfinished(self) -> list[Document]:
-        found = await self._all(DocumentState.PROCESSING) + await self._all(DocumentState.PENDING)
-        return sorted(found, key=lambda document: document.created)
-
-    async def _all(self, state: DocumentState | None = None) -> list[Document]:
-        found: list[Document] = []
-        while page := await self._library.documents(state=state, limit=PAGE, offset=len(found)):
-            found += page
-        return found
+    async def _queue_unfinished(self) -> None:
+        """Oldest first. What is finished here while the library is read may be unfinished in its answer."""
+        known = frozenset(self._known)
+        found = [
+            *await everything(self._library, DocumentState.PROCESSING),
+            *await everything(self._library, DocumentState.PENDING),
+        ]
+        new = sorted({one.id: one for one in found if one.id not in known}.values(), key=lambda one: one.created)
+        self._known.update(one.id for one in new)
+        self._pending.extend(one.id for one in new)
+        self._arrived.set()
 
     async def _extract(self, extracted: asyncio.Queue[EmbedJob]) -> None:
         while True:
@@ -270,7 +257,7 @@ class Ingestor:
                 self._backfill.wake()
             try:
                 await self._vectors.upsert(index_points(kept))
-                await self._forget(await self._library.object_keys(sorted(gone)) if gone else {})
+                await self._remover.forget(await self._library.object_keys(sorted(gone)) if gone else {})
             except MorganError as err:
                 log.warning("index not written", extra={"documents": len(ready), "reason": err.message})
                 self.reconciler.wake(*(one.document for one in ready))
@@ -280,33 +267,6 @@ class Ingestor:
                     extra={"document": one.document, "chunks": len(one.chunks), "replaced": len(one.replaced)},
                 )
                 self._done(one.document)
-
-    async def _forget(self, keys: Mapping[str, str]) -> None:
-        """Remove deleted documents (id to object key) from index, originals and cache.
-
-        What the index could not remove is repaired by reconciliation.
-        """
-        if keys:
-            try:
-                await self._vectors.delete_documents(list(keys))
-            except Unavailable:
-                self.reconciler.wake()
-        await self._drop_unused(set(keys.values()))
-        await self._cache.drop(SEARCHES)
-
-    async def _drop_unused(self, keys: Iterable[str]) -> None:
-        for key in keys:
-            async with self._originals:
-                if not await self._library.object_used(key):
-                    await self._objects.delete(key)
-
-    async def _sweep(self) -> None:
-        """Remove originals that no document has: a daemon that died between two steps of a removal left them."""
-        try:
-            kept = set(await self._objects.keys())
-            await self._drop_unused(kept - {document.object_key for document in await self._all()})
-        except Unavailable as err:
-            log.warning("originals not swept", extra={"reason": err.message})
 
     async def _retry(self, documents: list[str], err: MorganError) -> None:
         """Not these documents' fault: try them again after a pause, each up to ATTEMPTS times."""
@@ -325,14 +285,15 @@ class Ingestor:
 
     async def _fail(self, document: str, err: MorganError) -> None:
         """Tell in the document's row why it could not be read. A row that is gone was deleted meanwhile."""
-        self._done(document)
-        if isinstance(err, NotFound) and not await self._exists(document):
-            return
-        log.warning("document failed", extra={"document": document, "reason": err.message})
         try:
+            if isinstance(err, NotFound) and not await self._exists(document):
+                return
+            log.warning("document failed", extra={"document": document, "reason": err.message})
             await self._library.set_state(document, DocumentState.FAILED, str(err))
-        except MorganError as failure:  # it stays unfinished and is tried again at the next start
+        except MorganError as failure:  # it stays unfinished and is tried again
             log.warning("document state not stored", extra={"document": document, "reason": failure.message})
+        finally:
+            self._done(document)
 
     async def _exists(self, document: str) -> bool:
         try:
@@ -346,12 +307,6 @@ class Ingestor:
     def _done(self, document: str) -> None:
         self._known.discard(document)
         self._attempts.pop(document, None)
-
-    def _enqueue(self, document: str) -> None:
-        if document not in self._known:
-            self._known.add(document)
-            self._pending.append(document)
-            self._arrived.set()
 
 
 def together(documents: Sequence[Document]) -> list[list[Document]]:
