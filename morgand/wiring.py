@@ -54,7 +54,7 @@ from morgand.roles.reranker.spec import SPEC as RERANKER
 from morgand.roles.vectors import service as vectors
 from morgand.roles.vectors.client import EngineVectors
 from morgand.roles.vectors.spec import SPEC as VECTORS
-from morgand.state.ports import Chat, Embedder, History, Library, Objects, Reranker, Vectors
+from morgand.state.ports import Chat, Embedder, History, Library, Objects, Originals, Reranker, Vectors
 from morgand.state.roles import Assignment, Model, RolePreference
 from morgand.storage.database import Database, sqlite_url
 from morgand.storage.history import SqlHistory
@@ -124,7 +124,7 @@ class Parts:
 
     history: History
     library: Library
-    objects: Objects
+    objects: Originals
     chat: Chat
     embedder: Embedder
     reranker: Reranker

@@ -28,7 +28,6 @@ from morgand.base.errors import MorganError
 from morgand.config import Config
 from morgand.roles.embedder.client import EngineEmbedder
 from morgand.roles.llm.client import LlamaChat
-from morgand.roles.objects.store import FolderObjects
 from morgand.roles.process import EngineClient
 from morgand.roles.reranker.client import EngineReranker
 from morgand.roles.vectors.client import EngineVectors
@@ -38,7 +37,7 @@ from morgand.storage.database import Database, sqlite_url
 from morgand.storage.history import SqlHistory
 from morgand.storage.library import SqlLibrary
 from morgand.storage.migrate import upgrade
-from tests.fakes.assistant import MemoryCache, accept, nothing_waits
+from tests.fakes.assistant import FolderObjects, MemoryCache, accept, nothing_waits
 
 pytestmark = pytest.mark.engine
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"

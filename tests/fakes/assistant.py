@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import shutil
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
@@ -186,6 +187,10 @@ class FolderObjects:
         if not (self.folder / key).exists():
             raise NotFound(f"There is no object {key}.")
         return self.folder / key
+
+    @asynccontextmanager
+    async def reading(self, key: str) -> AsyncIterator[Path]:
+        yield await self.path(key)
 
     async def keep(self, keys: Sequence[str]) -> list[str]:
         self._here()

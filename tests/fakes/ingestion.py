@@ -11,7 +11,7 @@ from pathlib import Path
 from morgand.assistant.rag.ingest import Ingestor
 from morgand.config import Config, LimitsConfig
 from morgand.state.assistant import Document, DocumentState
-from morgand.state.ports import Library, Objects
+from morgand.state.ports import Library, Originals
 from morgand.storage.library import SqlLibrary
 from tests.fakes.assistant import FolderObjects, HashEmbedder, LineExtractor, MemoryCache, MemoryVectors
 from tests.fakes.storage import HandClock
@@ -30,7 +30,7 @@ class Bench:
     cache: MemoryCache
     spool: Path
 
-    def ingestor(self, *, library: Library | None = None, objects: Objects | None = None) -> Ingestor:
+    def ingestor(self, *, library: Library | None = None, objects: Originals | None = None) -> Ingestor:
         return Ingestor(
             library=library or self.library,
             objects=objects or self.objects,

@@ -45,6 +45,7 @@ async def served(folder: Path, ports: Callable[[Database], tuple[History, Librar
     database = Database(sqlite_url(folder / "db" / "morgan.sqlite"))
     await database.open()
     await upgrade(database)
+    (folder / "spool").mkdir()
     backend = make_backend(*ports(database), folder / "spool")
     limits = [LimitsConfig()]
     service = ApiContext(backend, lambda: limits[0])

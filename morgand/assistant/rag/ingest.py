@@ -12,6 +12,7 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from morgand.base.clock import Clock, SystemClock
 from morgand.base.errors import MorganError, NotFound, Unavailable
 from morgand.config import Config
 from morgand.state.assistant import Document, DocumentState, Extracted, StoredChunk
-from morgand.state.ports import Cache, DocumentResult, Embedder, Extractor, Library, Objects, Upload, Vectors
+from morgand.state.ports import Cache, DocumentResult, Embedder, Extractor, Library, Originals, Upload, Vectors
 
 log = logging.getLogger("morgand.assistant")
 
@@ -57,7 +58,7 @@ class Ingestor:
         self,
         *,
         library: Library,
-        objects: Objects,
+        objects: Originals,
         extractor: Extractor,
         embedder: Embedder,
         vectors: Vectors,
@@ -188,9 +189,11 @@ class Ingestor:
 
     async def _read(self, documents: Sequence[Document], extracted: asyncio.Queue[EmbedJob]) -> None:
         """Read originals. One that is unreadable is told so in its row; for storage, or a reader, is waited."""
-        paths = await asyncio.gather(*(self._objects.path(one.object_key) for one in documents), return_exceptions=True)
-        there = [(path, one.name) for path, one in zip(paths, documents, strict=True) if isinstance(path, Path)]
-        found = iter(await self._extractor.extract(there) if there else [])
+        async with AsyncExitStack() as reading:
+            opening = [reading.enter_async_context(self._objects.reading(one.object_key)) for one in documents]
+            paths = await asyncio.gather(*opening, return_exceptions=True)
+            there = [(path, one.name) for path, one in zip(paths, documents, strict=True) if isinstance(path, Path)]
+            found = iter(await self._extractor.extract(there) if there else [])
         waiting: list[tuple[str, Unavailable]] = []
         for path, document in zip(paths, documents, strict=True):
             match next(found) if isinstance(path, Path) else path:

@@ -1,4 +1,4 @@
-"""Objects in a folder of this host, under the digest of their content (implements ``ports.Objects``).
+"""Objects in a folder of this host, under the digest of their content (implements ``ports.ObjectFiles``).
 
 A file is complete from the moment it has its name: it is written beside, forced to disk, renamed, and the folders that
 lead to it are forced to disk too. The same content is stored once. Removing it takes a mark that storing takes off.

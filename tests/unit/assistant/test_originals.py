@@ -11,7 +11,7 @@ import pytest
 
 from morgand.base.errors import Unavailable
 from morgand.state.assistant import Document
-from morgand.state.ports import Library, Objects
+from morgand.state.ports import Library, Originals
 from tests.fakes.assistant import accept
 from tests.fakes.ingestion import Bench, running, until
 
@@ -78,7 +78,7 @@ async def test_a_removal_that_was_decided_before_an_upload_is_not_carried_out_af
     """Its last step may take as long as a network likes."""
     if late == "delete":
         gate = Gate(bench.objects, late)
-        there = bench.ingestor(objects=cast("Objects", gate))
+        there = bench.ingestor(objects=cast("Originals", gate))
     else:
         gate = Gate(bench.library, late)
         there = bench.ingestor(library=cast("Library", gate))
@@ -108,7 +108,7 @@ async def test_a_removal_that_failed_is_done_by_the_next_sweep(bench: Bench) -> 
 async def test_a_deletion_goes_on_when_whoever_asked_for_it_is_gone(bench: Bench) -> None:
     """Text and original are private: not only the row goes."""
     gate = Gate(bench.objects, "delete")
-    ingestor = bench.ingestor(objects=cast("Objects", gate))
+    ingestor = bench.ingestor(objects=cast("Originals", gate))
     document, _ = await accept(ingestor, bench.file("private"), name="p", source="/p")
     deleting = asyncio.create_task(ingestor.delete(document.id))
     await gate.reached.wait()
