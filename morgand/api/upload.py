@@ -8,6 +8,7 @@ import errno
 import unicodedata
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from urllib.parse import quote
 from uuid import uuid4
 
 from aiohttp import BodyPartReader, MultipartReader, http_exceptions, web
@@ -94,6 +95,23 @@ async def _spool(part: BodyPartReader, path: Path, document_mb: int) -> int:
     if buffer:
         await _append(path, bytes(buffer))
     return size
+
+
+def identity(raw: str) -> str:
+    """What a file is known by: its path as it was sent, with every blank and invisible letter. Cleaning is for display.
+
+    A name with bytes that are no UTF-8, which neither JSON nor a database carries, becomes a ``file:`` URI: no path
+    begins so. Raises InvalidInput for what no system has as a path.
+    """
+    if len(raw) > SOURCE_CHARS:
+        raise InvalidInput(f"source: is over {SOURCE_CHARS} characters.", remedy="Send a shorter path.")
+    if "\x00" in raw:
+        raise InvalidInput("source: holds a NUL, which no path does.")
+    try:
+        raw.encode("utf-8")
+    except UnicodeEncodeError:
+        return "file:" + quote(raw, errors="surrogatepass")
+    return raw
 
 
 def display_name(raw: str | None) -> str:
