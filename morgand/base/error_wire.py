@@ -56,6 +56,7 @@ def from_wire(body: bytes, who: str) -> MorganError:
     except msgspec.MsgspecError:
         return EngineError(f"{who} answered something that is not an answer.")
     cls = _RAISED.get(failure.code, EngineError)
-    if issubclass(cls, Unavailable | RateLimited) and failure.retry_after_s is not None:
-        return cls(failure.message, remedy=failure.remedy, retry_after_s=failure.retry_after_s)
+    if issubclass(cls, Unavailable | RateLimited):
+        wait_s = 1.0 if failure.retry_after_s is None else failure.retry_after_s
+        return cls(failure.message, remedy=failure.remedy, retry_after_s=wait_s)
     return cls(failure.message, remedy=failure.remedy)

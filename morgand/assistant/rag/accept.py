@@ -39,7 +39,7 @@ class Acceptor:
             placed = await asyncio.gather(*map(self._place, uploads, sizes, range(waiting, waiting + len(uploads))))
             taken = iter(await self._add([one for one in placed if isinstance(one, Document)]))
             return await self._kept(uploads, [next(taken) if isinstance(one, Document) else one for one in placed])
-        except Unavailable as err:  # of all of them alike
+        except MorganError as err:  # of all of them alike
             return [err] * len(uploads)
         finally:
             await asyncio.shield(asyncio.to_thread(_unlink, uploads))

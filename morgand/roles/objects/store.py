@@ -31,6 +31,7 @@ class FolderObjects:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._marks: dict[str, str] = {}  # of removals under way; a daemon that starts anew has none to carry out
+        self._cleared = False
         self._marking = threading.Lock()  # what a mark says and what is on disk change together
 
     async def put_file(self, path: Path) -> str:
@@ -126,8 +127,10 @@ class FolderObjects:
         return [key for key in found if KEY.fullmatch(key)]
 
     async def clear_leftovers(self) -> None:
-        """Remove what an earlier daemon was writing when it died."""
-        await asyncio.to_thread(self._clear)
+        """Remove what an earlier daemon was writing when it died. Once: what is there later is being written."""
+        if not self._cleared:
+            await asyncio.to_thread(self._clear)
+            self._cleared = True
 
     def _clear(self) -> None:
         for leftover in self._root.glob(".new-*"):

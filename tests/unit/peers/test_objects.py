@@ -45,7 +45,7 @@ async def apart(tmp_path: Path, **host: Any) -> AsyncIterator[Apart]:
     async with served(tmp_path, **host) as there:
         client = there.client(credentials(tmp_path, "a"))
         hosts = Hosts([Holder("b", "main", 5, ready=True)], me="a")
-        route = PortRoute("objects", "objects", hosts, lambda: client, SystemClock(), 25.0)
+        route = PortRoute("objects", "objects", hosts, lambda: client, SystemClock(), 25.0, single_writer=True)
         local = FolderObjects(tmp_path / "none")
         yield Apart(
             RoutedObjects(route, local, here), FolderObjects(tmp_path / "objects"), here, source, there

@@ -161,3 +161,13 @@ async def test_leftovers_of_a_killed_daemon_are_removed(tmp_path: Path) -> None:
     (tmp_path / "objects" / ".new-abc").write_bytes(b"half")
     await objects.clear_leftovers()
     assert files(tmp_path / "objects") == [await objects.path(key)]
+
+
+async def test_a_role_that_begins_again_takes_nothing_from_who_writes(tmp_path: Path) -> None:
+    """It was ended and performed anew while a file came in."""
+    objects = FolderObjects(tmp_path / "objects")
+    (tmp_path / "objects").mkdir()
+    await objects.clear_leftovers()
+    (tmp_path / "objects" / ".new-abc").write_bytes(b"half")
+    await objects.clear_leftovers()
+    assert [file.name for file in files(tmp_path / "objects")] == [".new-abc"]
