@@ -112,16 +112,27 @@ def _reason(err: OSError | ValueError) -> str:
 
 
 def text_of(path: str) -> str:
-    """A path or name as text that can be sent: bytes that are not UTF-8 as ``\\xff``; distinct ones stay distinct."""
+    """A path or name as text for people: bytes that are not UTF-8 as ``\\xff``."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def source_of(path: str) -> str:
-    """What the daemon knows a file by: its path on one line, distinct for distinct paths."""
-    return "".join(
-        char.encode("unicode_escape").decode("ascii") if unicodedata.category(char) == "Cc" else char
-        for char in text_of(path)
-    )
+    """What the daemon knows a file by: its absolute path to the letter; distinct for distinct paths.
+
+    One with bytes that are not UTF-8, which cannot be sent, becomes a ``file:`` URI: no path begins so.
+    """
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        return "file:" + quote(os.fsencode(path))
+    return path
+
+
+def sources_meant(wanted: str) -> list[str]:
+    """What the daemon may know a file by that a person gives the way to from here; a mere name is no way."""
+    if os.path.basename(wanted) == wanted:  # noqa: PTH119  # as above
+        return []
+    return [wanted, source_of(os.path.abspath(wanted))]  # noqa: PTH100  # as above
 
 
 def display_name(path: str) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from morganctl.arguments import whole_id
 from morganctl.errors import CliError
+from morganctl.output import one_line
 from morgand.api.schema import ConversationsReply, ConversationView, DocumentsReply, DocumentView
 
 if TYPE_CHECKING:
@@ -43,22 +44,26 @@ async def documents(
 
 
 async def resolve(
-    wanted: str, kind: str, items: AsyncIterator[V], names: Callable[[V], Sequence[str]] = lambda _item: ()
-) -> str:
-    """The id of the one item that ``wanted`` means: an id, a name, or the beginning of an id.
+    wanted: str, kind: str, items: AsyncIterator[V], names: Callable[[V], Sequence[str]] = lambda _item: (),
+    meant: Sequence[str] = (),
+) -> str:  # fmt: skip
+    """The id of the one item that ``wanted`` means: an id, a name as it is or as it is shown, the beginning of an id.
 
-    A whole id is taken as it is. Raises CliError when nothing or several things match.
+    A whole id is taken as it is. ``meant`` are names that go before all others. What is nearest counts. Raises CliError
+    when nothing or several things match.
     """
     if whole_id(wanted) is not None:
         return wanted
-    named: list[V] = []
-    begun: list[V] = []
+    near: list[list[V]] = [[], [], [], []]
     async for item in items:
-        if wanted in names(item):
-            named.append(item)
-        elif wanted and item.id.startswith(wanted.lower()):
-            begun.append(item)
-    matches = named or begun
+        known = names(item)
+        ways = (
+            any(one in meant for one in known), wanted in known, one_line(wanted) in map(one_line, known),
+            bool(wanted) and item.id.startswith(wanted.lower()),
+        )  # fmt: skip
+        if True in ways:
+            near[ways.index(True)].append(item)
+    matches = next((found for found in near if found), [])
     if len(matches) == 1:
         return matches[0].id
     remedy = f"See `morganctl {kind}s list`."

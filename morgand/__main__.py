@@ -75,8 +75,9 @@ def start(file: Path | None, settings: tuple[str, ...]) -> None:
     if (pid := holder(config.data_dir)) is not None:
         click.echo(f"morgand runs already (process {pid}).")
         return
+    os.umask(0o077)  # before the first folder: its parents are made without a mode
     log, socket = config.data_dir / "logs" / "morgand.log", config.data_dir / "morgand.sock"
-    log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    log.parent.mkdir(parents=True, exist_ok=True)
     argv = [sys.executable, "-m", "morgand", "run", *(["--config", str(file)] if file else [])]
     argv += [part for one in settings for part in ("--set", one)]
     with log.open("ab") as output:

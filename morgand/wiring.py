@@ -55,7 +55,7 @@ from morgand.roles.reranker.spec import SPEC as RERANKER
 from morgand.roles.vectors import service as vectors
 from morgand.roles.vectors.client import EngineVectors
 from morgand.roles.vectors.spec import SPEC as VECTORS
-from morgand.state.ports import Chat, Embedder, History, Library, Objects, Reranker, Vectors
+from morgand.state.ports import Chat, Embedder, History, Library, Objects, Originals, Reranker, Vectors
 from morgand.state.roles import Assignment, Model, RolePreference
 from morgand.storage.database import Database, sqlite_url
 from morgand.storage.history import SqlHistory
@@ -126,7 +126,7 @@ class Parts:
 
     history: History
     library: Library
-    objects: Objects
+    objects: Originals
     chat: Chat
     embedder: Embedder
     reranker: Reranker
@@ -180,8 +180,8 @@ def build(context: HostContext, local: Local, others: Neighbours, delivery: Deli
     )  # fmt: skip
     ingestor = Ingestor(
         library=library, objects=originals, extractor=local.extractor, embedder=embeddings, vectors=index,
-        cache=MemoryCache(context.clock), settings=context.config, spool_dir=context.data_dir / "spool",
-        clock=context.clock, shared=lambda: not others.directory.alone, engines=others.of_ingestion,
+        cache=MemoryCache(context.clock), settings=context.config, clock=context.clock,
+        engines=others.of_ingestion,
     )  # fmt: skip
     return Parts(
         history=history, library=library, objects=originals, chat=chat, embedder=embeddings, reranker=ranking,

@@ -8,6 +8,7 @@ import click
 
 from morganctl import pages
 from morganctl.app import App, Group
+from morganctl.files import sources_meant
 from morganctl.output import one_line, short
 from morgand.api.schema import Deleted, DocumentsReply, DocumentView
 
@@ -45,7 +46,7 @@ def list_documents(app: App, state: str | None, limit: int, offset: int) -> None
 @click.argument("document")
 @click.pass_obj
 def show_document(app: App, document: str) -> None:
-    """Show one document, by id, the beginning of its id, or name."""
+    """Show one document, by id, the beginning of its id, name, or path."""
 
     async def fetch(client: Client) -> DocumentView:
         return await client.get(f"/v1/documents/{await find(client, document)}", DocumentView)
@@ -67,7 +68,7 @@ def show_document(app: App, document: str) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
 def delete_documents(app: App, documents: tuple[str, ...], *, yes: bool) -> None:
-    """Delete documents everywhere, by id, the beginning of an id, or name."""
+    """Delete documents everywhere, by id, the beginning of an id, name, or path."""
 
     async def lookup(client: Client) -> list[DocumentView]:
         return [await client.get(f"/v1/documents/{await find(client, name)}", DocumentView) for name in documents]
@@ -87,8 +88,9 @@ def delete_documents(app: App, documents: tuple[str, ...], *, yes: bool) -> None
 async def find(client: Client, wanted: str) -> str:
     """The id of the document that ``wanted`` means."""
     return await pages.resolve(
-        wanted, "document", pages.documents(client), lambda item: (item.name, item.source, item.title or item.name)
-    )
+        wanted, "document", pages.documents(client), lambda item: (item.name, item.source, item.title or item.name),
+        sources_meant(wanted),
+    )  # fmt: skip
 
 
 def _id(app: App, item: DocumentView) -> str:

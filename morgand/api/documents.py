@@ -37,13 +37,13 @@ class DocumentRoutes:
         ]  # fmt: skip
 
     async def upload(self, request: web.Request) -> web.Response:
-        """Parts named ``file``, each preceded by its ``source`` (default: the file's name)."""
+        """Parts named ``file``, each preceded by its ``source`` (default: the file's name): what it is known by."""
         taking = _Taking(self._service)
         source: str | None = None
         try:
             async for part in upload.parts(request):
                 if part.name == "source":
-                    source = upload.printable(await upload.field(part))[: upload.SOURCE_CHARS]
+                    source = upload.identity(await upload.field(part))
                 elif part.name == "file":
                     await taking.take(part, source)
                     source = None
@@ -83,13 +83,14 @@ class _Taking:
             raise InvalidInput(f"file: more than {upload.FILES_MAX} files in one upload.")
         name = upload.display_name(part.filename)
         try:
+            known_by = source or upload.identity(part.filename or name)
             path, size = await upload.spool(part, self._folder, document_mb=self._limit_mb)
         except MorganError as err:
             if not self._results and isinstance(err, NotHereNow):
                 raise
             self._results.append(_refused(name, err))
             return
-        self._spooled.append((len(self._results), Upload(path, name, source or name)))
+        self._spooled.append((len(self._results), Upload(path, name, known_by)))
         self._results.append(schema.UploadResult(name, "refused"))  # until it is handed over
         self._bytes += size
         if len(self._spooled) >= GROUP_FILES or self._bytes >= GROUP_BYTES:

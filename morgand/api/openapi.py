@@ -30,7 +30,10 @@ _UPLOAD = {
     "type": "object",
     "required": ["file"],
     "properties": {
-        "source": {"type": "string", "description": "Where the next file comes from; the same source replaces."},
+        "source": {
+            "type": "string",
+            "description": "Where the next file comes from, to the letter; the same source replaces.",
+        },
         "file": {"type": "string", "format": "binary"},
     },
 }

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import os
 import unicodedata
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from urllib.parse import quote
 from uuid import uuid4
 
 from aiohttp import BodyPartReader, MultipartReader, http_exceptions, web
 
+from morgand.base import files
+from morgand.base.aio import to_its_end
 from morgand.base.errors import InvalidInput, MorganError, StorageFull, TooLarge
 
 PIECE_BYTES = 1024 * 1024
@@ -88,11 +90,28 @@ async def _spool(part: BodyPartReader, path: Path, document_mb: int) -> int:
             raise TooLarge(f"The document is over {document_mb} MiB.", remedy="Raise limits.document_mb.")
         buffer += piece
         if len(buffer) >= PIECE_BYTES:
-            await asyncio.to_thread(_append, path, bytes(buffer))
+            await _append(path, bytes(buffer))
             buffer.clear()
     if buffer:
-        await asyncio.to_thread(_append, path, bytes(buffer))
+        await _append(path, bytes(buffer))
     return size
+
+
+def identity(raw: str) -> str:
+    """What a file is known by: its path as it was sent, with every blank and invisible letter. Cleaning is for display.
+
+    A name with bytes that are no UTF-8, which neither JSON nor a database carries, becomes a ``file:`` URI: no path
+    begins so. Raises InvalidInput for what no system has as a path.
+    """
+    if len(raw) > SOURCE_CHARS:
+        raise InvalidInput(f"source: is over {SOURCE_CHARS} characters.", remedy="Send a shorter path.")
+    if "\x00" in raw:
+        raise InvalidInput("source: holds a NUL, which no path does.")
+    try:
+        raw.encode("utf-8")
+    except UnicodeEncodeError:
+        return "file:" + quote(raw, errors="surrogatepass")
+    return raw
 
 
 def display_name(raw: str | None) -> str:
@@ -108,15 +127,9 @@ def printable(raw: str) -> str:
     return "".join(char for char in spaced if unicodedata.category(char) not in {"Cc", "Cf", "Cs"})
 
 
-def _append(path: Path, content: bytes) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    try:
-        view = memoryview(content)
-        while view:
-            view = view[os.write(descriptor, view) :]
-    finally:
-        os.close(descriptor)
+async def _append(path: Path, content: bytes) -> None:
+    """Whoever is cut off meanwhile waits: a thread that writes later would make the file anew."""
+    await to_its_end(asyncio.to_thread(files.append, path, content))
 
 
 def _unlink(paths: Sequence[Path]) -> None:

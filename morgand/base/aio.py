@@ -1,4 +1,4 @@
-"""Waiting for whatever comes first, for what may fail as a group, and for what may fail in ways nobody foresaw."""
+"""Waiting for what comes first, for what may fail alone or as a group, and for what must not be left half done."""
 
 from __future__ import annotations
 
@@ -101,3 +101,17 @@ async def foreseen(work: Awaitable[T], log: logging.Logger, what: str, **about: 
     except Exception as err:  # supervisor of loops that serve several things
         log.exception(what, extra=about)
         raise Unforeseen(f"A defect ended it: {err!r}.", remedy="The log has the details.") from err
+
+
+async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
+    """Await ``work``, which has an end of its own: whoever is cancelled meanwhile waits for it all the same. Only a
+    second cancellation ends it."""
+    task = asyncio.create_task(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        try:
+            await asyncio.wait([task])
+        finally:
+            task.cancel()
+        raise

@@ -7,12 +7,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import hashlib
 import os
 import stat
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +24,7 @@ from morgand.base.errors import ConfigError, Conflict, StorageFull
 
 MAX_SOCKET_PATH = 100  # sun_path holds 108 bytes on Linux, 104 on macOS
 FOLDERS = ("cluster", "models", "outbox", "spool", "logs", "run")
+LOCK_TRIES, LOCK_PAUSE_S = 10, 0.05  # ``holder`` has the lock for a moment whenever it looks
 
 
 class DataDir:
@@ -34,26 +37,32 @@ class DataDir:
         self._lock: int | None = None
 
     def __enter__(self) -> Self:
-        """Make the folders (mode 0700) and take the lock. Raises ConfigError, Conflict, StorageFull."""
+        """Take the lock, and only then make the folders (mode 0700) and empty the spool.
+
+        Raises ConfigError, Conflict, StorageFull.
+        """
         if len(os.fsencode(self.socket)) > MAX_SOCKET_PATH:
             raise ConfigError(
                 f"The path {self.root} is too long for the socket in it ({MAX_SOCKET_PATH} bytes at most).",
                 remedy="Set host.data_dir to a shorter path.",
             )
         try:
-            self._make()
+            self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._lock = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             self._hold(self._lock)
+            self._prepare()
         except OSError as err:
+            self._release()
             raise _translated(err, self.root) from err
+        except Conflict:
+            self._release()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._release()
 
     @property
     def socket(self) -> Path:
@@ -76,22 +85,30 @@ class DataDir:
             raise ConfigError(f"{outside} belongs to somebody else.", remedy="Set host.data_dir to a shorter path.")
         return outside
 
-    def _make(self) -> None:
-        self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    def _prepare(self) -> None:
+        """What only the holder of the lock may do: until then everything here may belong to a daemon that runs."""
         for name in (*FOLDERS, *self._stores):
             (self.root / name).mkdir(exist_ok=True, mode=0o700)
         for leftover in (self.root / "spool").iterdir():
             leftover.unlink()  # uploads that were never acknowledged
 
+    def _release(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
     def _hold(self, lock: int) -> None:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as err:
+        for _ in range(LOCK_TRIES):
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            time.sleep(LOCK_PAUSE_S)
+        else:
             pid = os.pread(lock, 32, 0).decode(errors="replace").strip()
             raise Conflict(
                 f"Another morgand (process {pid or 'unknown'}) runs on {self.root}.",
                 remedy="Stop it with `morgand stop`, or give this one a data directory of its own.",
-            ) from err
+            )
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
 

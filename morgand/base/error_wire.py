@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from morgand.base.errors import (
+    ConfigError,
     Conflict,
     EngineError,
     Fenced,
@@ -13,19 +14,21 @@ from morgand.base.errors import (
     NotFound,
     NotHereNow,
     Overloaded,
+    RateLimited,
     StorageFull,
+    StoreConflict,
     TooLarge,
+    Unauthorized,
     Unavailable,
     Unreadable,
     Unsupported,
 )
 
-# what the other side may say is wrong; anything else is a failure of its own
 _RAISED: dict[str, type[MorganError]] = {
     cls.code: cls
     for cls in (
-        Conflict, EngineError, Fenced, InvalidInput, NotFound, Overloaded, StorageFull, TooLarge, Unavailable,
-        Unreadable, Unsupported,
+        ConfigError, Conflict, EngineError, Fenced, InvalidInput, MorganError, NotFound, Overloaded, RateLimited,
+        StorageFull, StoreConflict, TooLarge, Unauthorized, Unavailable, Unreadable, Unsupported,
     )
 }  # fmt: skip
 
@@ -39,9 +42,12 @@ class Failure(msgspec.Struct):
     retry_after_s: float | None = None
 
 
-def to_wire(err: MorganError) -> bytes:
-    retry_after_s = err.retry_after_s if isinstance(err, NotHereNow) else None
-    return msgspec.msgpack.encode(Failure(err.code, err.message, err.remedy, retry_after_s))
+def to_wire(err: MorganError, *, at: str | None = None) -> bytes:
+    """``at`` names the host that answers to another one: what is wrong with it is to be mended there."""
+    retry_after_s = err.retry_after_s if isinstance(err, NotHereNow | RateLimited) else None
+    own = isinstance(err, StorageFull | EngineError) or err.status == MorganError.status
+    message = f"On {at}: {err.message}" if at is not None and own else err.message
+    return msgspec.msgpack.encode(Failure(err.code, message, err.remedy, retry_after_s))
 
 
 def from_wire(body: bytes, who: str) -> MorganError:
@@ -51,6 +57,7 @@ def from_wire(body: bytes, who: str) -> MorganError:
     except msgspec.MsgspecError:
         return EngineError(f"{who} answered something that is not an answer.")
     cls = _RAISED.get(failure.code, EngineError)
-    if issubclass(cls, NotHereNow) and failure.retry_after_s is not None:
-        return cls(failure.message, remedy=failure.remedy, retry_after_s=failure.retry_after_s)
+    if issubclass(cls, NotHereNow | RateLimited):
+        wait_s = 1.0 if failure.retry_after_s is None else failure.retry_after_s
+        return cls(failure.message, remedy=failure.remedy, retry_after_s=wait_s)
     return cls(failure.message, remedy=failure.remedy)

@@ -37,6 +37,17 @@ def write_whole(file: Path, content: bytes) -> None:
         raise
 
 
+def append(file: Path, content: bytes) -> None:
+    """Add to a file, which is made (mode 0600) if it is not there. Raises OSError."""
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        view = memoryview(content)
+        while view:
+            view = view[os.write(descriptor, view) :]
+    finally:
+        os.close(descriptor)
+
+
 def sync(folder: Path) -> None:
     """Force the names in a folder to disk. Raises OSError."""
     if os.name != "posix":

@@ -188,8 +188,9 @@ class MemberSession:
     def _peer_api(self) -> PeerServer:
         sponsor = JoinMaterial(self._folder, self._me, self._credentials.authority)
         return PeerServer(
-            self._home.exports, held=self._directory.held, acting=self._directory, member=self._is_present,
-            spool=self._home.spool, open_routes=JoinServer(sponsor, self._store, self._clock).routes(),
+            self._home.exports, name=self._home.name, held=self._directory.held, acting=self._directory,
+            member=self._is_present, spool=self._home.spool,
+            open_routes=JoinServer(sponsor, self._store, self._clock).routes(),
         )  # fmt: skip
 
     def _is_present(self, host: str) -> bool:

@@ -17,7 +17,8 @@ from typing import Any, TypeVar
 
 import aiohttp
 
-from morgand.base.aio import in_order
+from morgand.base import files
+from morgand.base.aio import in_order, to_its_end
 from morgand.base.clock import Clock
 from morgand.base.error_wire import from_wire
 from morgand.base.errors import EngineError, MorganError, Overloaded, StorageFull, TooLarge, Unavailable
@@ -248,26 +249,22 @@ async def _write(target: Path, blocks: AsyncIterator[bytes]) -> None:
     """All of it or no file. Raises TooLarge, StorageFull."""
     size, whole = 0, False
     try:
-        file = await asyncio.to_thread(target.open, "wb")
-    except OSError as err:
-        raise _full(err) from err
-    try:
+        await _append(target, b"")
         async for block in blocks:
             size += len(block)
             if size > MAX_FILE_BYTES:
                 raise TooLarge(f"The file is over {MAX_FILE_BYTES} bytes.")
-            await _stored(file.write, block)
-        await _stored(file.flush)
+            await _append(target, block)
         whole = True
     finally:
-        file.close()
         if not whole:
             await asyncio.to_thread(target.unlink, missing_ok=True)
 
 
-async def _stored(do: Callable[..., Any], *args: bytes) -> None:
+async def _append(target: Path, block: bytes) -> None:
+    """Whoever is cut off meanwhile waits: a thread that writes later would make the file anew."""
     try:
-        await asyncio.to_thread(do, *args)
+        await to_its_end(asyncio.to_thread(files.append, target, block))
     except OSError as err:
         raise _full(err) from err
 

@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
 from uuid import uuid4
 
-from morgand.base.errors import NotHereNow
+from morgand.base.errors import InvalidInput, NotHereNow, StorageFull
 from morgand.peers.route import Holder, PortRoute, Rounds, acting, client_of, routed
-from morgand.state.ports import Objects
+from morgand.state.ports import ObjectFiles, Objects
 
 T = TypeVar("T")
 
-KEPT = 32  # fetched copies that are still there: more than are read at the same time
-
 
 class RoutedObjects:
-    """Implements ``ports.Objects``. ``folder`` holds the last ``KEPT`` fetched copies."""
+    """Implements ``ports.Originals``. ``folder`` holds what was fetched, for as long as it is read."""
 
-    def __init__(self, route: PortRoute, local: Objects, folder: Path) -> None:
+    def __init__(self, route: PortRoute, local: ObjectFiles, folder: Path) -> None:
         self._route = route
         self._local = local
         self._folder = folder
-        self._fetched: deque[Path] = deque()
         self._plain = routed(Objects, route, local)  # type: ignore[type-abstract]  # a Protocol is what is meant
 
     async def put_file(self, path: Path) -> str:
@@ -35,22 +31,38 @@ class RoutedObjects:
 
         return await self._at_holder(remote, lambda: self._local.put_file(path))
 
-    async def path(self, key: str) -> Path:
-        """A local file: the object itself, or a copy that was fetched for this reading."""
+    @asynccontextmanager
+    async def reading(self, key: str) -> AsyncIterator[Path]:
+        path = await self._at_holder(lambda holder: self._fetch(holder, key), lambda: self._local.path(key))
+        try:
+            yield path
+        finally:
+            if path.parent == self._folder:
+                await asyncio.shield(asyncio.to_thread(path.unlink, missing_ok=True))
 
-        async def remote(holder: Holder) -> Path:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            target = self._folder / f"{os.path.basename(key)}-{uuid4().hex}"  # noqa: PTH119 - a key, not a path
+    async def _fetch(self, holder: Holder, key: str) -> Path:
+        target = self._folder / f"{key.rpartition('/')[2]}-{uuid4().hex}"
+        try:
             await client_of(self._route).fetch_file(holder.host, self._route.port, key, target, epoch=holder.epoch)
-            self._fetched.append(target)
-            if len(self._fetched) > KEPT:
-                await asyncio.to_thread(self._fetched.popleft().unlink, missing_ok=True)
-            return target
+        except BaseException:  # whoever is not told of the file cannot remove it
+            await asyncio.shield(asyncio.to_thread(target.unlink, missing_ok=True))
+            raise
+        return target
 
-        return await self._at_holder(remote, lambda: self._local.path(key))
+    async def keep(self, keys: Sequence[str]) -> list[str]:
+        try:
+            return await self._plain.keep(keys)
+        except InvalidInput:  # of an older host: it has no marks, and removes without
+            return []
 
-    async def delete(self, key: str) -> None:
-        await self._plain.delete(key)
+    async def mark(self, keys: Sequence[str]) -> str:
+        try:
+            return await self._plain.mark(keys)
+        except InvalidInput:  # as above
+            return ""
+
+    async def delete(self, key: str, mark: str = "") -> None:
+        await self._plain.delete(key, mark)
 
     async def keys(self) -> list[str]:
         return await self._plain.keys()
@@ -63,5 +75,7 @@ class RoutedObjects:
                 if holder.host == self._route.directory.me:
                     return await acting(self._route.role, self._route.directory, local)
                 return await remote(holder)
+            except StorageFull:
+                raise  # a disk is not emptied while somebody waits, and what is stored here moves to no other
             except NotHereNow as err:
                 rounds.failed(err)

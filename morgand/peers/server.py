@@ -14,18 +14,28 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import IO, Any, TypeVar, cast
 
 from aiohttp import web
 
 from morgand.base.error_wire import to_wire
-from morgand.base.errors import Fenced, InvalidInput, MorganError, Overloaded, TooLarge, Unauthorized, Unavailable
+from morgand.base.errors import (
+    EngineError,
+    Fenced,
+    InvalidInput,
+    MorganError,
+    Overloaded,
+    StorageFull,
+    TooLarge,
+    Unauthorized,
+    Unavailable,
+)
 from morgand.peers import wire
 from morgand.peers.client import BLOCK, EPOCH, MAX_FILE_BYTES
 from morgand.peers.route import Acting, acting
 from morgand.peers.wire import Export
 from morgand.security.trust import peer_of
-from morgand.state.ports import Objects
+from morgand.state.ports import ObjectFiles
 from morgand.state.roles import Assignment
 
 log = logging.getLogger("morgand.peer")
@@ -36,6 +46,7 @@ READ_S = 120.0  # until a call's arguments are here
 HEARD_S = 0.5  # until this host has heard of its part what its caller has heard
 MOVE_S = 30.0  # until a caller takes one more piece of an answer, or sends one more of a file
 PEER = "/peer/v1/"
+FREE = "Nothing was half-written. Free some space on its disk, or make it writable, and try again."
 ASKER = web.RequestKey("asker", str)
 
 T = TypeVar("T")
@@ -43,15 +54,16 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class PeerServer:
-    """``exports`` by the name in the path. ``member``: whether a host id belongs to the cluster now."""
+    """``exports`` by the name in the path. ``name``: of this host, for people. ``member``: whether a host id belongs to
+    the cluster now."""
 
     def __init__(
-        self, exports: Mapping[str, Export], *, held: Callable[[str], Assignment | None], acting: Acting,
+        self, exports: Mapping[str, Export], *, name: str, held: Callable[[str], Assignment | None], acting: Acting,
         member: Callable[[str], bool], spool: Path, open_routes: Sequence[web.RouteDef] = (),
         member_routes: Sequence[web.RouteDef] = (), body_bytes: int = MAX_BODY_BYTES,
         file_bytes: int = MAX_FILE_BYTES, move_s: float = MOVE_S,
     ) -> None:  # fmt: skip
-        self._exports, self._held, self._member, self._spool = exports, held, member, spool
+        self._exports, self._name, self._held, self._member, self._spool = exports, name, held, member, spool
         self._body_bytes, self._file_bytes, self._move_s = body_bytes, file_bytes, move_s
         self._acting = acting
         self._open_routes, self._member_routes = open_routes, member_routes
@@ -83,7 +95,7 @@ class PeerServer:
             except Unauthorized as err:
                 return web.Response(status=err.status)  # a stranger learns nothing
             except MorganError as err:
-                return web.Response(status=err.status, body=to_wire(err))
+                return web.Response(status=err.status, body=to_wire(err, at=self._name))
             except web.HTTPRequestEntityTooLarge:
                 too_large = TooLarge(f"A call takes {self._body_bytes} bytes at most.")
                 return web.Response(status=too_large.status, body=to_wire(too_large))
@@ -95,7 +107,8 @@ class PeerServer:
                 log.exception("request of a host failed", extra={"path": request.path})
                 if request.writer.output_size > 0:
                     raise  # part of an answer is out: only cutting the connection says that it is not whole
-                return web.Response(status=500, body=to_wire(MorganError()))
+                unforeseen = EngineError("Something went wrong; its log has the details.")
+                return web.Response(status=500, body=to_wire(unforeseen, at=self._name))
 
         return gate
 
@@ -139,20 +152,28 @@ class PeerServer:
 
     async def _put_file(self, request: web.Request) -> web.Response:
         export = self._export(request)
-        objects: Objects = export.implementation
-        with tempfile.NamedTemporaryFile(dir=self._spool) as file:
-            size = 0
-            while block := await _in_time(request, request.content.readany(), self._move_s):
-                size += len(block)
-                if size > self._file_bytes:
-                    raise TooLarge(f"The file is over {self._file_bytes} bytes.")
-                await asyncio.to_thread(file.write, block)
-            await asyncio.to_thread(file.flush)
-            key = await acting(export.role, self._acting, lambda: objects.put_file(Path(file.name)))
-            return web.Response(text=key)
+        objects: ObjectFiles = export.implementation
+        try:
+            with tempfile.NamedTemporaryFile(dir=self._spool) as file:
+                await self._take_in(request, file)
+                key = await acting(export.role, self._acting, lambda: objects.put_file(Path(file.name)))
+                return web.Response(text=key)
+        except ConnectionError:
+            raise  # the caller is gone
+        except OSError as err:
+            raise StorageFull(f"A file cannot be stored: {err.strerror}.", remedy=FREE) from err
+
+    async def _take_in(self, request: web.Request, file: IO[bytes]) -> None:
+        size = 0
+        while block := await _in_time(request, request.content.readany(), self._move_s):
+            size += len(block)
+            if size > self._file_bytes:
+                raise TooLarge(f"The file is over {self._file_bytes} bytes.")
+            await asyncio.to_thread(file.write, block)
+        await asyncio.to_thread(file.flush)
 
     async def _get_file(self, request: web.Request) -> web.StreamResponse:
-        objects: Objects = self._export(request).implementation
+        objects: ObjectFiles = self._export(request).implementation
         return web.FileResponse(await objects.path(request.match_info["key"]), chunk_size=BLOCK)
 
     async def _streamed(self, request: web.Request, items: AsyncIterator[Any]) -> web.StreamResponse:
@@ -174,7 +195,7 @@ class PeerServer:
                     async for item in stream:
                         await write(wire.ITEM, wire.pack(item))
                 except MorganError as err:
-                    await write(wire.ERROR, to_wire(err))
+                    await write(wire.ERROR, to_wire(err, at=self._name))
                     return response
             await write(wire.END)
             return response

@@ -89,7 +89,7 @@ def _app(handlers: dict[str, Handler]) -> web.Application:
         try:
             return web.Response(body=await handler(await request.read()))
         except msgspec.MsgspecError as err:
-            return _failure(MorganError(f"The engine was sent something it does not understand: {err}."))
+            return _failure(EngineError(f"The engine was sent something it does not understand: {err}."))
         except MorganError as err:
             return _failure(err)
 

@@ -11,6 +11,7 @@ comes last and is marked ``LATER``; a field that is added to a value has a defau
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -151,17 +152,40 @@ class Objects(Protocol):
     """Content-addressed: the key is derived from the sha256 of the content."""
 
     async def put_file(self, path: Path) -> str:
-        """Store a file's content durably (moves or copies it) and return its key."""
+        """Store a copy of a file's content durably and return its key. Takes its mark off."""
         ...
 
-    async def path(self, key: str) -> Path:
-        """A local file with the content, for reading only. Raises NotFound."""
+    async def keep(self, keys: Sequence[str]) -> list[str]:
+        """Take the marks off; returns the keys that nothing is stored under. What is there stays until it is marked
+        anew."""
         ...
 
-    async def delete(self, key: str) -> None: ...
+    async def mark(self, keys: Sequence[str]) -> str:
+        """Mark for removal, before it is looked whether somebody needs it: the mark that ``delete`` asks for."""
+        ...
+
+    async def delete(self, key: str, mark: Annotated[str, LATER] = "") -> None:
+        """Remove what still bears this mark; what was stored, kept or marked anew since stays."""
+        ...
 
     async def keys(self) -> list[str]:
         """Everything that is stored: what a sweep compares with the database."""
+        ...
+
+
+class ObjectFiles(Objects, Protocol):
+    """Objects on this host; to other hosts they travel as files, not as results."""
+
+    async def path(self, key: str) -> Path:
+        """The file that has the content, for reading only. Raises NotFound."""
+        ...
+
+
+class Originals(Objects, Protocol):
+    """Objects wherever they are."""
+
+    def reading(self, key: str) -> AbstractAsyncContextManager[Path]:
+        """A local file with the content, for reading only, while the block lasts. Raises NotFound, StorageFull."""
         ...
 
 

@@ -9,7 +9,7 @@ import asyncpg
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from morgand.base.errors import Conflict, MorganError, StorageFull, Unavailable
+from morgand.base.errors import Conflict, InvalidInput, MorganError, StorageFull, Unavailable
 
 # primary result codes, https://sqlite.org/rescode.html (the low byte of the extended ones)
 SQLITE_PERM, SQLITE_BUSY, SQLITE_LOCKED, SQLITE_READONLY, SQLITE_IOERR = 3, 5, 6, 8, 10
@@ -73,6 +73,8 @@ def _of_postgres(state: str, said: str) -> MorganError | None:
         return StorageFull("The disk of the database server is full.", remedy=FREE)
     if state.startswith("23"):
         return Conflict(f"The change contradicts what is stored ({said}).")
+    if state.startswith("54"):  # a path of thousands of letters that do not compress is too long for an index
+        return InvalidInput(f"The database cannot take this ({said}).", remedy="Make it shorter.")
     if state.startswith("XX00"):
         return MorganError(f"The database is damaged ({said}).", remedy=RESTORE)
     if state.startswith(("28", "3D")):  # while a password is changed, or a server is being made

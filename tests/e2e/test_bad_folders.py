@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from morganctl.files import source_of
 from tests.e2e.harness import Daemon
 from tests.e2e.test_user import ctl
 
@@ -50,7 +52,8 @@ def all_documents(daemon: Daemon) -> list[dict[str, Any]]:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
 def test_hostile_names(running: Daemon, tmp_path: Path) -> None:
-    """Line breaks, dots, escapes, bytes that are no UTF-8: each file is one document, found by what it says."""
+    """Line breaks, dots, escapes, bytes that are no UTF-8, blanks and invisible letters: each file is one document,
+    found by what it says and by its path."""
     names = [
         b"two\nlines.txt",
         b"a..b.txt",
@@ -62,6 +65,10 @@ def test_hostile_names(running: Daemon, tmp_path: Path) -> None:
         b"-rf.txt",
         b"two lines.txt",
         b"back\\slash.txt",
+        b"two  lines.txt",
+        "two\u00a0lines.txt".encode(),
+        "two\u200blines.txt".encode(),
+        b"x\\xff.txt",
     ]
     folder = tmp_path / "d.."
     folder.mkdir()
@@ -72,12 +79,16 @@ def test_hostile_names(running: Daemon, tmp_path: Path) -> None:
     kept = [one for one in all_documents(running) if "/d../" in one["source"]]
     assert len({one["source"] for one in kept}) == len(names)
     assert {one["state"] for one in kept} == {"completed"}
-    shown = {one["name"] for one in kept}
-    assert shown == {
-        "two%0Alines.txt", "two lines.txt", "a..b.txt", "esc%1B[31m.txt", "x%FF.txt", "x%FE.txt", 'quo"te.txt',
-        "percent%2e%2e%2f.txt", "back%5Cslash.txt", "-rf.txt",
-    }  # fmt: skip
-    assert all(character.isprintable() for one in kept for character in one["name"] + one["source"])
+    shown = Counter(one["name"] for one in kept)
+    assert shown == Counter({
+        "two%0Alines.txt": 1, "two lines.txt": 3, "a..b.txt": 1, "esc%1B[31m.txt": 1, "x%FF.txt": 1, "x%FE.txt": 1,
+        'quo"te.txt': 1, "percent%2e%2e%2f.txt": 1, "back%5Cslash.txt": 1, "-rf.txt": 1, "two%E2%80%8Blines.txt": 1,
+        "x%5Cxff.txt": 1,
+    })  # fmt: skip
+    assert all(character.isprintable() for name in shown for character in name)
+    for name in names:
+        path = os.path.join(folder, os.fsdecode(name))  # noqa: PTH118  # names may hold any bytes
+        assert ctl(running, "documents", "show", path)["source"] == source_of(path)
     assert not list((running.data_dir / "spool").iterdir())
     again = ctl(running, "ingest", str(folder))
     assert again["unchanged"] == len(names)

@@ -29,7 +29,6 @@ from morgand.base.errors import MorganError
 from morgand.config import Config
 from morgand.roles.embedder.client import EngineEmbedder
 from morgand.roles.llm.client import LlamaChat
-from morgand.roles.objects.store import FolderObjects
 from morgand.roles.process import EngineClient
 from morgand.roles.reranker.client import EngineReranker
 from morgand.roles.vectors.client import EngineVectors
@@ -39,7 +38,7 @@ from morgand.storage.database import Database, sqlite_url
 from morgand.storage.history import SqlHistory
 from morgand.storage.library import SqlLibrary
 from morgand.storage.migrate import upgrade
-from tests.fakes.assistant import MemoryCache, accept, nothing_waits
+from tests.fakes.assistant import FolderObjects, MemoryCache, accept, nothing_waits
 
 pytestmark = pytest.mark.engine
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -142,7 +141,6 @@ async def ingested(
         vectors=vectors,
         cache=MemoryCache(),
         settings=Config,
-        spool_dir=spool,
     )
     task = asyncio.create_task(ingestor.run())
     names = {}
@@ -151,7 +149,7 @@ async def ingested(
         document, _ = await accept(ingestor, spool / file.name, name=file.name, source=str(file))
         names[document.id] = file.name
     async with asyncio.timeout(300):
-        while ingestor.waiting:
+        while (await library.states())["completed"] < len(names) or ingestor.working:
             await asyncio.sleep(0.05)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, Sequence
+import shutil
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from uuid import uuid4
 
 from morgand.assistant.delivery import Delivery
 from morgand.assistant.rag.ingest import Ingestor
@@ -164,27 +167,55 @@ class LineExtractor:
 
 
 class FolderObjects:
-    """A folder of files named by their digest."""
+    """A folder of files named by their digest; can be away."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.away = False
+        self._marks: dict[str, str] = {}
         folder.mkdir(parents=True, exist_ok=True)
 
     async def put_file(self, path: Path) -> str:
+        self._here()
         key = hashlib.sha256(path.read_bytes()).hexdigest()
-        path.replace(self.folder / key)
+        shutil.copyfile(path, self.folder / key)
+        self._marks.pop(key, None)
         return key
 
     async def path(self, key: str) -> Path:
+        self._here()
         if not (self.folder / key).exists():
             raise NotFound(f"There is no object {key}.")
         return self.folder / key
 
-    async def delete(self, key: str) -> None:
-        (self.folder / key).unlink(missing_ok=True)
+    @asynccontextmanager
+    async def reading(self, key: str) -> AsyncIterator[Path]:
+        yield await self.path(key)
+
+    async def keep(self, keys: Sequence[str]) -> list[str]:
+        self._here()
+        for key in keys:
+            self._marks.pop(key, None)
+        return [key for key in keys if not (self.folder / key).exists()]
+
+    async def mark(self, keys: Sequence[str]) -> str:
+        self._here()
+        mark = uuid4().hex
+        self._marks.update(dict.fromkeys(keys, mark))
+        return mark
+
+    async def delete(self, key: str, mark: str = "") -> None:
+        self._here()
+        if self._marks.get(key) == mark:
+            (self.folder / key).unlink(missing_ok=True)
 
     async def keys(self) -> list[str]:
+        self._here()
         return [file.name for file in self.folder.iterdir()]
+
+    def _here(self) -> None:
+        if self.away:
+            raise Unavailable("No host performs objects.")
 
 
 async def accept(ingestor: Ingestor, path: Path, *, name: str, source: str) -> tuple[Document, bool]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 from morgand.base.errors import NotHereNow
@@ -29,15 +30,17 @@ class Faults:
 
 def port(protocol: Any, real: Any, faults: Faults) -> Any:
     """The port ``protocol``, answered by ``real`` wherever no fault is met."""
-    return _Port(protocol.__name__, real, faults)
+    return _Port(protocol, real, faults)
 
 
 class _Port:
-    def __init__(self, name: str, real: Any, faults: Faults) -> None:
-        self._name, self._real, self._faults = name, real, faults
+    def __init__(self, protocol: type, real: Any, faults: Faults) -> None:
+        self._protocol, self._real, self._faults = protocol, real, faults
 
     def __getattr__(self, method: str) -> Callable[..., Any]:
-        real, name = getattr(self._real, method), f"{self._name}.{method}"
+        real = getattr(self._real, method)
+        said = next(one for one in self._protocol.__mro__ if method in vars(one))  # the port that has the method
+        name = f"{said.__name__}.{method}"
 
         async def call(*args: Any, **kwargs: Any) -> Any:
             self._faults.meet(name)
@@ -48,4 +51,12 @@ class _Port:
             async for item in real(*args, **kwargs):
                 yield item
 
+        @asynccontextmanager
+        async def held(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+            self._faults.meet(name)
+            async with real(*args, **kwargs) as found:
+                yield found
+
+        if inspect.isasyncgenfunction(getattr(real, "__wrapped__", None)):
+            return held
         return stream if inspect.isasyncgenfunction(real) else call

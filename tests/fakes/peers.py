@@ -120,9 +120,11 @@ class Engaged:
 
 @asynccontextmanager
 async def served(
-    tmp_path: Path, *, engine: Engine | None = None, certificate: Path | None = None, **limits: Any
-) -> AsyncIterator[Served]:
-    """The host "b", which holds embedder, llm and objects in epoch 5; "a" is a member too."""
+    tmp_path: Path, *, engine: Engine | None = None, certificate: Path | None = None, objects: type = Objects,
+    store: type[FolderObjects] = FolderObjects, **limits: Any,
+) -> AsyncIterator[Served]:  # fmt: skip
+    """The host "b", called boreas, which holds embedder, llm and objects in epoch 5; "a" is a member too. ``objects``:
+    the port as this host's version knows it, over a ``store``."""
     engine = engine or Engine()
     held = {role: Assignment(role, "main", "b", "toy", 5, "test") for role in ("embedder", "llm", "objects")}
     members, engaged = {"a", "b"}, Engaged()
@@ -132,9 +134,9 @@ async def served(
             "embedder": Export("embedder", Embedder, engine),
             "embedder-copy": Export("embedder", Embedder, engine, frozenset({"embed_query"})),
             "llm": Export("llm", Chat, engine),
-            "objects": Export("objects", Objects, FolderObjects(tmp_path / "objects")),
+            "objects": Export("objects", objects, store(tmp_path / "objects")),
         },
-        held=held.get, acting=engaged, member=members.__contains__, spool=tmp_path / "spool", **limits,
+        name="boreas", held=held.get, acting=engaged, member=members.__contains__, spool=tmp_path / "spool", **limits,
     )  # fmt: skip
     runner = web.AppRunner(api.app(), access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()

@@ -48,6 +48,7 @@ async def served(
     database = Database(sqlite_url(folder / "db" / "morgan.sqlite"))
     await database.open()
     await upgrade(database)
+    (folder / "spool").mkdir(exist_ok=True)
     backend = make(*ports(database), folder / "spool")
     limits = [LimitsConfig()]
     service = ApiContext(backend, lambda: limits[0])

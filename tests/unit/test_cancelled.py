@@ -98,7 +98,7 @@ class Leading(OverStore):
         self.number += 1
         name = f"host{self.number}"
         puts = [
-            Put(keys.host(name), codec.encode(HostRecord(name, name, ""))),
+            Put(keys.host(name), codec.encode(HostRecord(name, name, "", peer="192.0.2.1:7471"))),
             Put(keys.profile(name), codec.encode(profile())),
         ]
         await self.store.txn([], puts, before)

@@ -87,10 +87,9 @@ class Made:
             settings=Config,
         )  # fmt: skip
         self.ingestor = Ingestor(
-            library=library, objects=away.port(ports.Objects, FolderObjects(given.spool.parent / "objects"), faults),
+            library=library, objects=away.port(ports.Originals, FolderObjects(given.spool.parent / "objects"), faults),
             extractor=away.port(ports.Extractor, LineExtractor(), faults), embedder=embedder, vectors=vectors,
-            cache=away.port(ports.Cache, MemoryCache(), faults), settings=Config, spool_dir=given.spool,
-            clock=self.clock,
+            cache=away.port(ports.Cache, MemoryCache(), faults), settings=Config, clock=self.clock,
         )  # fmt: skip
         return replace(
             given, assistant=self.assistant, ingestor=self.ingestor, chat=chat, embedder=embedder, reranker=reranker,
@@ -274,7 +273,10 @@ TABLE: dict[str, tuple[Row, ...]] = {
     "Vectors.counts": (Row(ingest),),
     "Extractor.extract": (Row(ingest),),
     "Objects.put_file": (Row(lambda morgan: morgan.upload("new"), refused),),
-    "Objects.path": (Row(ingest),),
+    "Objects.keep": (Row(lambda morgan: morgan.upload("new"), refused),),
+    "Objects.mark": (Row(DELETE, refused), Row(replaced)),
+    "ObjectFiles.path": (),  # of this host alone: others read through ``reading``
+    "Originals.reading": (Row(ingest),),
     "Objects.delete": (Row(DELETE, refused), Row(replaced)),
     "Objects.keys": (Row(ingest),),
     "Cache.get": (),  # nobody asks it yet

@@ -19,7 +19,7 @@ Taken = tuple[Document, bool] | MorganError
 
 
 class Acceptor:
-    """Stores originals and makes their rows. Its owner keeps originals from being removed meanwhile."""
+    """Stores originals, makes their rows, and acknowledges what nobody's removal can take away (see ``removal``)."""
 
     def __init__(self, library: Library, objects: Objects, settings: Callable[[], Config], clock: Clock) -> None:
         self._library = library
@@ -27,20 +27,27 @@ class Acceptor:
         self._settings = settings
         self._clock = clock
 
-    async def take(self, uploads: Sequence[Upload], *, waiting: int) -> list[Taken]:
+    async def take(self, uploads: Sequence[Upload]) -> list[Taken]:
         """For each in this order: its document and whether it is new, or why it was refused. The files are gone then.
 
-        Unchanged content of the same source is the document already there. ``waiting``: documents not processed yet.
+        Unchanged content of the same source is the document already there.
         Refusals: Unreadable (empty), TooLarge, Overloaded (too many wait), StorageFull, NotHereNow.
         """
         try:
             sizes = await asyncio.to_thread(lambda: [_measure(one.path) for one in uploads])
-            places = range(waiting, waiting + len(uploads))
-            placed = await asyncio.gather(*map(self._place, uploads, sizes, places))
-            rows = iter(await self._add([one for one in placed if isinstance(one, Document)]))
+            waiting = await self._waiting()
+            placed = await asyncio.gather(*map(self._place, uploads, sizes, range(waiting, waiting + len(uploads))))
+            taken = iter(await self._add([one for one in placed if isinstance(one, Document)]))
+            return await self._kept(uploads, [next(taken) if isinstance(one, Document) else one for one in placed])
+        except MorganError as err:  # of all of them alike
+            return [err] * len(uploads)
         finally:
             await asyncio.shield(asyncio.to_thread(_unlink, uploads))
-        return [next(rows) if isinstance(one, Document) else one for one in placed]
+
+    async def _waiting(self) -> int:
+        """Documents that are not processed yet, whoever accepted them."""
+        states = await self._library.states()
+        return states[DocumentState.PENDING.value] + states[DocumentState.PROCESSING.value]
 
     async def _place(self, upload: Upload, measured: tuple[int, str], waiting: int) -> Document | MorganError:
         """Store one original, if it may come in."""
@@ -59,6 +66,19 @@ class Acceptor:
             if isinstance(err, NotHereNow) or len(documents) == 1:
                 return [err] * len(documents)
             return [(await self._add([one]))[0] for one in documents]
+
+    async def _kept(self, uploads: Sequence[Upload], taken: Sequence[Taken]) -> list[Taken]:
+        """With their rows there no removal finds any more that nobody needs them. One that was quicker is undone."""
+        keys = {one[0].object_key for one in taken if not isinstance(one, MorganError)}
+        missing = set(await self._objects.keep(sorted(keys))) if keys else set()
+        result = list(taken)
+        for place, one in enumerate(taken):
+            if not isinstance(one, MorganError) and one[0].object_key in missing:
+                try:
+                    await self._objects.put_file(uploads[place].path)
+                except MorganError as err:
+                    result[place] = err
+        return result
 
     def _check(self, name: str, size: int, waiting: int) -> None:
         limits = self._settings().limits

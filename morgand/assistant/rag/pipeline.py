@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -22,7 +23,7 @@ from morgand.base.aio import foreseen
 from morgand.base.clock import Clock
 from morgand.base.errors import MorganError, NotFound
 from morgand.state.assistant import Document, DocumentState, Extracted
-from morgand.state.ports import DocumentResult, Extractor, Library, Objects, Vectors
+from morgand.state.ports import DocumentResult, Extractor, Library, Originals, Vectors
 
 log = logging.getLogger("morgand.assistant")
 
@@ -42,7 +43,7 @@ class PipelinePorts:
     whatever was found before out of the cache."""
 
     library: Library
-    objects: Objects
+    objects: Originals
     extractor: Extractor
     vectors: Vectors
     remove: Remove
@@ -117,19 +118,22 @@ class Pipeline:
         await self._settle(failed)
 
     async def _contents(self, documents: Sequence[Document]) -> list[Extracted | MorganError]:
-        paths = await asyncio.gather(*(self._path(one.object_key) for one in documents))
-        there = [(path, one.name) for path, one in zip(paths, documents, strict=True) if isinstance(path, Path)]
-        try:
-            found = iter(await self._foreseen(self._ports.extractor.extract(there)) if there else [])
-        except MorganError as err:
-            if len(documents) > 1:  # each for itself, so that none stands in for another
-                return [(await self._contents([one]))[0] for one in documents]
-            return [err]
-        return [next(found) if isinstance(path, Path) else path for path in paths]
+        async with AsyncExitStack() as reading:
+            paths = await asyncio.gather(*(self._opened(reading, one.object_key) for one in documents))
+            there = [(path, one.name) for path, one in zip(paths, documents, strict=True) if isinstance(path, Path)]
+            try:
+                found = iter(await self._foreseen(self._ports.extractor.extract(there)) if there else [])
+            except MorganError as err:
+                if len(documents) == 1:
+                    return [err]
+            else:
+                return [next(found) if isinstance(path, Path) else path for path in paths]
+        # each for itself, so that none stands in for another
+        return [(await self._contents([one]))[0] for one in documents]
 
-    async def _path(self, key: str) -> Path | MorganError:
+    async def _opened(self, reading: AsyncExitStack, key: str) -> Path | MorganError:
         try:
-            return await self._foreseen(self._ports.objects.path(key))
+            return await self._foreseen(reading.enter_async_context(self._ports.objects.reading(key)))
         except MorganError as err:
             return err
 

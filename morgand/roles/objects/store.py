@@ -1,7 +1,7 @@
-"""Objects in a folder of this host, under the digest of their content (implements ``ports.Objects``).
+"""Objects in a folder of this host, under the digest of their content (implements ``ports.ObjectFiles``).
 
 A file is complete from the moment it has its name: it is written beside, forced to disk, renamed, and the folders that
-lead to it are forced to disk too. The same content is stored once.
+lead to it are forced to disk too. The same content is stored once. Removing it takes a mark that storing takes off.
 """
 
 from __future__ import annotations
@@ -11,13 +11,17 @@ import hashlib
 import os
 import re
 import tempfile
+import threading
+from collections.abc import Sequence
 from pathlib import Path
+from uuid import uuid4
 
 from morgand.base import files
 from morgand.base.errors import NotFound, StorageFull, Unavailable, Unreadable
 
 KEY = re.compile(r"([0-9a-f]{2})/([0-9a-f]{2})/([0-9a-f]{64})")
 BLOCK = 1 << 20
+MARKS = 100_000
 FREE = "Nothing was half-written. Free some space, or make the data directory writable, and try again."
 
 
@@ -26,6 +30,9 @@ class FolderObjects:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._marks: dict[str, str] = {}  # of removals under way; a daemon that starts anew has none to carry out
+        self._cleared = False
+        self._marking = threading.Lock()  # what a mark says and what is on disk change together
 
     async def put_file(self, path: Path) -> str:
         """Copy a file's content in, durably, and return its key. Raises Unreadable, StorageFull."""
@@ -44,9 +51,22 @@ class FolderObjects:
             raise NotFound(f"There is no object '{key}'.")
         return file
 
-    async def delete(self, key: str) -> None:
-        """What is not there any more is deleted already."""
-        await asyncio.to_thread(self._delete, self._file(key))
+    async def keep(self, keys: Sequence[str]) -> list[str]:
+        """See the port."""
+        return await asyncio.to_thread(self._missing, [(key, self._file(key)) for key in keys])
+
+    async def mark(self, keys: Sequence[str]) -> str:
+        """See the port."""
+        mark = uuid4().hex
+        with self._marking:
+            if len(self._marks) + len(keys) > MARKS:
+                self._marks.clear()  # those removals are left to a later sweep
+            self._marks.update(dict.fromkeys(keys, mark))
+        return mark
+
+    async def delete(self, key: str, mark: str = "") -> None:
+        """See the port. What is not there any more is deleted already."""
+        await asyncio.to_thread(self._delete, key, self._file(key), mark)
 
     def _file(self, key: str) -> Path:
         match = KEY.fullmatch(key)
@@ -67,7 +87,7 @@ class FolderObjects:
                 temporary = Path(name)
                 digest = _copy(source.fileno(), handle)
             key = f"{digest[:2]}/{digest[2:4]}/{digest}"
-            self._keep(temporary, self._root / key)
+            self._settle(temporary, key)
         except OSError as err:
             raise _translated(err, self._root) from err
         finally:
@@ -75,18 +95,31 @@ class FolderObjects:
                 temporary.unlink(missing_ok=True)
         return key
 
-    def _keep(self, temporary: Path, file: Path) -> None:
+    def _settle(self, temporary: Path, key: str) -> None:
+        file = self._root / key
         for folder in (file.parent.parent, file.parent):
             folder.mkdir(exist_ok=True, mode=0o700)  # one by one: `parents` would forget the mode
-        if not file.exists():
-            temporary.replace(file)
+        with self._marking:
+            self._marks.pop(key, None)
+            if not file.exists():
+                temporary.replace(file)
         # even if it was there: another call may have renamed it a moment ago and not come to this yet
         for folder in (file.parent, file.parent.parent, self._root):
             files.sync(folder)
 
-    def _delete(self, file: Path) -> None:
+    def _missing(self, files: Sequence[tuple[str, Path]]) -> list[str]:
+        with self._marking:
+            for key, _ in files:
+                self._marks.pop(key, None)
+            return [key for key, file in files if not file.is_file()]
+
+    def _delete(self, key: str, file: Path, mark: str) -> None:
         try:
-            file.unlink(missing_ok=True)
+            with self._marking:
+                if self._marks.get(key) != mark:
+                    return
+                file.unlink(missing_ok=True)
+                del self._marks[key]
             if file.parent.exists():
                 files.sync(file.parent)
         except OSError as err:
@@ -104,8 +137,10 @@ class FolderObjects:
         return [key for key in found if KEY.fullmatch(key)]
 
     async def clear_leftovers(self) -> None:
-        """Remove what an earlier daemon was writing when it died."""
-        await asyncio.to_thread(self._clear)
+        """Remove what an earlier daemon was writing when it died. Once: what is there later is being written."""
+        if not self._cleared:
+            await asyncio.to_thread(self._clear)
+            self._cleared = True
 
     def _clear(self) -> None:
         for leftover in self._root.glob(".new-*"):

@@ -247,6 +247,59 @@ async def test_ten_files_are_taken_and_an_oversized_one_refuses_only_itself(api:
     assert list((tmp_path / "spool").iterdir()) == []
 
 
+def raw_form(*files: tuple[bytes | None, bytes]) -> tuple[bytes, dict[str, str]]:
+    """Source (None: none is given) and file name, byte for byte."""
+    parts = []
+    for number, (source, name) in enumerate(files):
+        if source is not None:
+            parts.append(b'Content-Disposition: form-data; name="source"\r\n\r\n' + source)
+        head = b'Content-Disposition: form-data; name="file"; filename="' + name + b'"\r\n\r\n'
+        parts.append(head + b"text %d" % number)
+    body = b"".join(b"--b\r\n" + part + b"\r\n" for part in parts) + b"--b--\r\n"
+    return body, {"Content-Type": "multipart/form-data; boundary=b"}
+
+
+ALIKE = [
+    "/h/a b.txt", "/h/a  b.txt", "/h/a b.txt ", " /h/a b.txt", "/h/a\u00a0b.txt", "/h/a\u200b b.txt", "/h/a\tb.txt",
+    "/h/a\nb.txt", "/h/a\r\nb.txt", "/h/a b\x7f.txt", "/h/a b\u202e.txt", "/h/A b.txt", "/h/\u00e4 b.txt",
+    "/h/a\u0308 b.txt", "/h/a\\nb.txt", "/h/a%0Ab.txt", "/h/a b\ufffd.txt", "/h/" + "a" * 4000 + "1",
+    "/h/" + "a" * 4000 + "2",
+]  # fmt: skip
+
+
+async def test_files_whose_paths_differ_in_whatever_letter_are_different_documents(api: Served) -> None:
+    """Each comes back to the letter; the same path again is the same document. What is shown is clean."""
+    body, headers = raw_form(*((one.encode(), b"a b.txt") for one in ALIKE))
+    for expected in ("accepted", "unchanged"):
+        status, reply, _ = await send(api, "POST", "/v1/documents", data=body, headers=headers)
+        assert status == 202
+        assert {one["result"] for one in reply["results"]} == {expected}
+        assert [one["document"]["source"] for one in reply["results"]] == ALIKE
+    assert len({one["document"]["id"] for one in reply["results"]}) == len(ALIKE)
+    for one in reply["results"]:
+        status, found, _ = await send(api, "GET", f"/v1/documents/{one['document']['id']}")
+        assert (status, found["source"], found["name"]) == (200, one["document"]["source"], "a b.txt")
+
+
+async def test_without_a_path_the_name_counts_as_it_was_sent(api: Served) -> None:
+    """Shown alike, they are different files; bytes that are no UTF-8 too."""
+    names = [b"a b.txt", b"a  b.txt", "a\u200b b.txt".encode(), b"x/a b.txt", b"\xffa b.txt", b"\xfea b.txt"]
+    body, headers = raw_form(*((None, name) for name in names))
+    status, reply, _ = await send(api, "POST", "/v1/documents", data=body, headers=headers)
+    assert status == 202
+    assert [(one["result"], one["name"]) for one in reply["results"]] == [("accepted", "a b.txt")] * len(names)
+    assert len({one["document"]["source"] for one in reply["results"]}) == len(names)
+
+
+@pytest.mark.parametrize("source", [b"/h/a\x00b", b"/h/" + b"a" * 4096])
+async def test_what_no_path_is_is_refused(api: Served, source: bytes) -> None:
+    """Not cut and not cleaned: it would be another's."""
+    body, headers = raw_form((source, b"a.txt"))
+    status, reply, _ = await send(api, "POST", "/v1/documents", data=body, headers=headers)
+    assert (status, reply["error"]["code"]) == (400, "invalid")
+    assert reply["error"]["message"].startswith("source: ")
+
+
 async def test_hostile_file_names_are_for_display_only(api: Served) -> None:
     """Path parts and control characters are gone."""
     content = (

@@ -12,6 +12,8 @@ from morgand.storage.database import Database, sqlite_url
 from morgand.storage.history import SqlHistory
 from morgand.storage.library import SqlLibrary
 from morgand.storage.migrate import upgrade
+from tests.fakes.assistant import FolderObjects, HashEmbedder, MemoryCache, MemoryVectors
+from tests.fakes.ingestion import Bench
 
 
 @pytest.fixture
@@ -31,3 +33,10 @@ def history(database: Database) -> SqlHistory:
 @pytest.fixture
 def library(database: Database) -> SqlLibrary:
     return SqlLibrary(database, SystemClock())
+
+
+@pytest.fixture
+def bench(library: SqlLibrary, tmp_path: Path) -> Bench:
+    (tmp_path / "spool").mkdir()
+    objects = FolderObjects(tmp_path / "objects")
+    return Bench(library, objects, HashEmbedder(), MemoryVectors(), MemoryCache(), tmp_path / "spool")

@@ -3,85 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from morgand.assistant.rag.ingest import SEARCHES, Ingestor
 from morgand.assistant.rag.reconcile import IndexDifference, Reconciler, difference
+from morgand.assistant.rag.removal import SEARCHES
 from morgand.assistant.rag.way import READ_BYTES, together
 from morgand.base.errors import MorganError, NotFound, Overloaded, TooLarge, Unreadable
-from morgand.config import Config, LimitsConfig
 from morgand.state.assistant import Document, DocumentState, Extracted, Level
 from morgand.state.ports import VectorPoint
-from morgand.storage.library import SqlLibrary
-from tests.fakes.assistant import FolderObjects, HashEmbedder, LineExtractor, MemoryCache, MemoryVectors, accept
-from tests.fakes.storage import HandClock
-
-LIMITS = Config(limits=LimitsConfig(document_mb=1, ingest_queue=50))
-
-
-@dataclass
-class Bench:
-    """An ingestor with everything around it."""
-
-    library: SqlLibrary
-    objects: FolderObjects
-    embedder: HashEmbedder
-    vectors: MemoryVectors
-    cache: MemoryCache
-    spool: Path
-    extractor: LineExtractor = field(default_factory=LineExtractor)
-    engines: str = "here"
-
-    def ingestor(self) -> Ingestor:
-        return Ingestor(
-            library=self.library,
-            objects=self.objects,
-            extractor=self.extractor,
-            embedder=self.embedder,
-            vectors=self.vectors,
-            cache=self.cache,
-            settings=lambda: LIMITS,
-            spool_dir=self.spool,
-            clock=HandClock(),  # nobody waits for an engine in a test
-            engines=lambda: self.engines,
-        )
-
-    def file(self, content: str) -> Path:
-        path = self.spool / f"upload-{len(list(self.spool.iterdir()))}-{abs(hash(content))}"
-        path.write_text(content, "utf-8")
-        return path
-
-    async def state(self, document: Document) -> DocumentState:
-        return (await self.library.document(document.id)).state
-
-
-@pytest.fixture
-def bench(library: SqlLibrary, tmp_path: Path) -> Bench:
-    (tmp_path / "spool").mkdir()
-    objects = FolderObjects(tmp_path / "objects")
-    return Bench(library, objects, HashEmbedder(), MemoryVectors(), MemoryCache(), tmp_path / "spool")
-
-
-@asynccontextmanager
-async def running(ingestor: Ingestor) -> AsyncIterator[None]:
-    task = asyncio.create_task(ingestor.run())
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():
-            await asyncio.sleep(0.01)
+from tests.fakes.assistant import FolderObjects, LineExtractor, MemoryVectors, accept
+from tests.fakes.ingestion import Bench, running, until
 
 
 @pytest.mark.parametrize(
@@ -116,7 +51,7 @@ async def test_documents_are_extracted_embedded_stored_and_indexed(bench: Bench)
         documents.append(document)
     await bench.cache.set(f"{SEARCHES}x", b"1", ttl_s=60)
     async with running(ingestor):
-        await until(lambda: not ingestor.waiting)
+        await bench.settled(ingestor)
     assert not bench.cache.values
     assert {await bench.state(document) for document in documents} == {DocumentState.COMPLETED}
     assert await bench.vectors.counts() == await bench.library.live()
@@ -132,13 +67,13 @@ async def test_unchanged_content_is_not_taken_twice_and_changed_content_replaces
     ingestor = bench.ingestor()
     async with running(ingestor):
         first, _ = await accept(ingestor, bench.file("old"), name="a.txt", source="/a")
-        await until(lambda: not ingestor.waiting)
+        await bench.settled(ingestor)
         again, new = await accept(ingestor, bench.file("old"), name="a.txt", source="/a")
         assert (again.id, new) == (first.id, False)
         await bench.cache.set(f"{SEARCHES}x", b"1", ttl_s=60)
         second, new = await accept(ingestor, bench.file("new"), name="a.txt", source="/a")
         assert new
-        await until(lambda: not ingestor.waiting)
+        await bench.settled(ingestor)
         await until(lambda: {point.document for point in bench.vectors.points.values()} == {second.id})
     assert list(await bench.library.live()) == [second.id]
     assert [path.name for path in bench.objects.folder.iterdir()] == [second.object_key]
@@ -155,7 +90,7 @@ async def test_unfinished_documents_are_processed_after_a_restart(bench: Bench) 
     await bench.library.set_state(documents[2].id, DocumentState.PROCESSING)
     after = bench.ingestor()
     async with running(after):
-        await until(lambda: bool(bench.vectors.points) and not after.waiting)
+        await bench.settled(after)
     assert set(await bench.library.live()) == {document.id for document in documents}
 
 
@@ -174,7 +109,7 @@ async def test_original_that_two_documents_share_is_kept_until_both_are_gone(ben
     async with running(ingestor):
         one, _ = await accept(ingestor, bench.file("same"), name="1", source="/1")
         two, _ = await accept(ingestor, bench.file("same"), name="2", source="/2")
-        await until(lambda: not ingestor.waiting)
+        await bench.settled(ingestor)
         await ingestor.delete(one.id)
         assert (await bench.objects.path(two.object_key)).exists()
         await ingestor.delete(two.id)
@@ -189,7 +124,7 @@ async def test_unreadable_document_is_failed_with_its_reason_and_the_others_go_o
     async with running(ingestor):
         bad, _ = await accept(ingestor, bench.file("damaged"), name="bad.txt", source="/bad")
         good, _ = await accept(ingestor, bench.file("fine"), name="good.txt", source="/good")
-        await until(lambda: not ingestor.waiting)
+        await bench.settled(ingestor)
         stored = await bench.library.document(bad.id)
     assert (stored.state, stored.error) == (DocumentState.FAILED, "bad.txt is damaged.")
     assert await bench.state(good) is DocumentState.COMPLETED
@@ -218,7 +153,7 @@ async def test_an_original_that_the_disk_does_not_give_is_failed_and_the_others_
         documents[name], _ = await accept(ingestor, bench.file(name), name=f"{name}.txt", source=f"/{name}")
     disk.sick = {documents["lost"].object_key}
     async with running(ingestor):
-        await until(lambda: not ingestor.waiting)
+        await bench.settled(ingestor)
         stored = {name: await bench.library.document(one.id) for name, one in documents.items()}
     assert [name for name, one in stored.items() if one.state is DocumentState.FAILED] == ["lost", "clumsy"]
     assert "Input/output error" in (stored["lost"].error or "")
@@ -266,7 +201,7 @@ async def test_an_index_that_has_moved_is_compared_at_once(bench: Bench, monkeyp
     ingestor = bench.ingestor()
     async with running(ingestor):
         document, _ = await accept(ingestor, bench.file("one"), name="a", source="/a")
-        await until(lambda: not ingestor.waiting)
+        await bench.settled(ingestor)
         await until(lambda: bool(bench.vectors.points))
         bench.vectors.points.clear()
         await asyncio.sleep(0.1)
@@ -293,7 +228,7 @@ async def test_without_embedder_documents_are_stored_and_filled_in_later(bench: 
     ingestor = bench.ingestor()
     async with running(ingestor):
         document, _ = await accept(ingestor, bench.file("one\ntwo"), name="a", source="/a")
-        await until(lambda: not ingestor.waiting)
+        await bench.settled(ingestor)
         assert (await bench.library.document(document.id)).embeddings == 0
         bench.embedder.away = False
         ingestor.wake()
@@ -307,7 +242,7 @@ async def test_index_that_was_away_is_made_equal_to_the_library(bench: Bench) ->
     async with running(ingestor):
         document, _ = await accept(ingestor, bench.file("one"), name="a", source="/a")
         gone, _ = await accept(ingestor, bench.file("two"), name="b", source="/b")
-        await until(lambda: not ingestor.waiting)
+        await bench.settled(ingestor)
         await ingestor.delete(gone.id)
         bench.vectors.away = False
         ingestor.wake()
@@ -327,6 +262,18 @@ async def test_empty_large_and_too_many_are_refused_and_leave_nothing(bench: Ben
         await accept(ingestor, bench.file("one more"), name="a", source="/more")
     assert not list(bench.spool.iterdir())
     assert len(list(bench.objects.folder.iterdir())) == 50
+
+
+async def test_what_waits_is_counted_wherever_it_came_in(bench: Bench) -> None:
+    """A host that processes nothing refuses what is too much for the one that does."""
+    elsewhere, here = bench.ingestor(), bench.ingestor()
+    for number in range(50):
+        await accept(elsewhere, bench.file(f"text {number}"), name="a", source=f"/{number}")
+    with pytest.raises(Overloaded, match="50 documents wait"):
+        await accept(here, bench.file("one more"), name="a", source="/more")
+    async with running(elsewhere):
+        await bench.settled(elsewhere)
+    await accept(here, bench.file("one more"), name="a", source="/more")
 
 
 def test_difference_writes_what_lacks_and_removes_what_is_too_much() -> None:

@@ -34,7 +34,7 @@ class Ingestion:
         self.ingestor = Ingestor(
             library=cast("Library", self._library), objects=self._objects, extractor=LineExtractor(),
             embedder=self._embedder, vectors=self._vectors, cache=MemoryCache(), settings=Config,
-            spool_dir=folder, clock=LoopClock(), shared=lambda: True,
+            clock=LoopClock(),
         )  # fmt: skip
 
     async def run(self) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,36 @@ def test_second_daemon_is_refused_by_name(tmp_path: Path) -> None:
     assert holder(tmp_path) is None
     with DataDir(tmp_path):
         pass
+
+
+def test_nothing_is_touched_by_who_does_not_get_the_directory(tmp_path: Path) -> None:
+    """An upload that is running belongs to the daemon that holds the directory; so does every other file of it."""
+    with DataDir(tmp_path):
+        running = tmp_path / "spool" / "upload"
+        running.write_text("the first MiB of three")
+        (tmp_path / "models").rmdir()
+        before = _everything(tmp_path)
+        with pytest.raises(Conflict):
+            DataDir(tmp_path).__enter__()
+        assert _everything(tmp_path) == before
+
+
+def test_a_look_at_who_runs_keeps_no_daemon_out(tmp_path: Path) -> None:
+    """`morgand start` looks ten times a second whether its daemon holds the directory already."""
+    with DataDir(tmp_path):
+        pass
+    look = os.open(tmp_path / "lock", os.O_RDONLY)
+    fcntl.flock(look, fcntl.LOCK_SH)
+    ends = threading.Timer(0.1, os.close, (look,))
+    ends.start()
+    with DataDir(tmp_path):
+        assert holder(tmp_path) == os.getpid()
+    ends.join()
+
+
+def _everything(folder: Path) -> dict[str, tuple[int, int, int]]:
+    found = {path: path.lstat() for path in (folder, *folder.rglob("*"))}
+    return {str(path): (info.st_mode, info.st_size, info.st_mtime_ns) for path, info in found.items()}
 
 
 def test_read_only_directory_is_named(tmp_path: Path) -> None:

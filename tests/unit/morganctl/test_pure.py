@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from itertools import pairwise
 
 from hypothesis import given
@@ -54,14 +55,22 @@ def test_clean_text_is_safe_and_encodable(text: str) -> None:
 
 
 def test_names_keep_their_bytes_apart() -> None:
-    """Names that are not UTF-8 stay distinct, and newlines cannot fake another line."""
+    """What is shown cannot fake another line; what a file is known by is its path to the letter."""
     assert text_of("a\udcff") == "a\\xff"
-    assert source_of("/x/two\nlines\udcff.txt") == "/x/two\\nlines\\xff.txt"
+    assert source_of("/x/two\nlines\udcff%.txt") == "file:/x/two%0Alines%FF%25.txt"
+    assert source_of("/x/two\nlines.txt") == "/x/two\nlines.txt"
     assert source_of("/x/two  lines\u202f.txt") == "/x/two  lines\u202f.txt"
     assert display_name("/x/two\nlines\udcff.txt") == "two%0Alines%FF.txt"
     assert display_name("/x/back\\slash at 9\u202fPM.txt") == "back%5Cslash at 9 PM.txt"
     assert len(display_name("/x/" + "n" * 300 + ".txt")) == 255
     assert display_name("/x/" + "n" * 300 + ".txt").endswith(".txt")
+
+
+@given(st.lists(st.binary(min_size=1, max_size=6).filter(lambda name: b"\0" not in name), unique=True, max_size=8))
+def test_distinct_paths_are_distinct_sources(names: list[bytes]) -> None:
+    """Whatever bytes they have; each can be sent."""
+    sources = [source_of("/" + os.fsdecode(name)) for name in names]
+    assert len({one.encode() for one in sources}) == len(names)
 
 
 def test_following_a_log_shows_each_line_once() -> None:

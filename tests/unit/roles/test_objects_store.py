@@ -62,10 +62,55 @@ async def test_what_is_deleted_is_gone_and_may_be_deleted_again(tmp_path: Path) 
     source.write_bytes(b"")
     objects = FolderObjects(tmp_path / "objects")
     key = await objects.put_file(source)
-    await objects.delete(key)
-    await objects.delete(key)
+    for _ in range(2):
+        await objects.delete(key, await objects.mark([key]))
     with pytest.raises(NotFound):
         await objects.path(key)
+
+
+@pytest.mark.parametrize("since", ["stored", "kept", "marked anew", "started anew", "never marked"])
+async def test_only_what_still_bears_the_mark_is_removed(tmp_path: Path, since: str) -> None:
+    """Whoever marked it looked before, and did not see what came since."""
+    source = tmp_path / "in"
+    source.write_bytes(b"x")
+    objects = FolderObjects(tmp_path / "objects")
+    key = await objects.put_file(source)
+    mark = await objects.mark([key]) if since != "never marked" else ""
+    match since:
+        case "stored":
+            await objects.put_file(source)
+        case "kept":
+            assert await objects.keep([key]) == []
+        case "marked anew":
+            await objects.mark([key])
+        case "started anew":
+            objects = FolderObjects(tmp_path / "objects")
+    await objects.delete(key, mark)
+    assert (await objects.path(key)).read_bytes() == b"x"
+
+
+async def test_what_is_kept_and_not_there_is_named(tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    source.write_bytes(b"x")
+    objects = FolderObjects(tmp_path / "objects")
+    key, lost = await objects.put_file(source), f"00/00/{'0' * 64}"
+    assert await objects.keep([lost, key]) == [lost]
+
+
+async def test_storing_and_removing_at_the_same_moment_ends_in_one_of_the_two(tmp_path: Path) -> None:
+    """What ``keep`` says is there, is there: however the threads that write and remove meet."""
+    source = tmp_path / "in"
+    source.write_bytes(b"x")
+    objects = FolderObjects(tmp_path / "objects")
+    key = await objects.put_file(source)
+    for _ in range(50):
+        mark = await objects.mark([key])
+        _, _, missing = await asyncio.gather(objects.put_file(source), objects.delete(key, mark), objects.keep([key]))
+        if not missing:
+            await objects.delete(key, mark)
+            assert await objects.keep([key]) == []
+        else:
+            await objects.put_file(source)
 
 
 @pytest.mark.parametrize("key", ["", "../../etc/passwd", "ab/cd/../../x", "/etc/passwd", "ab/cd/" + "0" * 64, "a\x00",
@@ -76,7 +121,9 @@ async def test_no_key_leads_out_of_the_folder(tmp_path: Path, key: str) -> None:
     with pytest.raises(NotFound):
         await objects.path(key)
     with pytest.raises(NotFound):
-        await objects.delete(key)
+        await objects.delete(key, await objects.mark([key]))
+    with pytest.raises(NotFound):
+        await objects.keep([key])
 
 
 async def test_a_source_that_cannot_be_read_is_named(tmp_path: Path) -> None:
@@ -121,3 +168,13 @@ async def test_a_disk_that_does_not_give_an_original_is_told_in_words(tmp_path: 
     objects = FolderObjects(tmp_path / ("x" * 300))  # longer than any file system takes
     with pytest.raises(Unreadable, match=r"The original cannot be read: File name too long\."):
         await objects.path(f"aa/bb/aabb{'0' * 60}")
+
+
+async def test_a_role_that_begins_again_takes_nothing_from_who_writes(tmp_path: Path) -> None:
+    """It was ended and performed anew while a file came in."""
+    objects = FolderObjects(tmp_path / "objects")
+    (tmp_path / "objects").mkdir()
+    await objects.clear_leftovers()
+    (tmp_path / "objects" / ".new-abc").write_bytes(b"half")
+    await objects.clear_leftovers()
+    assert [file.name for file in files(tmp_path / "objects")] == [".new-abc"]
