@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
 from uuid import uuid4
 
+from morgand.base.aio import to_its_end
 from morgand.base.errors import InvalidInput, NotHereNow, StorageFull
 from morgand.peers.route import Holder, PortRoute, Rounds, acting, client_of, routed
 from morgand.state.ports import ObjectFiles, Objects
@@ -38,14 +40,14 @@ class RoutedObjects:
             yield path
         finally:
             if path.parent == self._folder:
-                await asyncio.shield(asyncio.to_thread(path.unlink, missing_ok=True))
+                await _remove(path)
 
     async def _fetch(self, holder: Holder, key: str) -> Path:
         target = self._folder / f"{key.rpartition('/')[2]}-{uuid4().hex}"
         try:
             await client_of(self._route).fetch_file(holder.host, self._route.port, key, target, epoch=holder.epoch)
         except BaseException:  # whoever is not told of the file cannot remove it
-            await asyncio.shield(asyncio.to_thread(target.unlink, missing_ok=True))
+            await _remove(target)
             raise
         return target
 
@@ -79,3 +81,8 @@ class RoutedObjects:
                 raise  # a disk is not emptied while somebody waits, and what is stored here moves to no other
             except NotHereNow as err:
                 rounds.failed(err)
+
+
+async def _remove(fetched: Path) -> None:
+    with contextlib.suppress(OSError):  # on a disk that can only be read: the next start clears the spool
+        await to_its_end(asyncio.to_thread(fetched.unlink, missing_ok=True))

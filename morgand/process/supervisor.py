@@ -140,6 +140,7 @@ class Child:
                 await asyncio.shield(_end(process, grace_s))
                 await asyncio.wait((copying,), timeout=1.0)  # its last words may still be in the pipe
                 copying.cancel()
+                _close(process)
         if silent:
             return f"{self._spec.name} {silent} and was ended."
         last = output.last_line
@@ -160,8 +161,13 @@ class Child:
         if process.stdin is None:
             raise EngineError(f"{self._spec.name} has no stdin.")
         process.stdin.write(json.dumps(dict(self._spec.options)).encode() + b"\n")
-        with contextlib.suppress(ConnectionError):  # it may have died already; its exit code says why
-            await process.stdin.drain()
+        try:
+            with contextlib.suppress(ConnectionError):  # it may have died already; its exit code says why
+                await process.stdin.drain()
+        except BaseException:  # nobody else knows of it yet
+            await asyncio.shield(_end(process, self._spec.stop_grace_s))
+            _close(process)
+            raise
         return process
 
     async def _place(self, process: int, loaded: asyncio.Event) -> None:
@@ -257,6 +263,11 @@ async def _end(process: asyncio.subprocess.Process, grace_s: float) -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             await _gone(process)
+
+
+def _close(process: asyncio.subprocess.Process) -> None:
+    """Close its pipes: they stay open for as long as anybody has inherited them."""
+    process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001 - asyncio gives no other way
 
 
 async def _gone(process: asyncio.subprocess.Process) -> None:

@@ -30,17 +30,15 @@ class Faults:
 
 def port(protocol: Any, real: Any, faults: Faults) -> Any:
     """The port ``protocol``, answered by ``real`` wherever no fault is met."""
-    return _Port(protocol, real, faults)
+    return _Port(protocol.__name__, real, faults)
 
 
 class _Port:
-    def __init__(self, protocol: type, real: Any, faults: Faults) -> None:
-        self._protocol, self._real, self._faults = protocol, real, faults
+    def __init__(self, name: str, real: Any, faults: Faults) -> None:
+        self._name, self._real, self._faults = name, real, faults
 
     def __getattr__(self, method: str) -> Callable[..., Any]:
-        real = getattr(self._real, method)
-        said = next(one for one in self._protocol.__mro__ if method in vars(one))  # the port that has the method
-        name = f"{said.__name__}.{method}"
+        real, name = getattr(self._real, method), f"{self._name}.{method}"
 
         async def call(*args: Any, **kwargs: Any) -> Any:
             self._faults.meet(name)
@@ -52,11 +50,11 @@ class _Port:
                 yield item
 
         @asynccontextmanager
-        async def held(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        async def block(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
             self._faults.meet(name)
             async with real(*args, **kwargs) as found:
                 yield found
 
-        if inspect.isasyncgenfunction(getattr(real, "__wrapped__", None)):
-            return held
-        return stream if inspect.isasyncgenfunction(real) else call
+        if inspect.isasyncgenfunction(real):
+            return stream
+        return call if inspect.iscoroutinefunction(real) else block

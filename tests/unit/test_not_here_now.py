@@ -86,8 +86,9 @@ class Made:
             reranker=reranker, history=history, delivery=Delivery(self.outbox, patience_s, SystemClock()),
             settings=Config,
         )  # fmt: skip
+        objects = away.port(ports.Objects, FolderObjects(given.spool.parent / "objects"), faults)
         self.ingestor = Ingestor(
-            library=library, objects=away.port(ports.Originals, FolderObjects(given.spool.parent / "objects"), faults),
+            library=library, objects=away.port(ports.Originals, objects, faults),
             extractor=away.port(ports.Extractor, LineExtractor(), faults), embedder=embedder, vectors=vectors,
             cache=away.port(ports.Cache, MemoryCache(), faults), settings=Config, clock=self.clock,
         )  # fmt: skip
@@ -273,10 +274,10 @@ TABLE: dict[str, tuple[Row, ...]] = {
     "Vectors.counts": (Row(ingest),),
     "Extractor.extract": (Row(ingest),),
     "Objects.put_file": (Row(lambda morgan: morgan.upload("new"), refused),),
+    "ObjectFiles.path": (),  # of the host that stores them
+    "Originals.reading": (Row(ingest),),
     "Objects.keep": (Row(lambda morgan: morgan.upload("new"), refused),),
     "Objects.mark": (Row(DELETE, refused), Row(replaced)),
-    "ObjectFiles.path": (),  # of this host alone: others read through ``reading``
-    "Originals.reading": (Row(ingest),),
     "Objects.delete": (Row(DELETE, refused), Row(replaced)),
     "Objects.keys": (Row(ingest),),
     "Cache.get": (),  # nobody asks it yet
@@ -297,7 +298,9 @@ TABLE: dict[str, tuple[Row, ...]] = {
         Row(request("GET", "/v1/documents/{document}"), refused), Row(ASK, note(degrade.NOTICE_SEARCH)),
     ),
     "Library.documents": (Row(request("GET", "/v1/documents"), refused), Row(ingest)),
-    "Library.states": (Row(counted, lambda answer, _: answer.body == {}),),
+    "Library.states": (
+        Row(counted, lambda answer, _: answer.body == {}), Row(lambda morgan: morgan.upload("new"), refused),
+    ),
     "Library.add_many": (Row(lambda morgan: morgan.upload("new"), refused),),
     "Library.start": (Row(ingest),),
     "Library.set_state": (Row(damaged),),

@@ -29,7 +29,7 @@ from morgand.state.ports import Cache, Embedder, Extractor, Library, Originals, 
 log = logging.getLogger("morgand.assistant")
 
 LOOK_EVERY_S = 1.0
-LOOK_BELOW = 256  # documents that are under way here: with more there is enough to do
+LOOK_BELOW = 256  # documents that wait here: with more there is enough to do
 
 
 class Ingestor:
@@ -53,7 +53,7 @@ class Ingestor:
         self._library = library
         self._clock = clock or SystemClock()
         self._line = DocumentLine()
-        self._arrived = asyncio.Event()
+        self._arrived = asyncio.Event()  # documents to start
         self._news = asyncio.Event()  # the library may have more than was found by the last look
         self.reconciler = Reconciler(library, vectors, self._line.under_way)
         self._acceptor = Acceptor(library, objects, settings, self._clock)
@@ -87,8 +87,8 @@ class Ingestor:
 
     @property
     def working(self) -> bool:
-        """Whether documents are under way here."""
-        return bool(self._line)
+        """Whether documents are on their way here."""
+        return bool(len(self._line))
 
     # --- the background work ---------------------------------------------------------------------
 
@@ -109,10 +109,10 @@ class Ingestor:
             self._line.clear()
 
     async def _poll(self) -> None:
-        """Find what the library has unfinished: now, when something was accepted here, and every moment for what was
-        accepted elsewhere, or by a request that was cut off. Also what stood aside for long enough, and that an engine
-        has moved."""
-        away, engines = False, self._engines()
+        """Find what the library has unfinished: at once, when something was accepted here, and every moment for what
+        was accepted elsewhere, or by a request that was cut off; and what stood aside for long enough, and that an
+        engine has moved."""
+        engines, away = self._engines(), False
         while True:
             self._news.clear()
             before, engines = engines, self._engines()
@@ -121,7 +121,7 @@ class Ingestor:
             if self._line.due(self._clock.monotonic()):
                 self._arrived.set()
             try:
-                if len(self._line) < LOOK_BELOW:
+                if self._line.waiting < LOOK_BELOW:
                     await foreseen(self._queue_unfinished(), log, "documents not looked for")
                 away = False
             except MorganError as err:

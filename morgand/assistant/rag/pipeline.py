@@ -119,19 +119,17 @@ class Pipeline:
 
     async def _contents(self, documents: Sequence[Document]) -> list[Extracted | MorganError]:
         async with AsyncExitStack() as reading:
-            paths = await asyncio.gather(*(self._opened(reading, one.object_key) for one in documents))
+            paths = await asyncio.gather(*(self._path(reading, one.object_key) for one in documents))
             there = [(path, one.name) for path, one in zip(paths, documents, strict=True) if isinstance(path, Path)]
             try:
                 found = iter(await self._foreseen(self._ports.extractor.extract(there)) if there else [])
             except MorganError as err:
-                if len(documents) == 1:
-                    return [err]
-            else:
-                return [next(found) if isinstance(path, Path) else path for path in paths]
-        # each for itself, so that none stands in for another
-        return [(await self._contents([one]))[0] for one in documents]
+                if len(documents) > 1:  # each for itself, so that none stands in for another
+                    return [(await self._contents([one]))[0] for one in documents]
+                return [err]
+            return [next(found) if isinstance(path, Path) else path for path in paths]
 
-    async def _opened(self, reading: AsyncExitStack, key: str) -> Path | MorganError:
+    async def _path(self, reading: AsyncExitStack, key: str) -> Path | MorganError:
         try:
             return await self._foreseen(reading.enter_async_context(self._ports.objects.reading(key)))
         except MorganError as err:

@@ -50,7 +50,7 @@ class Remover:
             await self._cache.drop(SEARCHES)
         try:
             await self._drop_unused(set(keys.values()))
-        except NotHereNow:
+        except MorganError:
             self._wake.set()
             raise
 

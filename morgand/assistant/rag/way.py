@@ -85,11 +85,16 @@ class DocumentLine:
     def __len__(self) -> int:
         return len(self._places)
 
-    def add(self, documents: Iterable[str], *, first: bool = False) -> list[str]:
-        """Those of the documents that were not on their way yet. ``first``: they come before all that wait."""
+    @property
+    def waiting(self) -> int:
+        """How many could be started now."""
+        return len(self._waiting)
+
+    def add(self, documents: Iterable[str]) -> list[str]:
+        """Those of the documents that were not on their way yet; they come after all that wait."""
         new = [one for one in dict.fromkeys(documents) if one not in self._places]
         self._places.update(dict.fromkeys(new, DocumentPlace.WAITING))
-        self._wait(new, first=first)
+        self._waiting.extend(new)
         return new
 
     def take(self, limit: int) -> list[str]:
@@ -104,7 +109,8 @@ class DocumentLine:
             self._places[one] = TABLE[self._places[one], event]
             if event is DocumentEvent.AWAY:
                 self._tries[one] = self.tries(one) + 1
-        self._wait([one for one in documents if self._places[one] is DocumentPlace.WAITING], first=True)
+        again = [one for one in documents if self._places[one] is DocumentPlace.WAITING]
+        self._waiting.extendleft(reversed(again))
         for one in documents:
             if self._places[one] in OUT:
                 del self._places[one]
@@ -136,12 +142,6 @@ class DocumentLine:
         self._waiting.clear()
         self._tries.clear()
         self._due_s.clear()
-
-    def _wait(self, documents: Sequence[str], *, first: bool) -> None:
-        if first:
-            self._waiting.extendleft(reversed(documents))
-        else:
-            self._waiting.extend(documents)
 
 
 def together(documents: Sequence[Document]) -> list[list[Document]]:

@@ -41,18 +41,12 @@ class FolderObjects:
     async def path(self, key: str) -> Path:
         """Raises NotFound, and Unreadable when the disk does not give it."""
         file = self._file(key)
-        try:
-            there = await asyncio.to_thread(file.is_file)
-        except OSError as err:
-            raise Unreadable(
-                f"The original cannot be read: {err.strerror}.", remedy=f"Look after the disk that has {self._root}."
-            ) from err
-        if not there:
+        if not await asyncio.to_thread(self._there, file):
             raise NotFound(f"There is no object '{key}'.")
         return file
 
     async def keep(self, keys: Sequence[str]) -> list[str]:
-        """See the port."""
+        """See the port. Raises Unreadable as ``path``."""
         return await asyncio.to_thread(self._missing, [(key, self._file(key)) for key in keys])
 
     async def mark(self, keys: Sequence[str]) -> str:
@@ -111,7 +105,15 @@ class FolderObjects:
         with self._marking:
             for key, _ in files:
                 self._marks.pop(key, None)
-            return [key for key, file in files if not file.is_file()]
+            return [key for key, file in files if not self._there(file)]
+
+    def _there(self, file: Path) -> bool:
+        try:
+            return file.is_file()
+        except OSError as err:
+            raise Unreadable(
+                f"The original cannot be read: {err.strerror}.", remedy=f"Look after the disk that has {self._root}."
+            ) from err
 
     def _delete(self, key: str, file: Path, mark: str) -> None:
         try:

@@ -31,8 +31,9 @@ def test_every_place_leads_out_and_none_leads_back_in() -> None:
 
 def test_a_document_is_in_the_line_once_and_those_that_wait_again_come_first() -> None:
     line = DocumentLine()
-    assert line.add(["c", "d", "c"]) == ["c", "d"]
-    assert line.add(["a", "b", "c"], first=True) == ["a", "b"]
+    assert line.add(["a", "b", "a"]) == ["a", "b"]
+    assert line.add(["b", "c", "d"]) == ["c", "d"]
+    assert line.waiting == 4
     assert line.take(3) == ["a", "b", "c"]
     line.step(["a", "b"], DocumentEvent.AWAY)
     assert line.take(10) == ["a", "b", "d"]

@@ -334,3 +334,26 @@ def test_no_child_survives_a_killed_parent(tmp_path: Path) -> None:
     gone, alive = psutil.wait_procs([engine], timeout=10)
     assert gone
     assert not alive
+
+
+async def test_a_child_that_is_cancelled_while_it_is_given_its_options_is_ended(tmp_path: Path) -> None:
+    """It has been started by then, and nobody else knows of it."""
+    program = tmp_path / "deaf.py"
+    program.write_text("import time\ntime.sleep(600)\n")  # does not read what it is given
+    spec = ChildSpec("deaf", (sys.executable, str(program)), {"much": "x" * 4_000_000}, tmp_path / "deaf.log")
+    running = asyncio.create_task(Child(spec, never_healthy, SystemClock()).run(lambda *_: None))
+    async with asyncio.timeout(20):
+        while not (children := children_of(program)):
+            await asyncio.sleep(0.01)
+    running.cancel()
+    await asyncio.wait([running], timeout=20)
+    assert running.cancelled()
+    assert [one for one in children if one.is_running() and one.status() != psutil.STATUS_ZOMBIE] == []
+
+
+async def never_healthy() -> bool:
+    return False
+
+
+def children_of(program: Path) -> list[psutil.Process]:
+    return [one for one in psutil.Process().children() if str(program) in one.cmdline()]
