@@ -26,7 +26,7 @@ import asyncio, os, signal, sys
 from pathlib import Path
 from morgand.base.clock import SystemClock
 from morgand.storage.database import Database, sqlite_url
-from morgand.storage.move.mover import Move
+from morgand.storage.move.mover import DatabaseMove
 from morgand.storage.move.old_file import already_moved, set_aside
 
 file, url, truth, point = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), sys.argv[4]
@@ -51,7 +51,7 @@ async def main():
         return
     database = Database(sqlite_url(file))
     await database.open()
-    await Move(database, url, {MARKER!r}, SystemClock(), report).run(commit)
+    await DatabaseMove(database, url, {MARKER!r}, SystemClock(), report).run(commit)
     await database.close()
 
 asyncio.run(main())
