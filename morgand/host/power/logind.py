@@ -14,7 +14,7 @@ from typing import Literal
 from morgand.base.errors import MorganError, Unavailable
 from morgand.host.power.bus import Bus, as_it_stands, connected, socket_of
 from morgand.host.power.events import Back, Leaving, Tell
-from morgand.host.power.steps import STEPS, PowerAction, PowerNews, hand_over_s
+from morgand.host.power.steps import STEPS, PowerAction, PowerNews, Standing, hand_over_s
 
 log = logging.getLogger("morgand.goodbye")
 
@@ -51,13 +51,13 @@ class Logind:
 
 
 class _Watch:
-    """What outlives a connection: whether the machine counts as away, and who is being told."""
+    """What outlives a connection: how the machine stands, and who is being told."""
 
     def __init__(self, tell: Tell, group: asyncio.TaskGroup, retry_s: float) -> None:
         self._notify, self._group, self._retry_s = tell, group, retry_s
         self._telling: asyncio.Task[None] | None = None
         self._locks: dict[str, int] = {}
-        self._away = False
+        self._standing = Standing.HERE
         self._delay_max_us = DELAY_MAX_US
         self._noted: str | None = None
         self.connected = False
@@ -67,7 +67,7 @@ class _Watch:
         self.connected = True
         try:
             while True:
-                lacking = bool(bus.owner) and not self._away and len(self._locks) < len(LOCKS)
+                lacking = bool(bus.owner) and self._standing is Standing.HERE and len(self._locks) < len(LOCKS)
                 news = await bus.next(self._retry_s if lacking else None)
                 if bus.lost.done():
                     raise Unavailable("The connection to the system bus was lost.")
@@ -88,8 +88,8 @@ class _Watch:
         self._noted = reason
 
     async def _step(self, bus: Bus, news: PowerNews) -> None:
-        step = STEPS[self._away, news]
-        self._away = step.away
+        step = STEPS[self._standing, news]
+        self._standing = step.then
         if news is PowerNews.SILENT:
             self.note("There is no logind.")
         for act in step.acts:

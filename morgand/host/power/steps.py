@@ -26,26 +26,41 @@ class PowerAction(StrEnum):
     TELL_BACK = "tell back"
 
 
+class Standing(StrEnum):
+    """Whether the machine is here, or what it leaves for."""
+
+    HERE = "here"
+    SLEEPING = "sleeping"
+    GOING_DOWN = "going down"
+
+
 @dataclass(frozen=True)
 class PowerStep:
-    """Whether the machine counts as away afterwards, and what is done, in this order."""
+    """How the machine stands afterwards, and what is done, in this order."""
 
-    away: bool
-    acts: tuple[PowerAction, ...]
+    then: Standing
+    acts: tuple[PowerAction, ...] = ()
 
 
-_LEAVE = PowerStep(away=True, acts=(PowerAction.HAND_OVER, PowerAction.RELEASE))
-STEPS: Mapping[tuple[bool, PowerNews], PowerStep] = {
-    (False, PowerNews.SLEEPS): _LEAVE,
-    (False, PowerNews.GOES_DOWN): _LEAVE,
-    (False, PowerNews.STAYS): PowerStep(away=False, acts=(PowerAction.TAKE,)),
-    (False, PowerNews.SILENT): PowerStep(away=False, acts=(PowerAction.RELEASE,)),
+_LEAVE = (PowerAction.HAND_OVER, PowerAction.RELEASE)
+_BACK = PowerStep(Standing.HERE, (PowerAction.TAKE, PowerAction.TELL_BACK))
+
+STEPS: Mapping[tuple[Standing, PowerNews], PowerStep] = {
+    (Standing.HERE, PowerNews.SLEEPS): PowerStep(Standing.SLEEPING, _LEAVE),
+    (Standing.HERE, PowerNews.GOES_DOWN): PowerStep(Standing.GOING_DOWN, _LEAVE),
+    (Standing.HERE, PowerNews.STAYS): PowerStep(Standing.HERE, (PowerAction.TAKE,)),
+    (Standing.HERE, PowerNews.SILENT): PowerStep(Standing.HERE, (PowerAction.RELEASE,)),
+    # said again, by a signal and by a property that was read meanwhile: what is handed over is not begun anew
+    (Standing.SLEEPING, PowerNews.SLEEPS): PowerStep(Standing.SLEEPING),
     # a sleep may turn into a shutdown
-    (True, PowerNews.SLEEPS): _LEAVE,
-    (True, PowerNews.GOES_DOWN): _LEAVE,
-    (True, PowerNews.STAYS): PowerStep(away=False, acts=(PowerAction.TAKE, PowerAction.TELL_BACK)),
+    (Standing.SLEEPING, PowerNews.GOES_DOWN): PowerStep(Standing.GOING_DOWN, _LEAVE),
+    (Standing.SLEEPING, PowerNews.STAYS): _BACK,
+    (Standing.GOING_DOWN, PowerNews.SLEEPS): PowerStep(Standing.GOING_DOWN),
+    (Standing.GOING_DOWN, PowerNews.GOES_DOWN): PowerStep(Standing.GOING_DOWN),
+    (Standing.GOING_DOWN, PowerNews.STAYS): _BACK,
     # logind ends on the way down, too
-    (True, PowerNews.SILENT): PowerStep(away=True, acts=(PowerAction.RELEASE,)),
+    (Standing.SLEEPING, PowerNews.SILENT): PowerStep(Standing.SLEEPING, (PowerAction.RELEASE,)),
+    (Standing.GOING_DOWN, PowerNews.SILENT): PowerStep(Standing.GOING_DOWN, (PowerAction.RELEASE,)),
 }
 
 

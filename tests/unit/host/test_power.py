@@ -12,7 +12,7 @@ from morgand.host.power.bus import SIGNALS, as_it_stands, socket_of
 from morgand.host.power.events import Back, Leaving
 from morgand.host.power.logind import Logind
 from morgand.host.power.machine import Unannounced, power_events
-from morgand.host.power.steps import LONGEST_S, STEPS, PowerAction, PowerNews, hand_over_s
+from morgand.host.power.steps import LONGEST_S, STEPS, PowerAction, PowerNews, Standing, hand_over_s
 
 LEAVES = (PowerNews.SLEEPS, PowerNews.GOES_DOWN)
 
@@ -32,36 +32,54 @@ def test_handing_over_takes_four_fifths_of_the_wait_at_most(delay_max_us: int, e
 
 
 def test_the_table_knows_every_pair() -> None:
-    """Whatever logind says, here or away, something is written about it."""
-    assert set(STEPS) == set(itertools.product((False, True), PowerNews))
+    """Whatever logind says, however the machine stands, something is written about it."""
+    assert set(STEPS) == set(itertools.product(Standing, PowerNews))
 
 
-@pytest.mark.parametrize("away", [False, True])
-@pytest.mark.parametrize("news", LEAVES)
-def test_leaving_hands_over_and_then_lets_the_machine_go(news: PowerNews, *, away: bool) -> None:
+@pytest.mark.parametrize(
+    ("before", "news"),
+    [(Standing.HERE, PowerNews.SLEEPS), (Standing.HERE, PowerNews.GOES_DOWN), (Standing.SLEEPING, PowerNews.GOES_DOWN)],
+)
+def test_leaving_hands_over_and_then_lets_the_machine_go(before: Standing, news: PowerNews) -> None:
     """The lock is released after handing over and never before, also when a sleep turns into a shutdown."""
-    step = STEPS[away, news]
-    assert step.away
+    step = STEPS[before, news]
+    assert step.then is (Standing.SLEEPING if news is PowerNews.SLEEPS else Standing.GOING_DOWN)
     assert step.acts == (PowerAction.HAND_OVER, PowerAction.RELEASE)
 
 
-def test_coming_back_makes_the_machine_wait_again_before_anyone_is_told() -> None:
+@pytest.mark.parametrize(
+    ("before", "news"),
+    [
+        (Standing.SLEEPING, PowerNews.SLEEPS),
+        (Standing.GOING_DOWN, PowerNews.GOES_DOWN),
+        (Standing.GOING_DOWN, PowerNews.SLEEPS),
+    ],
+)
+def test_what_is_said_twice_is_done_once(before: Standing, news: PowerNews) -> None:
+    """A signal and the properties may say the same: handing over is not broken off to begin anew."""
+    step = STEPS[before, news]
+    assert step.then is before
+    assert step.acts == ()
+
+
+@pytest.mark.parametrize("before", [Standing.SLEEPING, Standing.GOING_DOWN])
+def test_coming_back_makes_the_machine_wait_again_before_anyone_is_told(before: Standing) -> None:
     """The next sleep may follow at once: the lock comes first."""
-    step = STEPS[True, PowerNews.STAYS]
-    assert not step.away
+    step = STEPS[before, PowerNews.STAYS]
+    assert step.then is Standing.HERE
     assert step.acts == (PowerAction.TAKE, PowerAction.TELL_BACK)
 
 
 def test_who_was_not_away_does_not_come_back() -> None:
     """At the start, and when logind was restarted, a lock is taken and nobody is told anything."""
-    assert STEPS[False, PowerNews.STAYS].acts == (PowerAction.TAKE,)
+    assert STEPS[Standing.HERE, PowerNews.STAYS].acts == (PowerAction.TAKE,)
 
 
-@pytest.mark.parametrize("away", [False, True])
-def test_a_logind_that_ends_says_nothing_of_the_machine(*, away: bool) -> None:
+@pytest.mark.parametrize("before", Standing)
+def test_a_logind_that_ends_says_nothing_of_the_machine(before: Standing) -> None:
     """What it gave is released; whether the machine is away stays as it was."""
-    step = STEPS[away, PowerNews.SILENT]
-    assert step.away == away
+    step = STEPS[before, PowerNews.SILENT]
+    assert step.then is before
     assert step.acts == (PowerAction.RELEASE,)
 
 
