@@ -15,6 +15,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any
 
+from morgand.admin import doctor
 from morgand.admin.api_keys import StoredKeys
 from morgand.admin.hosts import HostAdmin
 from morgand.admin.settings import SharedSettings
@@ -44,6 +45,7 @@ from morgand.host.agent import HostAgent
 from morgand.host.assignments import Assignments
 from morgand.host.disk_monitor import DiskMonitor
 from morgand.host.drain import Drain
+from morgand.host.examination import HostExaminer
 from morgand.host.power.events import Back, Leaving
 from morgand.host.power.machine import power_events
 from morgand.host.registration import Registration
@@ -121,10 +123,12 @@ class Daemon:
         factory = services(context, self._assignments, self._local, self._parts, self._database)
         self._runner = Runner(factory, clock, lambda _: self._reporter.tell())
         self._reporter = StatusReporter(identity.id, store, self._runner.statuses, clock)
+        self._examiner = HostExaminer(data.root, alive=self._answers, upkeep=self._parts.ingestor, clock=clock)
         home = MembershipContext(
             config.host_name, data.root / "cluster", data.root / "spool", data.run_dir(), data.logs,
             config=self._settings.current,
-            profile=lambda: self._presence.profile, exports=self._local.exports(),
+            profile=lambda: self._presence.profile,
+            exports={**self._local.exports(), doctor.PORT: doctor.export(self._examiner)},
         )  # fmt: skip
         self._connection = ClusterConnection(
             identity, home, store=store, mirror=self._mirror, directory=self._directory, clock=clock
@@ -250,6 +254,10 @@ class Daemon:
     def _peers(self) -> PeerClient | None:
         return self._connection.client()
 
+    async def _answers(self, host: str, within_s: float) -> bool:
+        client = self._peers()
+        return client is not None and await client.alive(host, within_s)
+
     def _patience_s(self) -> float:
         return patience_s(self._directory.state_of(DB.name), self._mirror.lost_s)
 
@@ -295,11 +303,17 @@ class Daemon:
             store=self._store, mirror=self._mirror, observer=observer, me=self._identity.id,
             invite=self._connection.invite, revoke=self._connection.revoke,
         )  # fmt: skip
+        keys = Keys(StoredKeys(self._store, self._mirror), self._clock)
+        stores = doctor.Stores(self._parts.library, self._parts.objects, self._parts.vectors)
+        through = doctor.Doctor(
+            self._examiner, directory=self._directory, client=self._peers, stores=stores, status=observer.status,
+            keys=keys.list, clock=self._clock,
+        )  # fmt: skip
         backend = Backend(
             assistant=self._parts.assistant, ingestor=self._parts.ingestor, history=self._parts.history,
             library=self._parts.library, chat=self._parts.chat, embedder=self._parts.embedder,
-            reranker=self._parts.reranker, cluster=observer, members=members, settings=self._settings,
-            keys=Keys(StoredKeys(self._store, self._mirror), self._clock), logs=EngineLogs(self._data.logs),
+            reranker=self._parts.reranker, cluster=observer, members=members, doctor=through,
+            settings=self._settings, keys=keys, logs=EngineLogs(self._data.logs),
             spool=self._data.root / "spool", outbox=self._outbox,
         )  # fmt: skip
         return ApiContext(backend, lambda: self._settings.current().limits, self._clock)

@@ -127,6 +127,7 @@ class Parts:
     history: History
     library: Library
     objects: Originals
+    vectors: Vectors
     chat: Chat
     embedder: Embedder
     reranker: Reranker
@@ -184,8 +185,8 @@ def build(context: HostContext, local: Local, others: Neighbours, delivery: Deli
         engines=others.of_ingestion,
     )  # fmt: skip
     return Parts(
-        history=history, library=library, objects=originals, chat=chat, embedder=embeddings, reranker=ranking,
-        assistant=assistant, ingestor=ingestor,
+        history=history, library=library, objects=originals, vectors=index, chat=chat, embedder=embeddings,
+        reranker=ranking, assistant=assistant, ingestor=ingestor,
     )  # fmt: skip
 
 

@@ -32,6 +32,8 @@ class AdminRoutes:
                   errors=(404, 409, 507)),
             ApiRoute("POST", "/v1/cluster/invitations", self.invite, "Let another machine join", tag,
                   schema.InvitationReply, status=201, errors=(409, 507)),
+            ApiRoute("POST", "/v1/cluster/doctor", self.doctor, "See what is wrong with the cluster", tag,
+                  schema.DoctorReply, schema.DoctorRequest),
             ApiRoute("GET", "/v1/roles", self.roles, "List roles", tag, schema.RolesReply),
             ApiRoute("GET", "/v1/roles/explain", self.explain, "Why roles are where they are", tag, schema.ExplainReply,
                   query=schema.ExplainQuery, errors=(404,)),
@@ -69,6 +71,10 @@ class AdminRoutes:
 
     async def invite(self, _: web.Request) -> web.Response:
         return json(await self._backend.members.invite(), status=201)
+
+    async def doctor(self, request: web.Request) -> web.Response:
+        asked = await read_struct(request, schema.DoctorRequest, body_mb=self._service.limits().body_mb)
+        return json(await self._backend.doctor.look(mend=asked.mend))
 
     async def roles(self, _: web.Request) -> web.Response:
         return json(await self._backend.cluster.roles())

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from morgand.api.schema import (
+    DoctorReply,
     ExplainReply,
     HealthReply,
     HostsReply,
@@ -120,6 +121,12 @@ class HostsApi(Protocol):
         ...
 
 
+class DoctorApi(Protocol):
+    async def look(self, *, mend: bool) -> DoctorReply:
+        """Look through all hosts and stores; some seconds."""
+        ...
+
+
 class SettingsApi(Protocol):
     def list(self) -> list[SettingView]: ...
 
@@ -153,6 +160,7 @@ class Backend:
     reranker: Reranker
     cluster: ClusterApi
     members: HostsApi
+    doctor: DoctorApi
     settings: SettingsApi
     keys: Keys
     logs: LogsApi

@@ -352,6 +352,32 @@ class StatusReply(Reply):
     warnings: list[str]
 
 
+class DoctorRequest(Request):
+    """Look through the cluster; ``mend``: and repair what is safe to repair."""
+
+    mend: bool = False
+
+
+class FindingView(Reply):
+    """One thing that is wrong. ``host``: the id of the host that it is wrong with. ``mended``: it was repaired now."""
+
+    kind: str
+    text: str
+    remedy: str
+    host: str | None = None
+    host_name: str = ""
+    mendable: bool = False
+    mended: bool = False
+
+
+class DoctorReply(Reply):
+    """``examined``: the hosts that looked through themselves. ``skipped``: what could not be looked at, and why."""
+
+    findings: list[FindingView]
+    examined: list[str]
+    skipped: list[str]
+
+
 class RefusalView(Reply):
     role: str
     part: str

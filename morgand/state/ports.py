@@ -29,6 +29,7 @@ from morgand.state.assistant import (
     StoredChunk,
     Turn,
 )
+from morgand.state.findings import Examination, FindingKind
 
 LATER: Final = "later"  # in ``Annotated``: an older host does without this argument, and is called without it
 
@@ -130,6 +131,19 @@ class Vectors(Protocol):
 
     async def counts(self) -> dict[str, int]:
         """Points per document id: what reconciliation with the database compares."""
+        ...
+
+
+class Examiner(Protocol):
+    """One host, as it looks through itself. Other hosts ask it in no epoch."""
+
+    async def examine(self, hosts: Sequence[str]) -> Examination:
+        """``hosts``: ids of those that it has to reach."""
+        ...
+
+    async def mend(self, kind: FindingKind) -> None:
+        """Repair what findings of this kind are about, as far as this host can: who may read its files; originals
+        that no document has, and the index, where documents are processed. Raises NotHereNow."""
         ...
 
 

@@ -218,6 +218,52 @@ def test_unknown_hosts_and_hasty_removals_are_refused_in_words(home: Home) -> No
     assert "cannot remove itself" in said["error"]["message"]
 
 
+def examine(daemon: Daemon, *words: str) -> tuple[dict[str, Any], set[str]]:
+    """The report, and what it is about besides the status's warnings. The exit code says whether all is well."""
+    argv = [str(BIN / "morganctl"), "--json", "--data-dir", str(daemon.data_dir), "cluster", "doctor", *words]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
+    report: dict[str, Any] = json.loads(done.stdout)
+    assert done.returncode == any(not one["mended"] for one in report["findings"]), done.stderr
+    assert sorted(report["examined"]) == ["host1", "host2"]
+    return report, {one["kind"] for one in report["findings"]} - {"status"}
+
+
+def test_the_doctor_names_what_is_wrong_and_its_remedies_help(home: Home, tmp_path: Path) -> None:
+    """On whichever host it is: a file that others can read, an original that is gone, one that belongs to nobody, a key
+    that ends. What is safe it mends itself; the rest is done as it says."""
+    note = tmp_path / "boiler.txt"
+    note.write_text("The boiler was serviced in March.")
+    home.ctl(home.first, "ingest", str(note))
+    report, kinds = examine(home.first)
+    assert kinds <= {"copies"}, json.dumps(report)
+    roles = home.ctl(home.first, "roles", "list")["roles"]
+    holder = next(one["host_name"] for one in roles if one["role"] == "objects")
+    objects = (home.first if holder == "host1" else home.second).data_dir / "objects"
+    original = next(file for file in objects.glob("??/??/*") if file.read_bytes() == note.read_bytes())
+    original.unlink()
+    orphan = objects / "ab" / "cd" / ("abcd" + "0" * 60)
+    orphan.parent.mkdir(parents=True, exist_ok=True)
+    orphan.write_text("Nobody's.")
+    data = home.second.data_dir
+    (data / "cluster" / "copy-of-key.pem").write_text("secret")
+    for path, mode in ((data, 0o755), (data / "cluster", 0o755), (data / "cluster" / "copy-of-key.pem", 0o644)):
+        path.chmod(mode)
+    key = home.ctl(home.first, "keys", "create", "--owner", "guest", "--expires-days", "1")
+
+    found, kinds = examine(home.first)
+    assert kinds - {"copies"} == {"permissions", "originals", "orphans", "key"}
+    assert {one["host_name"] for one in found["findings"] if one["kind"] == "permissions"} == {"host2"}
+
+    mended, _ = examine(home.first, "--mend")
+    assert {one["kind"] for one in mended["findings"] if one["mended"]} == {"permissions", "orphans"}
+    assert not orphan.exists()
+    assert not (data / "cluster" / "copy-of-key.pem").stat().st_mode & 0o007
+    home.ctl(home.first, "ingest", str(note))
+    home.ctl(home.first, "keys", "revoke", key["id"])
+    assert examine(home.second)[1] <= {"copies"}
+    data.chmod(0o700)
+
+
 def test_z_a_removed_host_is_out_for_good(home: Home) -> None:
     """Its daemon ends and says why; its certificate opens nothing any more; it can be invited again."""
     home.ctl(home.first, "hosts", "drain", "host2")

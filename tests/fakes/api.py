@@ -54,6 +54,7 @@ class FakeApi:
     break_after: int | None = None  # pieces sent before the connection breaks, once
     keeping: bool = False  # the database is away: turns are kept
     outbox: list[s.KeptView] = field(default_factory=list)
+    well: bool = False  # the doctor finds nothing
     stale: bool = False  # what is read comes from a copy of the database
 
     def start(self) -> None:
@@ -135,6 +136,7 @@ class FakeApi:
         route("GET", "/v1/settings", self._settings)
         route("*", "/v1/settings/{key}", self._setting)
         route("*", "/v1/keys", self._keys)
+        route("POST", "/v1/cluster/doctor", self._doctor)
         route("DELETE", "/v1/keys/{id}", self._revoke)
         route("GET", "/v1/logs/{role}", self._logs)
         return app
@@ -253,6 +255,15 @@ class FakeApi:
 
     async def _cluster(self, request: web.Request) -> web.Response:
         return _json(CLUSTER[request.path.removeprefix("/v1/")])
+
+    async def _doctor(self, request: web.Request) -> web.Response:
+        """One thing that can be mended, and one that cannot unless ``well`` is set."""
+        asked = msgspec.json.decode(await request.read(), type=s.DoctorRequest)
+        found = [
+            s.FindingView("clock", "The clock of attic is 9 s behind.\x1b[31m", "Set it.", "h1", "attic"),
+            s.FindingView("index", "The index lacks 1 document.", "Mend it.", mendable=True, mended=asked.mend),
+        ]
+        return _json(s.DoctorReply([] if self.well else found, ["attic"], ["Of originals nothing could be seen."]))
 
     async def _settings(self, _request: web.Request) -> web.Response:
         return _json(s.SettingsReply([self._view(key) for key in self.settings]))

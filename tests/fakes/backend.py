@@ -176,6 +176,21 @@ class FewMembers:
         return "h1"
 
 
+class OneFinding:
+    """A file that others can read, until it is mended."""
+
+    def __init__(self) -> None:
+        self.mended = False
+
+    async def look(self, *, mend: bool) -> s.DoctorReply:
+        found = s.FindingView(
+            "permissions", "On atlas any user can read 1 file ('/d/a').", "Close it.", "h1", "atlas", mendable=True,
+            mended=mend,
+        )  # fmt: skip
+        self.mended, before = self.mended or mend, self.mended
+        return s.DoctorReply([] if before else [found], ["atlas"], [])
+
+
 class MemorySettings:
     def __init__(self) -> None:
         self._views = {
@@ -223,6 +238,7 @@ def make_backend(history: History, library: Library, spool: Path) -> Backend:
         reranker=WordReranker(),
         cluster=OneHost(),
         members=FewMembers(),
+        doctor=OneFinding(),
         settings=MemorySettings(),
         keys=Keys(MemoryKeys(), SystemClock()),
         logs=MemoryLogs(),

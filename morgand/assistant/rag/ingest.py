@@ -85,6 +85,14 @@ class Ingestor:
         self._backfill.wake()
         self.reconciler.wake()
 
+    async def sweep(self) -> None:
+        """Remove originals that no document has, now instead of by the hour. Raises NotHereNow."""
+        await self._remover.sweep()
+
+    async def compare(self) -> None:
+        """Make the index equal to the library now; where documents are processed. Raises NotHereNow."""
+        await self.reconciler.reconcile()
+
     @property
     def working(self) -> bool:
         """Whether documents are on their way here."""

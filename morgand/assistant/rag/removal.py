@@ -60,7 +60,7 @@ class Remover:
         while True:
             self._wake.clear()
             try:
-                await foreseen(self._sweep(), log, "originals not swept")
+                await foreseen(self.sweep(), log, "originals not swept")
                 failures = 0
             except MorganError as err:
                 if not failures:
@@ -70,8 +70,9 @@ class Remover:
                 async with asyncio.timeout(RETRY_S[min(failures, len(RETRY_S)) - 1] if failures else SWEEP_EVERY_S):
                     await self._wake.wait()
 
-    async def _sweep(self) -> None:
-        """Remove originals that no document has: a removal, or an upload, ended between two of its steps."""
+    async def sweep(self) -> None:
+        """Remove originals that no document has: a removal, or an upload, ended between two of its steps.
+        Raises NotHereNow."""
         stored = set(await self._objects.keys())
         await self._drop_unused(stored - {document.object_key for document in await everything(self._library)})
 

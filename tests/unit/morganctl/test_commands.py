@@ -190,3 +190,30 @@ def test_people_read_names_and_programs_get_ids(api: FakeApi, run: Run, command:
     for identifier in (HOST.id, REFUSED_ID):
         assert identifier not in shown
     assert HOST.id in data
+
+
+def test_the_doctor_says_what_is_wrong_and_what_to_do(api: FakeApi, run: Run) -> None:
+    ran = run("cluster", "doctor")
+    assert ran.code == 1
+    assert ran.out.splitlines() == [
+        "1. The clock of attic is 9 s behind.[31m",
+        "   Set it.",
+        "2. The index lacks 1 document.",
+        "   Mend it.",
+        "Left out: Of originals nothing could be seen.",
+    ]
+    assert "2 things are wrong; looked through attic." in ran.err
+
+
+def test_the_doctor_says_what_it_mended(api: FakeApi, run: Run) -> None:
+    ran = run("cluster", "doctor", "--mend")
+    assert ran.code == 1
+    assert "2. The index lacks 1 document. Mended." in ran.out.splitlines()
+    assert [one["mended"] for one in run("cluster", "doctor", "--mend", "--json").json["findings"]] == [False, True]
+
+
+def test_the_doctor_of_a_cluster_that_is_well(api: FakeApi, run: Run) -> None:
+    api.well = True
+    ran = run("cluster", "doctor")
+    assert ran.code == 0
+    assert "Nothing is wrong; looked through attic." in ran.err
