@@ -49,6 +49,7 @@ from morgand.host.examination import HostExaminer
 from morgand.host.power.events import Back, Leaving
 from morgand.host.power.machine import power_events
 from morgand.host.registration import Registration
+from morgand.host.role_health import RoleHealth
 from morgand.host.runner import Runner
 from morgand.host.status_reporter import StatusReporter
 from morgand.host.wanted_models import WantedModels
@@ -121,8 +122,9 @@ class Daemon:
             sight=self._peer_health, seen=self._seen, store=store, mirror=self._mirror, clock=clock,
         )  # fmt: skip
         factory = services(context, self._assignments, self._local, self._parts, self._database)
-        self._runner = Runner(factory, clock, lambda _: self._reporter.tell())
-        self._reporter = StatusReporter(identity.id, store, self._runner.statuses, clock)
+        self._health = RoleHealth(clock)
+        self._runner = Runner(factory, clock, self._heard)
+        self._reporter = StatusReporter(identity.id, store, self._runner.statuses, self._health.failures, clock)
         self._examiner = HostExaminer(data.root, alive=self._answers, upkeep=self._parts.ingestor, clock=clock)
         home = MembershipContext(
             config.host_name, data.root / "cluster", data.root / "spool", data.run_dir(), data.logs,
@@ -238,6 +240,10 @@ class Daemon:
     async def _stop_leading(self) -> None:
         self._leading.cancel()
         await asyncio.wait((self._leading,))
+
+    def _heard(self, status: RoleStatus) -> None:
+        self._health.heard(status)
+        self._reporter.tell()
 
     def _statuses(self) -> list[RoleStatus]:
         return self._runner.statuses()

@@ -49,7 +49,7 @@ class HostAdmin:
             await self._mark(record.id, draining=True)
             await self._until_voteless(record)
         await self._revoke(record.id)
-        gone = [keys.host(record.id), keys.profile(record.id), keys.status(record.id)]
+        gone = [keys.host(record.id), keys.profile(record.id), keys.status(record.id), keys.failures(record.id)]
         gone += [one.key for one in self._held_by(record.id)]
         await self._mirror.until(await self._store.txn([], [], gone))
         return record.id

@@ -82,7 +82,7 @@ class StatusObserver:
             warnings += views.warnings(
                 snapshot.hosts, voters, roles, documents.get("failed", 0), silent, specs=snapshot.roles
             )
-            warnings += [] if stuck else views.copy_warnings(snapshot)
+            warnings += [] if stuck else [*views.copy_warnings(snapshot), *views.failure_warnings(snapshot)]
         return StatusReply(
             version=__version__,
             cluster=views.cluster_view(

@@ -174,6 +174,18 @@ def copy_warnings(snapshot: Snapshot) -> list[str]:
     ]
 
 
+def failure_warnings(snapshot: Snapshot) -> list[str]:
+    """What was taken from a host since it could not perform it. Where it is still there its own state says so."""
+    names = {host.id: host.display_name for host in snapshot.hosts}
+    held = {(one.role, one.host) for one in snapshot.assignments}
+    return [
+        f"{role} could not be performed on {names[host]} and is elsewhere: {reason} (`morganctl roles explain {role}`)."
+        for role, hosts in sorted(snapshot.failures.items())
+        for host, reason in sorted(hosts.items())
+        if host in names and (role, host) not in held
+    ]
+
+
 def _disk_warning(host: Host, roles: list[RoleView], specs: Sequence[RoleSpec]) -> str | None:
     """What is wrong with a host's disk, and what to do; None where it is well, or the host is away."""
     disk = host.profile.disk

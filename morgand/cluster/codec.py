@@ -11,7 +11,7 @@ import msgspec
 
 from morgand.base.errors import MorganError
 from morgand.state.hosts import HostState, Usage
-from morgand.state.roles import RoleStatus
+from morgand.state.roles import RoleFailure, RoleStatus
 from morgand.state.schema_version import OLDEST, Schema
 
 T = TypeVar("T")
@@ -41,6 +41,13 @@ class HostStatus:
 
     roles: tuple[RoleStatus, ...]
     usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class HostFailures:
+    """What stands under ``/failures/ID``: roles that had better be elsewhere."""
+
+    roles: tuple[RoleFailure, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,8 @@ from morgand.state.plans import Plan
 
 # what a snapshot is read from
 INPUTS = (
-    keys.HOSTS, keys.PROFILES, keys.ASSIGNMENTS, keys.CONFIG, keys.EPOCH, keys.VOTERS, keys.PATRONI_LEADER,
-    keys.PATRONI_SYNC,
+    keys.HOSTS, keys.PROFILES, keys.ASSIGNMENTS, keys.CONFIG, keys.FAILURES, keys.EPOCH, keys.VOTERS,
+    keys.PATRONI_LEADER, keys.PATRONI_SYNC,
 )  # fmt: skip
 
 

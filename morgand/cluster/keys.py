@@ -14,6 +14,7 @@ CONFIG = "/config/"
 API_KEYS = "/keys/"
 AUTHORITY = "/ca"
 STATUS = "/status/"
+FAILURES = "/failures/"
 VOTERS = "/voters/"
 INVITATIONS = "/invitations/"
 REVOKED = "/revoked/"
@@ -32,7 +33,8 @@ PATRONI_STATUS = PATRONI + "status"
 PATRONI_MEMBERS = PATRONI + "members/"
 TAKEOVER = "/takeover"  # what ``PATRONI_SYNC`` said when a primary was given up, and who may take over is written there
 
-OF_ONE_HOST = (HOSTS, PROFILES, STATUS, LEASES, ASSIGNMENTS, MEMBERS, VOTERS)  # their last element is a host's id
+# their last element is a host's id
+OF_ONE_HOST = (HOSTS, PROFILES, STATUS, FAILURES, LEASES, ASSIGNMENTS, MEMBERS, VOTERS)
 
 
 def of_another(key: str, host_id: str) -> bool:
@@ -50,6 +52,10 @@ def profile(host_id: str) -> str:
 
 def status(host_id: str) -> str:
     return STATUS + _part(host_id)
+
+
+def failures(host_id: str) -> str:
+    return FAILURES + _part(host_id)
 
 
 def voter(host_id: str) -> str:

@@ -66,7 +66,8 @@ def read_snapshot(items: Sequence[Item], revision: int, inputs: Inputs) -> Snaps
         models=inputs.models, preferences=merged(inputs.preferences, settings),
         needed={role: one.needed for role, one in elections.items()},
         unled=frozenset(role for role, one in elections.items() if not one.led),
-        copied={role: one.copied for role, one in elections.items()}, voters=_voters(items),
+        copied={role: one.copied for role, one in elections.items()}, failures=_failures(items),
+        voters=_voters(items),
     )  # fmt: skip
 
 
@@ -85,6 +86,16 @@ def read_hosts(items: Sequence[Item], now: datetime | None) -> tuple[Host, ...]:
                 hosts.append(Host(record.id, record.name, *facts))
     more = suffixes({host.id: host.name for host in hosts})
     return tuple(replace(host, suffix=more.get(host.id, "")) for host in hosts)
+
+
+def _failures(items: Sequence[Item]) -> dict[str, dict[str, str]]:
+    """By role: the hosts that could not perform it, and why."""
+    found: dict[str, dict[str, str]] = {}
+    for item in items:
+        if item.key.startswith(keys.FAILURES):
+            for one in codec.decode(codec.HostFailures, item.value, key=item.key).roles:
+                found.setdefault(one.role, {})[item.key.removeprefix(keys.FAILURES)] = one.reason
+    return found
 
 
 def _voters(items: Sequence[Item]) -> int:

@@ -1,4 +1,5 @@
-"""Publishes what this host says of itself: how its roles stand, at once; how busy it is, now and then."""
+"""Publishes what this host says of itself: how its roles stand, and which had better be elsewhere, at once; how busy it
+is, now and then."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from morgand.base.errors import StorageFull, StoreConflict, Unavailable
 from morgand.cluster import codec, keys
 from morgand.cluster.store import ClusterStore, Put
 from morgand.state.hosts import Usage
-from morgand.state.roles import RoleStatus
+from morgand.state.roles import RoleFailure, RoleStatus
 
 log = logging.getLogger("morgand.reporter")
 
@@ -26,10 +27,15 @@ VRAM_UNKNOWN = 0
 class StatusReporter:
     """``tell`` after every change of a role; ``run`` until the end."""
 
-    def __init__(self, me: str, store: ClusterStore, roles: Callable[[], list[RoleStatus]], clock: Clock) -> None:
-        self._me, self._store, self._roles, self._clock = me, store, roles, clock
+    def __init__(
+        self, me: str, store: ClusterStore, roles: Callable[[], list[RoleStatus]],
+        failures: Callable[[], tuple[RoleFailure, ...]], clock: Clock,
+    ) -> None:  # fmt: skip
+        self._me, self._store, self._clock = me, store, clock
+        self._roles, self._failures = roles, failures
         self._changed = asyncio.Event()
         self._told: codec.HostStatus | None = None
+        self._told_failures: tuple[RoleFailure, ...] | None = None
         self._wrote_at = -GATHER_S
         psutil.cpu_percent()  # the first call only sets the mark that the next one measures from
 
@@ -54,12 +60,21 @@ class StatusReporter:
                 continue
 
     async def _write(self) -> None:
+        await self._write_failures()
         usage = Usage(psutil.cpu_percent(), psutil.virtual_memory().used // (1 << 20), VRAM_UNKNOWN)
         status = codec.HostStatus(tuple(self._roles()), usage)
         if self._told is not None and status.roles == self._told.roles and not _busier(usage, self._told.usage):
             return
         await self._store.txn([], [Put(keys.status(self._me), codec.encode(status))])
         self._told, self._wrote_at = status, self._clock.monotonic()
+
+    async def _write_failures(self) -> None:
+        """Under a key of their own: what plans are made from must not change with every usage."""
+        failures = self._failures()
+        if failures == self._told_failures:
+            return
+        await self._store.txn([], [Put(keys.failures(self._me), codec.encode(codec.HostFailures(failures)))])
+        self._told_failures = failures
 
 
 def _busier(now: Usage, told: Usage) -> bool:

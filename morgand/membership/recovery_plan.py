@@ -18,7 +18,7 @@ from morgand.state.roles import Assignment
 
 EPOCH_LEAP = 1000  # more epochs than can have begun since this host last heard of one
 PASSING = (
-    keys.ELECTION, keys.INVITATIONS, keys.STATUS, keys.LEASES,
+    keys.ELECTION, keys.INVITATIONS, keys.STATUS, keys.FAILURES, keys.LEASES,
     keys.PATRONI_LEADER, keys.PATRONI_FAILOVER, keys.PATRONI_MEMBERS, keys.TAKEOVER,
     keys.PATRONI_SYNC,  # it lets nobody take over but hosts that may be gone
 )  # fmt: skip

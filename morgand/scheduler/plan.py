@@ -4,6 +4,7 @@ Parts are placed in order: what is required first, then what is good to have, ea
 For every part the hosts are tried from the best standing down; whoever runs it stays unless another is better by
 the margin (``rank.MARGIN``); a host that holds another part of the role (a warm standby) counts as running it. Copies
 of an engine that elects stay: a better host gets one more, and the worst goes when the engine counts on that instead.
+Who failed at a role has it only while nobody else can.
 A part that comes earlier takes room from one that comes later, never the other way round. What is stored on one host
 alone (a bound engine) stays on it, whatever becomes of the host, until it is no host of the cluster any more.
 """
@@ -11,7 +12,7 @@ alone (a bound engine) stays on it, whatever becomes of the host, until it is no
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from morgand.scheduler.feasible import Demand, Fit, Room, barred, fit, unknown_model
@@ -201,15 +202,24 @@ class Planning:
     # --- choosing -----------------------------------------------------------------------------------
 
     def _choose(self, demand: Demand) -> _Choice | None:
-        best = next(self._feasible(demand, None), None)
+        """Among the hosts that the role has not failed on; among all when there are no others: then it stays."""
+        every = {host.id for host in self._hosts}
+        return self._best(demand, every - self._failed(demand).keys()) or self._best(demand, every)
+
+    def _best(self, demand: Demand, among: set[str]) -> _Choice | None:
+        best = next(self._feasible(demand, among), None)
         if best is None:
             return None
         for holders, needed in self._holders(demand):
-            held = next(self._feasible(demand, holders), None)
+            held = next(self._feasible(demand, holders & among), None)
             if held is not None:
                 stays = needed or demand.elector is not None or not beats(best[0], held[0])
                 return _Choice((held if stays else best)[1], (held if stays else best)[2], stays)
         return _Choice(best[1], best[2], stays=False)
+
+    def _failed(self, demand: Demand) -> Mapping[str, str]:
+        """Hosts that could not perform the role, and why. An engine that elects looks after that itself."""
+        return {} if demand.elector is not None else self._snapshot.failures.get(demand.spec.name, {})
 
     def _holders(self, demand: Demand) -> Iterator[tuple[set[str], bool]]:
         """Hosts that run this part now; failing those, hosts that are warm because they run another. Before them the
@@ -299,6 +309,9 @@ class Planning:
             reason = f"runs it already, and no host is better by {round((MARGIN - 1) * 100)} %"
         else:
             reason = f"best of {len(order)} hosts: {merit(host, spec)}"
+        failed = [one.display_name for one in self._hosts if one.id in self._failed(demand) and one.id != host.id]
+        if failed:
+            reason += f"; it failed on {' and '.join(failed)}"
         if model is not None:
             where = f"GPU {found.gpu}" if found.gpu is not None else "CPU"
             reason += f"; {model.name} fits on the {where}"
@@ -312,6 +325,8 @@ class Planning:
             if host.id == choice.host.id:
                 continue
             reason = barred(host, demand) or self._check(host, demand)
+            if isinstance(reason, Fit) and host.id in self._failed(demand):
+                reason = f"it failed there: {self._failed(demand)[host.id]}"
             if isinstance(reason, Fit):
                 reason = _ranked_below(standings[host.id], chosen, host, choice, demand.spec)
             self.passed.append(Refusal(demand.spec.name, demand.part.name, host.id, reason))

@@ -53,6 +53,7 @@ class Snapshot:
     needed: Mapping[str, frozenset[str]] = field(default_factory=dict)  # role -> hosts its engine counts on
     unled: frozenset[str] = frozenset()  # roles whose engine is choosing its first part: there is nothing to copy
     copied: Mapping[str, frozenset[str]] = field(default_factory=dict)  # role -> hosts with all of its first part
+    failures: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # role -> hosts it failed on, and why
     voters: int = 0  # of etcd; a lone host has none
 
 

@@ -172,6 +172,14 @@ class RolePreference:
 
 
 @dataclass(frozen=True, slots=True)
+class RoleFailure:
+    """A role that a host could not perform, in spite of restarts; ``reason`` is the last one, in words."""
+
+    role: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class RoleStatus:
     """What a host says about one of its assignments."""
 

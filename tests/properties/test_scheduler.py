@@ -13,10 +13,11 @@ from morgand.scheduler.feasible import DISK_RESERVE_MB, RAM_RESERVE_MB
 from morgand.scheduler.plan import passed_over, plan
 from morgand.state.hosts import Duty, Host, HostState
 from morgand.state.plans import Snapshot
+from morgand.state.roles import RolePreference
 from tests.fakes.clusters import CARRIED, EMBEDDED, MODELS, applied, host, snapshot
 
 # 10,000 clusters and more in one run, all properties together
-clusters = settings(max_examples=950, deadline=None, suppress_health_check=list(HealthCheck))
+clusters = settings(max_examples=800, deadline=None, suppress_health_check=list(HealthCheck))
 ENGINES = (*EMBEDDED, "sentence-transformers", "ollama", "postgresql", "redis", "prometheus", "qdrant", "seaweedfs")
 BOUND = ("sqlite", "folder")  # what they store is on one host
 FATES: list[dict[str, Any]] = [{"state": HostState.FENCED}, {"state": HostState.LEFT}, {"draining": True}]
@@ -76,6 +77,52 @@ def test_planning_again_changes_nothing(before: tuple[Host, ...], after: tuple[H
     first = plan(world)
     again = plan(applied(world, first))
     assert again.added == again.removed == ()
+
+
+ROLES = sorted(SPECS)
+
+
+@st.composite
+def failures(draw: st.DrawFn) -> dict[str, dict[str, str]]:
+    """Roles, and hosts that they failed on."""
+    names = st.sampled_from([f"h{number}" for number in range(8)])
+    return {
+        role: dict.fromkeys(sorted(draw(st.sets(names, max_size=5))), "It ended.")
+        for role in draw(st.sets(st.sampled_from(ROLES), max_size=4))
+    }
+
+
+@clusters
+@given(hosts(), failures())
+def test_a_role_that_failed_on_a_host_moves_once(found: tuple[Host, ...], lost: dict[str, dict[str, str]]) -> None:
+    """Planning again changes nothing; and what still is on such a host could be on no other: forbidden there it would
+    be placed less often. What was made with a model is not made anew for it: most failures end sooner."""
+    world = replace(settled(found), failures=lost)
+    first = plan(world)
+    assert plan(applied(world, first)).empty
+    for role, on in lost.items():
+        kept = [one for one in first.assignments if one.role == role and one.host in on]
+        if any(SPECS[role].binds(one.engine) or SPECS[role].elects(one.engine) for one in first.assignments):
+            continue
+        barred = {role: RolePreference(forbid=tuple(on))}
+        without = plan(replace(applied(world, first), preferences=barred)).assignments
+        models = {one.model for one in first.assignments if one.role == role} if SPECS[role].keep_model else None
+        others = [one for one in without if one.role == role and (models is None or one.model in models)]
+        assert not kept or len(others) < sum(one.role == role for one in first.assignments)
+
+
+@clusters
+@given(hosts(low=2), failures())
+def test_a_failure_moves_nothing_else(found: tuple[Host, ...], lost: dict[str, dict[str, str]]) -> None:
+    """But for what keeps a distance to the role, and what had to make room for it."""
+    world = settled(found)
+    result = plan(replace(world, failures=lost))
+    near = {spec.name for spec in world.roles for one in spec.parts for rule in one.apart if rule.role in lost}
+    receivers = {one.host for one in result.added} | {one.host for one in result.removed}
+    touched = [one for one in result.removed if one.role not in lost.keys() | near]
+    assert touched == [] or any(one.host in receivers for one in touched)
+    if not any(one.role in lost for one in (*result.added, *result.removed)):
+        assert result.empty
 
 
 @clusters

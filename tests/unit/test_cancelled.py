@@ -174,7 +174,7 @@ class Reporting(OverStore):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self._roles: list[RoleStatus] = []
-        self._reporter = StatusReporter("a", self.store, lambda: self._roles, HandStart())
+        self._reporter = StatusReporter("a", self.store, lambda: self._roles, tuple, HandStart())
 
     async def loop(self) -> None:
         await self._reporter.run()

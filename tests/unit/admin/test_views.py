@@ -15,7 +15,7 @@ from morgand.roles.catalog import SPECS
 from morgand.roles.db.patroni_keys import Patroni
 from morgand.state.hosts import Host, HostState
 from morgand.state.roles import Assignment, RoleState, RoleStatus
-from tests.fakes.clusters import host, sick
+from tests.fakes.clusters import host, sick, snapshot
 
 DB = Assignment(role="db", part="primary", host="a", engine="sqlite", epoch=3, why="the only host")
 READY = RoleStatus("db", "primary", "a", RoleState.READY, 3, "the only host")
@@ -113,3 +113,13 @@ def test_a_host_that_is_away_is_named_with_what_to_do() -> None:
         :1
     ]
     assert told == "a is fenced: switch it on, or remove it with `morganctl hosts remove a`."
+
+
+def test_what_was_taken_from_a_host_that_failed_at_it_is_told() -> None:
+    """Where it still is, its own state says that it has failed; of hosts that are gone nothing is said."""
+    lost = {"llm": {"a": "The driver is gone.", "b": "No.", "z": "No."}}
+    there = Assignment(role="llm", part="main", host="b", engine="llama.cpp", epoch=1, why="")
+    found = views.failure_warnings(snapshot(host("a"), host("b"), failures=lost, assignments=(there,)))
+    assert found == [
+        "llm could not be performed on a and is elsewhere: The driver is gone. (`morganctl roles explain llm`)."
+    ]
