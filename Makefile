@@ -55,8 +55,8 @@ test: $(VENV)/.test lint  ## lint, then every test that CI runs
 	$(BIN)/pytest -m 'not slow and not lab' --numprocesses auto --dist loadfile $(APART:%=--ignore=%)
 	$(BIN)/pytest -m 'not slow and lab' $(APART:%=--ignore=%)
 
-simulate: $(VENV)/.test  ## play ten thousand stories of things that go wrong; CI plays two thousand (15 minutes of CPU time)
-	$(BIN)/pytest tests/simulation
+simulate: $(VENV)/.test  ## ten thousand stories of things that go wrong, and generated clusters; CI has a part (20 minutes of CPU)
+	$(BIN)/pytest tests/simulation tests/properties --hypothesis-profile=thorough
 
 docs: $(VENV)/.test  ## write the CLI and configuration reference
 	$(BIN)/python docs/generate.py

@@ -13,6 +13,7 @@ import subprocess
 
 import psutil
 import pytest
+from hypothesis import settings
 
 NEW_NETWORK = 0x40000000  # CLONE_NEWNET
 FILLED = """
@@ -22,6 +23,7 @@ ip link set veth0 up
 ip link set eth0 up
 ip address add 10.76.0.2/24 dev eth0
 """  # wired, and nobody else is there
+settings.register_profile("thorough", max_examples=400)  # `make simulate`; by default there are 100
 MEMORY = 5 * 2**30  # for a test that runs some hosts with all their engines
 
 
