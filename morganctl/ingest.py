@@ -21,6 +21,7 @@ from morganctl import pages
 from morganctl.client import Client
 from morganctl.errors import Away, Busy, CliError, Refused
 from morganctl.files import Candidate, Fault, display_name, source_of, text_of, walk
+from morganctl.identity import Machine
 from morgand.api.schema import DocumentView, UploadReply, UploadResult
 
 T = TypeVar("T")
@@ -88,9 +89,12 @@ class CountingReader(io.BufferedReader):
 
 
 class Ingest:
-    """One run over some paths. ``clock`` is monotonic seconds."""
+    """One run over some paths of this ``machine``. ``clock`` is monotonic seconds."""
 
-    def __init__(self, client: Client, view: View, *, wait: bool, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, client: Client, view: View, machine: Machine, *, wait: bool, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._machine = machine
         self._client = client
         self._view = view
         self._wait = wait
@@ -196,6 +200,8 @@ class Ingest:
 
             def form() -> aiohttp.FormData:
                 data = aiohttp.FormData(quote_fields=False)  # names as they are, in UTF-8, not as %41
+                data.add_field("machine", self._machine.id)
+                data.add_field("machine_name", self._machine.name)
                 for item, file in zip(batch, opened, strict=True):
                     data.add_field("source", source_of(item.path))
                     data.add_field(

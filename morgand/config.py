@@ -106,6 +106,16 @@ class RetrievalConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class DocumentsConfig:
+    keep_versions: int = _key(
+        5, "Earlier versions of a document that are kept; none when 0.", low=0, high=1000, shared=True
+    )
+    keep_versions_days: int = _key(
+        90, "How long an earlier version is kept after it was replaced, days.", low=0, high=36_500, shared=True
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class CatalogConfig:
     file: str = _key("", "Model catalogue (TOML) to use in place of the one that ships.", path=True)
     models_dir: str = _key("", "Where downloaded models are kept; DATA_DIR/models when empty.", path=True)
@@ -132,6 +142,7 @@ class Config:
     limits: LimitsConfig = field(default_factory=LimitsConfig)
     llm: LlmConfig = field(default_factory=LlmConfig)
     retrieval: RetrievalConfig = field(default_factory=RetrievalConfig)
+    documents: DocumentsConfig = field(default_factory=DocumentsConfig)
     catalog: CatalogConfig = field(default_factory=CatalogConfig)
     log: LogConfig = field(default_factory=LogConfig)
     roles: Mapping[str, RoleConfig] = field(default_factory=dict)
@@ -178,7 +189,7 @@ class Config:
 
 SECTIONS: dict[str, type] = {
     "host": HostConfig, "api": ApiConfig, "cluster": ClusterConfig, "limits": LimitsConfig, "llm": LlmConfig,
-    "retrieval": RetrievalConfig, "catalog": CatalogConfig, "log": LogConfig,
+    "retrieval": RetrievalConfig, "documents": DocumentsConfig, "catalog": CatalogConfig, "log": LogConfig,
 }  # fmt: skip
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -9,6 +11,7 @@ import click
 from morganctl import pages
 from morganctl.app import App, Group
 from morganctl.files import sources_meant
+from morganctl.identity import known_id
 from morganctl.output import one_line, short
 from morgand.api.schema import Deleted, DocumentsReply, DocumentView
 
@@ -20,7 +23,7 @@ STATES = ("pending", "processing", "completed", "failed")
 
 @click.group(cls=Group, examples=("morganctl documents list --state failed", "morganctl documents delete lease.pdf"))
 def documents() -> None:
-    """List, show and delete documents."""
+    """List, show and delete documents, and see their earlier versions."""
 
 
 @documents.command("list", examples=("morganctl documents list", "morganctl documents list --state failed --json"))
@@ -29,7 +32,10 @@ def documents() -> None:
 @click.option("--offset", type=click.IntRange(0), default=0, show_default=True, help="How many to skip.")
 @click.pass_obj
 def list_documents(app: App, state: str | None, limit: int, offset: int) -> None:
-    """List documents."""
+    """List documents, the newest version of each.
+
+    Where the same path exists on several machines, their names are shown.
+    """
 
     async def collect(client: Client) -> list[DocumentView]:
         return [one async for one in pages.documents(client, state, offset=offset, limit=limit)]
@@ -38,8 +44,13 @@ def list_documents(app: App, state: str | None, limit: int, offset: int) -> None
     if app.out.json:
         app.out.document(DocumentsReply(found))
         return
-    rows = [(_id(app, item), item.name, item.state, item.chunks, item.size_bytes, item.error) for item in found]
-    app.out.table(("id", "name", "state", "chunks", "bytes", "error"), rows)
+    several = on_several_machines(found)
+    rows = [
+        (_id(app, item), item.name, *([machine_of(item)] if several else ()), item.state, item.chunks, item.size_bytes,
+         item.error)
+        for item in found
+    ]  # fmt: skip
+    app.out.table(("id", "name", *(["machine"] if several else ()), "state", "chunks", "bytes", "error"), rows)
 
 
 @documents.command("show", examples=("morganctl documents show lease.pdf", "morganctl documents show 3f2a91c0 --json"))
@@ -56,11 +67,35 @@ def show_document(app: App, document: str) -> None:
         app.out.document(item)
         return
     facts = (
-        ("id", item.id), ("name", item.name), ("title", item.title), ("source", item.source), ("type", item.mime),
-        ("bytes", item.size_bytes), ("sha256", item.sha256), ("state", item.state), ("chunks", item.chunks),
-        ("embeddings", item.embeddings), ("created", item.created), ("updated", item.updated), ("error", item.error),
+        ("id", item.id), ("name", item.name), ("title", item.title), ("source", item.source),
+        ("machine", machine_of(item)), ("type", item.mime), ("bytes", item.size_bytes), ("sha256", item.sha256),
+        ("state", item.state), ("chunks", item.chunks), ("embeddings", item.embeddings), ("created", item.created),
+        ("updated", item.updated), ("replaced", item.replaced), ("error", item.error),
     )  # fmt: skip
     app.out.table(("what", "value"), facts)
+
+
+@documents.command(
+    "versions", examples=("morganctl documents versions lease.pdf", "morganctl documents versions 3f2a91c0 --json")
+)
+@click.argument("document")
+@click.pass_obj
+def list_versions(app: App, document: str) -> None:
+    """List a document and its earlier versions, newest first.
+
+    Earlier versions are kept for documents.keep_versions_days days, documents.keep_versions at most. They are not
+    searched; `documents show` and `documents delete` take their ids.
+    """
+
+    async def fetch(client: Client) -> DocumentsReply:
+        return await client.get(f"/v1/documents/{await find(client, document)}/versions", DocumentsReply)
+
+    found = app.call(fetch)
+    if app.out.json:
+        app.out.document(found)
+        return
+    rows = [(_id(app, item), item.name, item.created, item.replaced, item.size_bytes) for item in found.documents]
+    app.out.table(("id", "name", "created", "replaced", "bytes"), rows)
 
 
 @documents.command("delete", examples=("morganctl documents delete lease.pdf", "morganctl documents delete 3f2a --yes"))
@@ -68,7 +103,10 @@ def show_document(app: App, document: str) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
 def delete_documents(app: App, documents: tuple[str, ...], *, yes: bool) -> None:
-    """Delete documents everywhere, by id, the beginning of an id, name, or path."""
+    """Delete documents and their earlier versions everywhere, by id, the beginning of an id, name, or path.
+
+    By the id of an earlier version, that version alone.
+    """
 
     async def lookup(client: Client) -> list[DocumentView]:
         return [await client.get(f"/v1/documents/{await find(client, name)}", DocumentView) for name in documents]
@@ -86,11 +124,29 @@ def delete_documents(app: App, documents: tuple[str, ...], *, yes: bool) -> None
 
 
 async def find(client: Client, wanted: str) -> str:
-    """The id of the document that ``wanted`` means."""
-    return await pages.resolve(
-        wanted, "document", pages.documents(client), lambda item: (item.name, item.source, item.title or item.name),
-        sources_meant(wanted),
-    )  # fmt: skip
+    """The id of the document that ``wanted`` means. A path means this machine's before another's."""
+    here = known_id()
+
+    def names(item: DocumentView) -> Sequence[str]:
+        mine = [_here(item.source)] if item.machine in {here, ""} else []
+        return (item.name, item.source, item.title or item.name, *mine)
+
+    meant = [_here(source) for source in sources_meant(wanted)]
+    return await pages.resolve(wanted, "document", pages.documents(client), names, meant)
+
+
+def _here(source: str) -> str:
+    """A path of this machine, which nobody can have written: no path holds a NUL."""
+    return f"{source}\0here"
+
+
+def on_several_machines(found: Sequence[DocumentView]) -> bool:
+    """Whether a path is there twice, of which people then have to know where each is."""
+    return any(number > 1 for number in Counter(item.source for item in found).values())
+
+
+def machine_of(item: DocumentView) -> str | None:
+    return item.machine_name or item.machine or None
 
 
 def _id(app: App, item: DocumentView) -> str:

@@ -8,6 +8,7 @@ import click
 
 from morganctl import errors
 from morganctl.app import App, Command
+from morganctl.identity import this_machine
 from morganctl.output import Output, one_line
 from morganctl.progress import progress_view
 
@@ -31,15 +32,17 @@ def ingest(app: App, paths: tuple[str, ...], *, no_wait: bool) -> int:
     """Read files and folders, with everything in them, into the store.
 
     Hidden files and kinds Morgan cannot read are skipped in folders; a file named here is always sent. Files that
-    were ingested before and have not changed cost nothing. Exits with 1 if any file failed.
+    were ingested before and have not changed cost nothing; one that has changed becomes the new version of its
+    document. The same path on another machine is another document. Exits with 1 if any file failed.
     """
 
     async def work(client: Client) -> Summary:
         from morganctl.ingest import Ingest
 
         with progress_view(app.out) as view:
-            return await Ingest(client, view, wait=not no_wait).run(paths)
+            return await Ingest(client, view, machine, wait=not no_wait).run(paths)
 
+    machine = this_machine()
     try:
         summary = app.call(work)
     except BaseExceptionGroup as group:

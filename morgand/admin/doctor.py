@@ -119,7 +119,7 @@ class Doctor:
         objects = await self._part("originals", stores.objects.keys(), skipped)
         index = await self._part("the index", stores.vectors.counts(), skipped)
         live = await self._part("the documents", stores.library.live(), skipped)
-        documents = await self._part("the documents", everything(stores.library), [])
+        documents = await self._part("the documents", everything(stores.library, earlier=True), [])
         if documents is None:
             return Stored()
         return Stored(documents, frozenset(objects) if objects is not None else None, live, index)

@@ -1,4 +1,4 @@
-"""Documents: upload, list, show, delete."""
+"""Documents: upload, list, show, versions, delete."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from morgand.api import schema, upload, views
 from morgand.api.body import read_query
 from morgand.api.limits import Rate
 from morgand.api.routes import ApiRoute, json
-from morgand.api.service import ApiContext, path_id
+from morgand.api.service import KEY, ApiContext, path_id
 from morgand.base.errors import InvalidInput, MorganError, NotHereNow
 from morgand.state.assistant import Document, DocumentState
 from morgand.state.ports import Upload
@@ -31,19 +31,27 @@ class DocumentRoutes:
                   query=schema.DocumentsPage, may_be_stale=True),
             ApiRoute("GET", one, self.document, "One document", tag, schema.DocumentView, errors=(404,),
                   may_be_stale=True),
+            ApiRoute("GET", f"{one}/versions", self.versions, "A document and its earlier versions, newest first", tag,
+                  schema.DocumentsReply, errors=(404,), may_be_stale=True),
             ApiRoute(
                 "DELETE", one, self.delete, "Delete a document everywhere", tag, schema.Deleted, errors=(404, 507)
             ),
         ]  # fmt: skip
 
     async def upload(self, request: web.Request) -> web.Response:
-        """Parts named ``file``, each preceded by its ``source`` (default: the file's name): what it is known by."""
-        taking = _Taking(self._service)
+        """Parts named ``file``, each preceded by its ``source`` (default: the file's name): what it is known by on the
+        ``machine`` that sends it. That is said before the first file; a key is a machine of its own otherwise."""
+        key = request.get(KEY)
+        taking = _Taking(self._service, "" if key is None else f"key:{key}")
         source: str | None = None
         try:
             async for part in upload.parts(request):
                 if part.name == "source":
                     source = upload.identity(await upload.field(part))
+                elif part.name == "machine":
+                    taking.machine = upload.machine(await upload.field(part))
+                elif part.name == "machine_name":
+                    taking.machine_name = upload.printable(await upload.field(part))[: upload.NAME_CHARS]
                 elif part.name == "file":
                     await taking.take(part, source)
                     source = None
@@ -62,6 +70,10 @@ class DocumentRoutes:
     async def document(self, request: web.Request) -> web.Response:
         return json(views.document(await self._backend.library.document(path_id(request, "document"))))
 
+    async def versions(self, request: web.Request) -> web.Response:
+        found = await self._backend.library.versions(path_id(request, "document"))
+        return json(schema.DocumentsReply([views.document(one) for one in found]))
+
     async def delete(self, request: web.Request) -> web.Response:
         return json(schema.Deleted((await self._backend.ingestor.delete(path_id(request, "document"))).id))
 
@@ -69,7 +81,8 @@ class DocumentRoutes:
 class _Taking:
     """The files of one upload: spooled one by one, handed over several at a time."""
 
-    def __init__(self, service: ApiContext) -> None:
+    def __init__(self, service: ApiContext, machine: str) -> None:
+        self.machine, self.machine_name = machine, ""
         self._ingestor = service.backend.ingestor
         self._folder = service.backend.spool
         self._limit_mb = service.limits().document_mb
@@ -90,7 +103,7 @@ class _Taking:
                 raise
             self._results.append(_refused(name, err))
             return
-        self._spooled.append((len(self._results), Upload(path, name, known_by)))
+        self._spooled.append((len(self._results), Upload(path, name, known_by, self.machine, self.machine_name)))
         self._results.append(schema.UploadResult(name, "refused"))  # until it is handed over
         self._bytes += size
         if len(self._spooled) >= GROUP_FILES or self._bytes >= GROUP_BYTES:

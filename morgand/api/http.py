@@ -23,7 +23,7 @@ from morgand.api.health import HealthRoutes
 from morgand.api.outbox import OutboxRoutes
 from morgand.api.routes import STALE, ApiRoute, json
 from morgand.api.search import SearchRoutes
-from morgand.api.service import ApiContext
+from morgand.api.service import KEY, ApiContext
 from morgand.api.turns import TurnRoutes
 from morgand.base import staleness
 from morgand.base.errors import MorganError, NotFound, NotHereNow, RateLimited, Unauthorized
@@ -33,7 +33,6 @@ log = logging.getLogger("morgand.api")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 SHUTDOWN_S = 10.0
 REQUEST_ID = web.RequestKey("request_id", str)
-KEY = web.RequestKey("key", str)
 GUARDS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}  # answers are private and are what they say
 UNFORESEEN = "Something went wrong here; the log has the details under this request's X-Request-Id."
 

@@ -32,8 +32,14 @@ _UPLOAD = {
     "properties": {
         "source": {
             "type": "string",
-            "description": "Where the next file comes from, to the letter; the same source replaces.",
+            "description": "Where the next file comes from, to the letter. The same of the same machine replaces.",
         },
+        "machine": {
+            "type": "string",
+            "pattern": "^[A-Za-z0-9_-]{8,64}$",
+            "description": "Stable id of the machine that sends, before its files. The API key counts without it.",
+        },
+        "machine_name": {"type": "string", "description": "What people call that machine."},
         "file": {"type": "string", "format": "binary"},
     },
 }

@@ -209,6 +209,9 @@ class DocumentView(Reply):
     embeddings: int
     title: str | None = None
     error: str | None = None
+    machine: str = ""  # where it came from: the machine's stable id, ``key:ID`` of an API key, or nothing
+    machine_name: str = ""
+    replaced: datetime | None = None  # since when this is an earlier version
 
 
 class DocumentsReply(Reply):

@@ -14,6 +14,8 @@ from morgand.base.clock import Clock, SystemClock
 from morgand.base.errors import NotFound
 from morgand.config import LimitsConfig
 
+KEY = web.RequestKey("key", str)  # the id of the API key that a request came with
+
 
 class ApiContext:
     """Made once; the Unix site and the TCP site are two applications over the same one.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import re
 import unicodedata
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ FIELD_BYTES = 16 * 1024
 NAME_CHARS = 255
 SOURCE_CHARS = 4096
 FILES_MAX = 1000
+_MACHINE = re.compile(r"[A-Za-z0-9_-]{8,64}")
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
 
@@ -111,6 +113,13 @@ def identity(raw: str) -> str:
         raw.encode("utf-8")
     except UnicodeEncodeError:
         return "file:" + quote(raw, errors="surrogatepass")
+    return raw
+
+
+def machine(raw: str) -> str:
+    """The id of the machine that sends. Raises InvalidInput; what begins with ``key:`` is ours to give."""
+    if not _MACHINE.fullmatch(raw):
+        raise InvalidInput("machine: is no id of 8 to 64 letters, digits, '-' and '_'.")
     return raw
 
 

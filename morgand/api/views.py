@@ -80,4 +80,7 @@ def document(stored: Document) -> schema.DocumentView:
         embeddings=stored.embeddings,
         title=stored.title,
         error=stored.error,
+        machine=stored.machine,
+        machine_name=stored.machine_name,
+        replaced=stored.replaced,
     )

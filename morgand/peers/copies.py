@@ -27,7 +27,8 @@ READS: Mapping[type, frozenset[str]] = {
         {"turn", "messages", "since_summary", "conversation", "conversations", "latest_conversation"}
     ),
     Library: frozenset(
-        {"document", "documents", "states", "chunks", "chunks_by_id", "fine_of", "keyword_search"}
+        {"document", "documents", "states", "chunks", "chunks_by_id", "fine_of", "keyword_search",
+         "versions"}
     ),
 }  # fmt: skip
 PATIENCE_S = 2.0  # for a primary that is moving: a takeover takes less

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class Speaker(StrEnum):
@@ -59,11 +60,22 @@ class DocumentState(StrEnum):
     FAILED = "failed"
 
 
+class Identity(NamedTuple):
+    """What makes two uploads versions of one document. Whoever tells people apart adds their owner here."""
+
+    machine: str
+    source: str
+
+
 @dataclass(frozen=True, slots=True)
 class Document:
+    """``machine`` is the stable id of the machine or key that sent it, '' where none is known; its name is for people.
+    ``replaced`` says since when this is an earlier version: kept, and neither listed nor searched.
+    """
+
     id: str
     name: str
-    source: str  # where it came from; the same source again replaces
+    source: str  # where it came from; the same source again of the same machine replaces
     mime: str
     size_bytes: int
     sha256: str
@@ -75,6 +87,13 @@ class Document:
     embeddings: int = 0
     error: str | None = None
     title: str | None = None
+    machine: str = ""
+    machine_name: str = ""
+    replaced: datetime | None = None
+
+    @property
+    def identity(self) -> Identity:
+        return Identity(self.machine, self.source)
 
 
 class Level(StrEnum):

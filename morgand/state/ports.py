@@ -159,7 +159,9 @@ class Upload:
 
     path: Path
     name: str  # to be shown
-    source: str  # where it came from; the same source again replaces
+    source: str  # where it came from; the same source again of the same machine replaces
+    machine: str = ""
+    machine_name: str = ""
 
 
 class Objects(Protocol):
@@ -276,16 +278,20 @@ class Library(Protocol):
     async def document(self, document: str) -> Document: ...
 
     async def documents(
-        self, *, state: DocumentState | None = None, limit: int = 1000, offset: int = 0
-    ) -> list[Document]: ...
+        self, *, state: DocumentState | None = None, limit: int = 1000, offset: int = 0,
+        earlier: Annotated[bool, LATER] = False,
+    ) -> list[Document]:  # fmt: skip
+        """By name; with ``earlier`` versions too."""
+        ...
 
     async def states(self) -> dict[str, int]:
         """Documents per state."""
         ...
 
     async def add_many(self, documents: Sequence[Document]) -> list[tuple[Document, bool]]:
-        """Store new document rows, in this order and in one transaction. If a live document with the same source and
-        content exists (not failed), it is returned with False; else the new row with True."""
+        """Store new document rows, in this order and in one transaction. If the newest document of the same machine and
+        source (not failed) has this content, it is returned with False; else the new row with True. A document of this
+        source and content that is of no machine yet becomes the machine's, and is returned with False."""
         ...
 
     async def start(self, documents: Sequence[str]) -> list[Document]:
@@ -296,11 +302,23 @@ class Library(Protocol):
 
     async def complete_many(self, completions: Sequence[DocumentResult]) -> dict[str, list[str]]:
         """For each, in this order and in one transaction: store the chunks (and their full-text rows), mark the
-        document completed, and soft-delete every older document of the same source. Returns the ids of those
-        replaced, by document. Documents that were deleted or overtaken in the meantime are left out."""
+        document completed, and make every older document of the same machine and source an earlier version.
+        Returns the ids of those replaced, by document. Documents that were deleted or overtaken in the meantime are
+        left out."""
         ...
 
-    async def delete(self, document: str) -> Document: ...
+    async def delete(self, document: str) -> Document:
+        """With its earlier versions; of an earlier version, that one alone."""
+        ...
+
+    async def versions(self, document: str) -> list[Document]:
+        """The document and its earlier versions, newest first; the same for the id of any of them."""
+        ...
+
+    async def retire(self, *, keep: int, days: int, limit: int) -> int:
+        """Delete earlier versions, ``limit`` at most: those not among the last ``keep`` of a document, and those that
+        were replaced more than ``days`` ago. Returns how many there were."""
+        ...
 
     async def chunks(self, document: str) -> list[StoredChunk]: ...
 
@@ -324,6 +342,6 @@ class Library(Protocol):
 
     async def object_used(self, key: str) -> bool: ...
 
-    async def object_keys(self, documents: Sequence[str]) -> dict[str, str]:
-        """The object key of each document, deleted ones included."""
+    async def object_keys(self, documents: Sequence[str], *, earlier: Annotated[bool, LATER] = False) -> dict[str, str]:
+        """The object key of each document, deleted ones included; with ``earlier`` those of earlier versions too."""
         ...

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import NoReturn
 from uuid import UUID
 
-from sqlalchemy import Select, bindparam, func, select, update
+from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from morgand.base.clock import Clock
 from morgand.base.errors import NotFound
 from morgand.state.assistant import Document, DocumentState, Level, StoredChunk
 from morgand.state.ports import DocumentResult
-from morgand.storage import fulltext, intake
+from morgand.storage import fulltext, intake, versions
 from morgand.storage.database import Database
 from morgand.storage.models import Base, ChunkRow, DocumentRow
 from morgand.storage.rows import batches, chunk_of, document_of, known_id, valid_ids
 
 TABLE = Base.metadata.tables["document_chunks"]
+CURRENT = DocumentRow.deleted_at.is_(None), DocumentRow.replaced_at.is_(None)
 
 
 class SqlLibrary:
@@ -33,10 +35,11 @@ class SqlLibrary:
             return document_of(await _live(session, document))
 
     async def documents(
-        self, *, state: DocumentState | None = None, limit: int = 1000, offset: int = 0
+        self, *, state: DocumentState | None = None, limit: int = 1000, offset: int = 0, earlier: bool = False
     ) -> list[Document]:
         """By name."""
-        query = _all_live().order_by(DocumentRow.name, DocumentRow.id).limit(limit).offset(offset)
+        those = CURRENT[:1] if earlier else CURRENT
+        query = select(DocumentRow).where(*those).order_by(DocumentRow.name, DocumentRow.id).limit(limit).offset(offset)
         if state is not None:
             query = query.where(DocumentRow.state == state.value)
         async with self._database.read() as session:
@@ -44,7 +47,7 @@ class SqlLibrary:
 
     async def states(self) -> dict[str, int]:
         """Documents per state."""
-        query = select(DocumentRow.state, func.count()).where(DocumentRow.deleted_at.is_(None))
+        query = select(DocumentRow.state, func.count()).where(*CURRENT)
         async with self._database.read() as session:
             found = {row[0]: row[1] for row in await session.execute(query.group_by(DocumentRow.state))}
         return {state.value: found.get(state.value, 0) for state in DocumentState}
@@ -57,7 +60,7 @@ class SqlLibrary:
     async def start(self, documents: Sequence[str]) -> list[Document]:
         """In the order given."""
         ids = valid_ids(documents)
-        these = DocumentRow.id.in_(ids), DocumentRow.deleted_at.is_(None)
+        these = DocumentRow.id.in_(ids), *CURRENT
         mark = update(DocumentRow).where(*these).execution_options(synchronize_session=False)
         async with self._database.write() as session:
             await intake.lock(session, ids)
@@ -70,6 +73,8 @@ class SqlLibrary:
     async def set_state(self, document: str, state: DocumentState, error: str | None = None) -> None:
         async with self._database.write() as session:
             row = await _live(session, document, lock=True)
+            if row.replaced_at is not None:
+                _gone(document)
             row.state, row.error, row.updated_at = state.value, error, self._clock.now()
 
     async def complete_many(self, completions: Sequence[DocumentResult]) -> dict[str, list[str]]:
@@ -80,12 +85,32 @@ class SqlLibrary:
         return {known[identity].document: [str(one.id) for one in older] for identity, older in done.items()}
 
     async def delete(self, document: str) -> Document:
-        """Returns the document as it was. Its text and embeddings are gone when this returns."""
+        """Returns the document as it was. Its text, embeddings and versions are gone when this returns."""
         async with self._database.write() as session:
-            row = await _live(session, document, lock=True)
+            row = await _live(session, document)
+            await intake.lock_source(session, row.source)  # whoever completes one may make a version of another
+            await session.refresh(row)
+            if row.deleted_at:
+                _gone(document)
             was = document_of(row)
-            await intake.bury(session, row.id, self._clock.now(), sqlite=self._database.is_sqlite)
+            earlier = [] if row.replaced_at else await versions.before(session, row)
+            await intake.bury(session, [row.id, *earlier], self._clock.now(), sqlite=self._database.is_sqlite)
         return was
+
+    async def versions(self, document: str) -> list[Document]:
+        """See the port."""
+        async with self._database.read() as session:
+            row = await _live(session, document)
+            return [document_of(one) for one in await versions.of(session, row)]
+
+    async def retire(self, *, keep: int, days: int, limit: int) -> int:
+        """See the port."""
+        now = self._clock.now()
+        async with self._database.write() as session:
+            old = await versions.expired(session, keep, now - timedelta(days=days), limit)
+            await intake.lock(session, old)
+            await intake.bury(session, old, now, sqlite=self._database.is_sqlite)
+        return len(old)
 
     async def chunks(self, document: str) -> list[StoredChunk]:
         """By level (coarse, fine, medium), in reading order."""
@@ -117,7 +142,7 @@ class SqlLibrary:
 
     async def live(self) -> dict[str, int]:
         completed = DocumentRow.state == DocumentState.COMPLETED.value
-        query = select(DocumentRow.id, DocumentRow.chunks).where(completed, DocumentRow.deleted_at.is_(None))
+        query = select(DocumentRow.id, DocumentRow.chunks).where(completed, *CURRENT)
         async with self._database.read() as session:
             return {str(row.id): row.chunks for row in await session.execute(query)}
 
@@ -155,20 +180,20 @@ class SqlLibrary:
 
     async def object_used(self, key: str) -> bool:
         async with self._database.read() as session:
-            return await session.scalar(_all_live().where(DocumentRow.object_key == key).limit(1)) is not None
+            live = select(DocumentRow.id).where(DocumentRow.deleted_at.is_(None), DocumentRow.object_key == key)
+            return await session.scalar(live.limit(1)) is not None
 
-    async def object_keys(self, documents: Sequence[str]) -> dict[str, str]:
+    async def object_keys(self, documents: Sequence[str], *, earlier: bool = False) -> dict[str, str]:
         """See the port."""
         found: dict[str, str] = {}
         async with self._database.read() as session:
             for batch in batches(valid_ids(documents)):
-                query = select(DocumentRow.id, DocumentRow.object_key).where(DocumentRow.id.in_(batch))
+                these = DocumentRow.id.in_(batch)
+                query = select(DocumentRow.id, DocumentRow.object_key).where(
+                    these | versions.before_these(batch) if earlier else these
+                )
                 found.update({str(row.id): row.object_key for row in await session.execute(query)})
         return found
-
-
-def _all_live() -> Select[DocumentRow]:
-    return select(DocumentRow).where(DocumentRow.deleted_at.is_(None))
 
 
 async def _live(session: AsyncSession, document: str, *, lock: bool = False) -> DocumentRow:

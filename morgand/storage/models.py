@@ -118,10 +118,24 @@ class MessageRow(Row, Base):
 
 
 class DocumentRow(Row, Base):
-    """``revision`` counts the documents of one source: which of two is newer never depends on the clock."""
+    """``revision`` counts the documents of one source: which of two is newer never depends on the clock. It counts
+    those of all machines together, as the version before did, so that programs of both number alike.
+
+    ``replaced_at``: since when it is an earlier version, without chunks.
+    """
 
     __tablename__ = "documents"
-    __table_args__ = (UniqueConstraint("source", "revision"), Index(None, "object_key"), Index(None, "state"))
+    __table_args__ = (
+        UniqueConstraint("source", "revision"),
+        Index(None, "object_key"),
+        Index(None, "state"),
+        Index(
+            None,
+            "replaced_at",
+            sqlite_where=text("replaced_at IS NOT NULL"),
+            postgresql_where=text("replaced_at IS NOT NULL"),
+        ),
+    )
 
     user: Mapped[str | None] = mapped_column(PlainText)
     name: Mapped[str] = mapped_column(PlainText)
@@ -137,6 +151,9 @@ class DocumentRow(Row, Base):
     embeddings: Mapped[int]
     error: Mapped[str | None] = mapped_column(PlainText)
     title: Mapped[str | None] = mapped_column(PlainText)
+    machine: Mapped[str] = mapped_column(PlainText, server_default="")
+    machine_name: Mapped[str] = mapped_column(PlainText, server_default="")
+    replaced_at: Mapped[datetime | None] = mapped_column(UtcTime)
 
 
 class ChunkRow(Row, Base):

@@ -101,6 +101,9 @@ def document_of(row: DocumentRow) -> Document:
         embeddings=row.embeddings,
         error=row.error,
         title=row.title,
+        machine=row.machine,
+        machine_name=row.machine_name,
+        replaced=row.replaced_at,
     )
 
 

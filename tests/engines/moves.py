@@ -55,7 +55,7 @@ async def fill(database: Database) -> None:
         await history.store_message(turn, place, f"Hello {number} \U0001f642 \x00 é", tokens=1, user="ada")
         await history.store_answer(turn, "Hi, -", tokens=1, citations=[], notices=["a, \u2028 'b' \\"])
         await history.add_feedback(place, turn, rating=5, comment=None, kind="rating")
-        document, _ = await added(library, new_document(f"/docs/{number}", str(number)))
+        document, _ = await added(library, new_document(f"/docs/{number % 6}", str(number), f"machine {number % 2}"))
         chunks = tree(document.id, [f"boiler {number} {part}" for part in range(20)], embedding=bytes(range(256)) * 6)
         await completed(library, document.id, extracted(), chunks)
     await _bury(database)

@@ -32,6 +32,8 @@ class Upload:
     source: str
     name: str
     content: bytes
+    machine: str = ""
+    machine_name: str = ""
 
 
 @dataclass
@@ -128,6 +130,7 @@ class FakeApi:
         route("POST", "/v1/documents", self._upload)
         route("GET", "/v1/documents", self._documents)
         route("*", "/v1/documents/{id}", self._document)
+        route("GET", "/v1/documents/{id}/versions", self._versions)
         route("POST", "/v1/feedback", self._feedback)
         route("GET", "/v1/outbox", self._outbox)
         route("DELETE", "/v1/outbox/{id}", self._discard)
@@ -206,12 +209,16 @@ class FakeApi:
     async def _upload(self, request: web.Request) -> web.Response:
         results = []
         source = ""
+        machine: dict[str, str] = {}
         async for part in await request.multipart():
             assert isinstance(part, BodyPartReader)
             if part.name == "source":
                 source = await part.text()
                 continue
-            upload = Upload(source, part.filename or "", bytes(await part.read()))
+            if part.name != "file":
+                machine[part.name or ""] = await part.text()
+                continue
+            upload = Upload(source, part.filename or "", bytes(await part.read()), **machine)
             self.uploads.append(upload)
             results.append(self._store(upload))
         return _json(s.UploadReply(results), status=202)
@@ -228,7 +235,7 @@ class FakeApi:
         final = s.DocumentView(
             identifier, upload.name, upload.source, "text/plain", len(upload.content), digest,
             "failed" if bad else "completed", WHEN, WHEN, 0 if bad else 2, 0 if bad else 3,
-            error="It is encrypted." if bad else None,
+            error="It is encrypted." if bad else None, machine=upload.machine, machine_name=upload.machine_name,
         )  # fmt: skip
         self.documents[identifier] = final
         pending = msgspec.structs.replace(final, state="pending", chunks=0, embeddings=0, error=None)
@@ -241,6 +248,12 @@ class FakeApi:
 
     async def _document(self, request: web.Request) -> web.Response:
         return _one(request, self.documents)
+
+    async def _versions(self, request: web.Request) -> web.Response:
+        """All documents of its path on its machine."""
+        one = self.documents[request.match_info["id"]]
+        found = [item for item in self.documents.values() if (item.machine, item.source) == (one.machine, one.source)]
+        return _json(s.DocumentsReply(found[::-1]))
 
     async def _feedback(self, request: web.Request) -> web.Response:
         wanted = msgspec.json.decode(await request.read(), type=s.FeedbackRequest)

@@ -218,9 +218,9 @@ class FolderObjects:
             raise Unavailable("No host performs objects.")
 
 
-async def accept(ingestor: Ingestor, path: Path, *, name: str, source: str) -> tuple[Document, bool]:
+async def accept(ingestor: Ingestor, path: Path, *, name: str, source: str, machine: str = "") -> tuple[Document, bool]:
     """One file into the ingestor; a refusal is raised."""
-    [taken] = await ingestor.accept([Upload(path, name, source)])
+    [taken] = await ingestor.accept([Upload(path, name, source, machine)])
     if isinstance(taken, MorganError):
         raise taken
     return taken

@@ -112,16 +112,17 @@ class MemoryIngestor:
         self.error: MorganError | None = None
 
     async def accept(self, uploads: Sequence[Upload]) -> list[tuple[Document, bool] | MorganError]:
-        return [self.error or await self._accept(one.path, one.name, one.source) for one in uploads]
+        return [self.error or await self._accept(one) for one in uploads]
 
-    async def _accept(self, path: Path, name: str, source: str) -> tuple[Document, bool]:
-        content = await asyncio.to_thread(path.read_bytes)
-        await asyncio.to_thread(path.unlink)
+    async def _accept(self, one: Upload) -> tuple[Document, bool]:
+        content = await asyncio.to_thread(one.path.read_bytes)
+        await asyncio.to_thread(one.path.unlink)
         now = datetime.now(UTC)
         digest = hashlib.sha256(content).hexdigest()
         new = Document(
-            str(uuid4()), name, source, "text/plain", len(content), digest, digest, DocumentState.PENDING, now, now
-        )
+            str(uuid4()), one.name, one.source, "text/plain", len(content), digest, digest, DocumentState.PENDING,
+            now, now, machine=one.machine, machine_name=one.machine_name,
+        )  # fmt: skip
         return (await self._library.add_many([new]))[0]
 
     async def delete(self, document: str) -> Document:

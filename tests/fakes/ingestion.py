@@ -31,6 +31,7 @@ class Bench:
     spool: Path
     extractor: LineExtractor = field(default_factory=LineExtractor)
     engines: str = "here"
+    settings: Config = LIMITS
 
     def ingestor(self, *, library: Library | None = None, objects: Originals | None = None) -> Ingestor:
         return Ingestor(
@@ -40,7 +41,7 @@ class Bench:
             embedder=self.embedder,
             vectors=self.vectors,
             cache=self.cache,
-            settings=lambda: LIMITS,
+            settings=lambda: self.settings,
             clock=HandClock(),  # nobody waits for an engine in a test
             engines=lambda: self.engines,
         )

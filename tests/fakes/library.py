@@ -12,7 +12,7 @@ from morgand.state.ports import DocumentResult
 
 
 class MemoryLibrary:
-    """Documents in the order in which they were added; a later one of a source replaces the earlier ones."""
+    """Documents in the order in which they were added; a later one of an identity replaces the earlier ones."""
 
     def __init__(self) -> None:
         self.rows: dict[str, Document] = {}
@@ -27,7 +27,7 @@ class MemoryLibrary:
         return self.rows[document]
 
     async def documents(
-        self, *, state: DocumentState | None = None, limit: int = 1000, offset: int = 0
+        self, *, state: DocumentState | None = None, limit: int = 1000, offset: int = 0, earlier: bool = False
     ) -> list[Document]:
         await self._here()
         found = [one for one in self.rows.values() if state is None or one.state is state]
@@ -59,7 +59,7 @@ class MemoryLibrary:
             older = [
                 id_
                 for id_, row in self.rows.items()
-                if row.source == ours.source and order.index(id_) < order.index(one.document)
+                if row.identity == ours.identity and order.index(id_) < order.index(one.document)
             ]
             for id_ in older:
                 self._bury(id_)
@@ -96,7 +96,11 @@ class MemoryLibrary:
         await self._here()
         return any(row.object_key == key for row in self.rows.values())
 
-    async def object_keys(self, documents: Sequence[str]) -> dict[str, str]:
+    async def retire(self, *, keep: int, days: int, limit: int) -> int:
+        await self._here()
+        return 0
+
+    async def object_keys(self, documents: Sequence[str], *, earlier: bool = False) -> dict[str, str]:
         await self._here()
         known = {**self.deleted, **{id_: row.object_key for id_, row in self.rows.items()}}
         return {one: known[one] for one in documents if one in known}

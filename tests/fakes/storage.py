@@ -32,13 +32,13 @@ class HandClock:
         self.elapsed_s += max(by_s, 0.0)
 
 
-def new_document(source: str = "/docs/boiler.pdf", content: str = "one") -> Document:
+def new_document(source: str = "/docs/boiler.pdf", content: str = "one", machine: str = "") -> Document:
     digest = hashlib.sha256(content.encode()).hexdigest()
     moment = datetime(2026, 3, 1, 12, tzinfo=UTC)
     return Document(
         id=str(uuid4()), name=source.rpartition("/")[2], source=source, mime="application/pdf",
         size_bytes=len(content), sha256=digest, object_key=f"{digest[:2]}/{digest[2:4]}/{digest}",
-        state=DocumentState.PENDING, created=moment, updated=moment,
+        state=DocumentState.PENDING, created=moment, updated=moment, machine=machine,
     )  # fmt: skip
 
 

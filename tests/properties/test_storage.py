@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy.dialects import sqlite
 
-from morgand.state.assistant import Level
+from morgand.state.assistant import Identity, Level
 from morgand.storage.database import Database, sqlite_url
 from morgand.storage.fulltext import MAX_TERMS, terms
 from morgand.storage.history import SqlHistory, answer_id
+from morgand.storage.intake import Version, adopted, outcome
 from morgand.storage.library import SqlLibrary
 from morgand.storage.migrate import upgrade
 from morgand.storage.models import UtcTime, clean
@@ -102,3 +103,48 @@ def test_answers_of_different_turns_have_different_ids(first: UUID, second: UUID
     """And never the id of a turn."""
     assert (answer_id(first) == answer_id(second)) == (first == second)
     assert answer_id(first) not in {first, second}
+
+
+SOME = st.sampled_from("ab")
+
+
+@st.composite
+def shelves(draw: st.DrawFn) -> list[Version]:
+    """Live documents of few machines and paths; a revision is there once for each path."""
+    places = draw(st.lists(st.tuples(SOME, SOME, st.integers(1, 9)), max_size=12, unique_by=lambda one: one[1:]))
+    return [Version(uuid4(), Identity(machine, source), revision) for machine, source, revision in places]
+
+
+@given(shelves(), st.data())
+def test_a_completion_replaces_what_is_older_of_its_document_and_nothing_else(
+    live: list[Version], data: st.DataObject
+) -> None:
+    """Nothing of another machine or path, nothing newer, nothing twice; in whatever order, the newest done remains."""
+    order = data.draw(st.permutations(live).flatmap(lambda all_: st.integers(0, len(all_)).map(lambda n: all_[:n])))
+    done = outcome([one.id for one in order], live)
+    by_id = {one.id: one for one in live}
+    gone = [older for replaced in done.values() for older in replaced]
+    assert len({one.id for one in gone}) == len(gone)
+    for document, replaced in done.items():
+        ours = by_id[document]
+        assert all(one.identity == ours.identity and one.revision < ours.revision for one in replaced)
+    remaining = {one.id for one in live} - {one.id for one in gone}
+    for identity in {one.identity for one in live}:
+        newest = max((one.revision for one in order if one.identity == identity), default=0)
+        kept = {one.id for one in live if one.identity == identity and one.revision >= newest}
+        assert {one.id for one in live if one.identity == identity} & remaining == kept
+
+
+@given(st.lists(st.tuples(SOME, SOME, SOME), max_size=6), st.lists(st.tuples(st.sampled_from(["", "a"]), SOME, SOME)))
+def test_only_the_same_content_is_adopted_and_by_one_machine(
+    sent: list[tuple[str, str, str]], there: list[tuple[str, str, str]]
+) -> None:
+    """Of the same path, by a machine that has none of its own."""
+    given_ = [new_document(source, content, machine) for machine, source, content in sent]
+    newest = {
+        one.identity: one for one in (new_document(source, content, machine) for machine, source, content in there)
+    }
+    for nobodys, by in adopted(given_, newest).items():
+        assert (nobodys.machine, nobodys.source) == ("", by.source)
+        assert newest[nobodys].sha256 == by.sha256
+        assert by.identity not in newest

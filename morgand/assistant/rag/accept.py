@@ -105,6 +105,8 @@ class Acceptor:
             state=DocumentState.PENDING,
             created=now,
             updated=now,
+            machine=upload.machine,
+            machine_name=upload.machine_name,
         )
 
 

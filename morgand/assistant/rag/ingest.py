@@ -57,7 +57,7 @@ class Ingestor:
         self._news = asyncio.Event()  # the library may have more than was found by the last look
         self.reconciler = Reconciler(library, vectors, self._line.under_way)
         self._acceptor = Acceptor(library, objects, settings, self._clock)
-        self._remover = Remover(library, objects, vectors, cache, self.reconciler)
+        self._remover = Remover(library, objects, vectors, cache, self.reconciler, kept=lambda: settings().documents)
         self._embedding = Embedding(embedder, self._clock)
         self._backfill = Backfill(library, self._embedding, self.reconciler, self._clock)
         self._ports = PipelinePorts(library, objects, extractor, vectors, self._remover.forget)
@@ -72,12 +72,13 @@ class Ingestor:
             self._news.set()  # however this ended: a row may be there
 
     async def delete(self, document: str) -> Document:
-        """Delete a document everywhere: library, index, original, cached searches. Raises NotFound."""
+        """Delete a document and its versions everywhere: library, index, originals, cached searches. Or NotFound."""
         return await to_its_end(self._delete(document))
 
     async def _delete(self, document: str) -> Document:
         deleted = await self._library.delete(document)
-        await self._remover.forget({deleted.id: deleted.object_key})
+        keys = {} if deleted.replaced else await self._library.object_keys([deleted.id], earlier=True)
+        await self._remover.forget({deleted.id: deleted.object_key, **keys})
         return deleted
 
     def wake(self) -> None:

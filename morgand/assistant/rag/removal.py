@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from morgand.assistant.rag.reconcile import RETRY_S, Reconciler
 from morgand.base.aio import foreseen
-from morgand.base.errors import MorganError, NotHereNow
+from morgand.base.errors import InvalidInput, MorganError, NotHereNow
+from morgand.config import DocumentsConfig
 from morgand.state.assistant import Document, DocumentState
 from morgand.state.ports import Cache, Library, Objects, Vectors
 
@@ -23,19 +24,23 @@ log = logging.getLogger("morgand.assistant")
 SEARCHES = "search:"  # prefix of cached search results: any change of the library makes them old
 SWEEP_EVERY_S = 3600.0
 PAGE = 1000
+RETIRED = 1000  # earlier versions that one sweep removes
 
 
 class Remover:
     """``run`` sweeps: at start, when a removal failed here, and now and then for those that failed elsewhere."""
 
     def __init__(
-        self, library: Library, objects: Objects, vectors: Vectors, cache: Cache, reconciler: Reconciler
-    ) -> None:
+        self, library: Library, objects: Objects, vectors: Vectors, cache: Cache, reconciler: Reconciler, *,
+        kept: Callable[[], DocumentsConfig],
+    ) -> None:  # fmt: skip
+        """``kept`` says which earlier versions are."""
         self._library = library
         self._objects = objects
         self._vectors = vectors
         self._cache = cache
         self._reconciler = reconciler
+        self._kept = kept
         self._wake = asyncio.Event()
 
     async def forget(self, keys: Mapping[str, str]) -> None:
@@ -71,10 +76,15 @@ class Remover:
                     await self._wake.wait()
 
     async def sweep(self) -> None:
-        """Remove originals that no document has: a removal, or an upload, ended between two of its steps.
-        Raises NotHereNow."""
+        """Remove originals that no document has (a removal, or an upload, ended between two of its steps), then
+        versions that are not kept any longer: the next sweep, at once, finds their originals. Raises NotHereNow."""
         stored = set(await self._objects.keys())
-        await self._drop_unused(stored - {document.object_key for document in await everything(self._library)})
+        needed = {document.object_key for document in await everything(self._library, earlier=True)}
+        await self._drop_unused(stored - needed)
+        kept = self._kept()
+        with contextlib.suppress(InvalidInput):  # an older host, which performs the database, keeps none
+            if await self._library.retire(keep=kept.keep_versions, days=kept.keep_versions_days, limit=RETIRED):
+                self._wake.set()
 
     async def _drop_unused(self, keys: Collection[str]) -> None:
         if not keys:
@@ -85,11 +95,11 @@ class Remover:
                 await self._objects.delete(key, mark)
 
 
-async def everything(library: Library, state: DocumentState | None = None) -> list[Document]:
-    """All documents (in one state), page by page."""
+async def everything(library: Library, state: DocumentState | None = None, *, earlier: bool = False) -> list[Document]:
+    """All documents (in one state, with earlier versions or without), page by page."""
     found: list[Document] = []
     while True:
-        page = await library.documents(state=state, limit=PAGE, offset=len(found))
+        page = await library.documents(state=state, limit=PAGE, offset=len(found), earlier=earlier)
         found += page
         if len(page) < PAGE:
             return found

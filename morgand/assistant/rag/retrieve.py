@@ -24,7 +24,7 @@ LEG_LIMIT = 200  # candidates of each leg and level
 PER_COARSE = 3  # passages from one coarse chunk: variety before repetition
 EMBED_S = 2.0  # a question is embedded in milliseconds; longer means something is wrong, and keywords are there
 MAX_QUERY_CHARS = 4000  # of a long message, the beginning is searched for
-SPARE = 2  # more passages than asked for are loaded, because equal texts are dropped
+SPARE = 2  # more passages than asked for are loaded at once, because equal texts are dropped
 
 NOTICE_UNRANKED = "The reranker is not available; the passages are in retrieval order."
 NOTICE_KEYWORDS = "The embedder is not available; the documents were searched by keywords only."
@@ -56,10 +56,8 @@ class Retriever:
         """At most ``limit`` passages. The cross-encoder sees ``candidates`` of them for at most ``budget_s``."""
         notices: list[str] = []
         text = text[:MAX_QUERY_CHARS]
-        ranked = _varied(rank_passages(await self._legs(text, notices)))
-        ranked = ranked[: max(limit, candidates if rerank else 0) + SPARE]
-        chunks = await self._library.chunks_by_id([one.medium for one in ranked])
-        ranked = _distinct(ranked, chunks)
+        found = rank_passages(await self._legs(text, notices))
+        ranked, chunks = await self._different(found, max(limit, candidates if rerank else 0))
         if rerank and candidates:
             ranked = await self._reranked(text, ranked, chunks, notices, candidates=candidates, budget_s=budget_s)
         return Retrieved(tuple(await self._passages(text, ranked[:limit], chunks)), tuple(notices))
@@ -98,6 +96,18 @@ class Retriever:
         chunks |= await self._library.chunks_by_id([one for one in parents if one not in chunks])
         return {level: [_hit(chunks[one], score, chunks) for one, score in hits if one in chunks]
                 for level, hits in found.items()}  # fmt: skip
+
+    async def _different(self, found: Sequence[Ranked], wanted: int) -> tuple[list[Ranked], dict[str, StoredChunk]]:
+        """The best passages, ``wanted`` of them if there are, and their chunks: each text once, however many documents
+        have it."""
+        ranked: list[Ranked] = []
+        chunks: dict[str, StoredChunk] = {}
+        end = 0
+        while len(ranked) < wanted and end < len(found):
+            start, end = end, _end_of_tie(found, end + wanted + SPARE)
+            chunks |= await self._library.chunks_by_id([one.medium for one in found[start:end]])
+            ranked = _varied(_distinct(found[:end], chunks))
+        return ranked, chunks
 
     async def _reranked(
         self,
@@ -193,11 +203,20 @@ def _varied(ranked: Sequence[Ranked]) -> list[Ranked]:
 
 
 def _distinct(ranked: Sequence[Ranked], chunks: dict[str, StoredChunk]) -> list[Ranked]:
-    """Without chunks that are gone from the database, and each text once."""
-    texts: set[str] = set()
-    kept = []
+    """Without chunks that are gone from the database, and each text once. Of documents that have it alike the same one
+    is taken each time, so that an answer from copies of one document cites one of them."""
+    best: dict[str, Ranked] = {}  # by text, in the order in which texts come first
     for one in ranked:
-        if one.medium in chunks and (text := chunks[one.medium].chunk.text) not in texts:
-            texts.add(text)
-            kept.append(one)
-    return kept
+        if one.medium not in chunks:
+            continue
+        first = best.setdefault(chunks[one.medium].chunk.text, one)
+        if one.score == first.score and one.document < first.document:
+            best[chunks[one.medium].chunk.text] = one
+    return list(best.values())
+
+
+def _end_of_tie(ranked: Sequence[Ranked], end: int) -> int:
+    """The first place from ``end`` on that parts no passages of equal score: those of copies come together."""
+    while 0 < end < len(ranked) and ranked[end].score == ranked[end - 1].score:
+        end += 1
+    return min(end, len(ranked))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -31,11 +31,14 @@ class Shelf:
     points: dict[str, int] = field(default_factory=dict)
     error: MorganError | None = None
 
-    async def documents(self, *, state: DocumentState | None = None, limit: int, offset: int) -> list[Document]:
-        return self.documents_[offset : offset + limit]
+    async def documents(
+        self, *, state: DocumentState | None = None, limit: int, offset: int, earlier: bool = False
+    ) -> list[Document]:
+        found = [one for one in self.documents_ if earlier or not one.replaced]
+        return found[offset : offset + limit]
 
     async def live(self) -> dict[str, int]:
-        return {one.id: 1 for one in self.documents_}
+        return {one.id: 1 for one in self.documents_ if not one.replaced}
 
     async def keys(self) -> list[str]:
         if self.error is not None:
@@ -150,6 +153,12 @@ async def test_an_index_that_lacks_something_is_mended_where_documents_are_proce
         ("The index lacks 1 document.", True)
     ]
     assert [(host, method) for host, method, _ in hosts.asked if method == "mend"] == [("h2", "mend")]
+
+
+async def test_the_original_of_an_earlier_version_is_no_orphan() -> None:
+    """It is in no list of documents, and one that is missing is missed."""
+    shelf = Shelf([document("a"), replace(document("b"), replaced=NOW)], ["key-a", "key-b"], {"a": 1})
+    assert {one.kind for one in (await make(Hosts(), shelf).look(mend=False)).findings} == {"status"}
 
 
 async def test_nothing_is_mended_unasked() -> None:

@@ -16,6 +16,7 @@ from openapi_spec_validator import validate
 
 from morgand.api.http import all_routes, make_app
 from morgand.base.errors import Overloaded, StorageFull
+from morgand.state.ports import DocumentResult
 from morgand.storage.outbox import Outbox
 from tests.fakes.backend import MemoryIngestor, ScriptedAssistant
 from tests.fakes.server import Served
@@ -289,6 +290,67 @@ async def test_without_a_path_the_name_counts_as_it_was_sent(api: Served) -> Non
     assert status == 202
     assert [(one["result"], one["name"]) for one in reply["results"]] == [("accepted", "a b.txt")] * len(names)
     assert len({one["document"]["source"] for one in reply["results"]}) == len(names)
+
+
+def form_of(machine: str, *files: tuple[str, bytes]) -> aiohttp.FormData:
+    """The same files, as a machine sends them."""
+    data = aiohttp.FormData(default_to_multipart=True)
+    data.add_field("machine", machine)
+    data.add_field("machine_name", "the\nattic")
+    for name, content in files:
+        data.add_field("source", f"/home/{name}")
+        data.add_field("file", io.BytesIO(content), filename=name)
+    return data
+
+
+async def test_the_same_path_of_two_machines_is_two_documents(api: Served) -> None:
+    """Equal or not; each machine's own is unchanged when it comes again."""
+    files = [("a.txt", b"a"), ("b.txt", b"b")]
+    found = {}
+    for machine in ("laptop-1", "desktop-2"):
+        for expected in ("accepted", "unchanged"):
+            _, reply, _ = await send(api, "POST", "/v1/documents", data=form_of(machine, *files))
+            assert [one["result"] for one in reply["results"]] == [expected] * 2
+        found[machine] = [one["document"] for one in reply["results"]]
+    assert {(one["machine"], one["machine_name"]) for one in found["laptop-1"]} == {("laptop-1", "the attic")}
+    assert len({one["id"] for machine in found.values() for one in machine}) == 4
+
+
+async def test_a_key_is_a_machine_of_its_own_and_the_socket_is_none(api: Served) -> None:
+    """Who says nothing of its machine."""
+    _, reply, _ = await send(api, "POST", "/v1/documents", data=form(("a.txt", b"a")))
+    assert reply["results"][0]["document"]["machine"] == ""
+    headers = {"Authorization": f"Bearer {api.key}"}
+    async with (
+        aiohttp.ClientSession(api.url, headers=headers) as session,
+        session.post("/v1/documents", data=form(("a.txt", b"other"))) as response,
+    ):
+        one = (await response.json())["results"][0]
+    assert (one["result"], one["document"]["machine"]) == ("accepted", f"key:{api.backend.keys.list()[0].id}")
+
+
+@pytest.mark.parametrize("machine", ["", "short", "key:0123456789", "a" * 65, "with space", "/home/a/b"])
+async def test_what_no_machine_is_called_is_refused(api: Served, machine: str) -> None:
+    """Above all what would be a key's."""
+    status, reply, _ = await send(api, "POST", "/v1/documents", data=form_of(machine, ("a.txt", b"a")))
+    assert (status, reply["error"]["message"].startswith("machine: ")) == (400, True)
+
+
+async def test_versions_are_listed_newest_first(api: Served) -> None:
+    """By the id of any of them; an earlier one is still shown, and not in the list of documents."""
+    ids = []
+    for content in (b"first", b"second"):
+        _, reply, _ = await send(api, "POST", "/v1/documents", data=form(("a.txt", content)))
+        ids.append(reply["results"][0]["document"]["id"])
+        await api.backend.library.complete_many([DocumentResult(ids[-1], None, "text/plain", ())])
+    for one in ids:
+        status, reply, _ = await send(api, "GET", f"/v1/documents/{one}/versions")
+        assert (status, [each["id"] for each in reply["documents"]]) == (200, ids[::-1])
+        assert [each["replaced"] is None for each in reply["documents"]] == [True, False]
+    assert (await send(api, "GET", f"/v1/documents/{ids[0]}"))[1]["replaced"]
+    _, listed, _ = await send(api, "GET", "/v1/documents")
+    assert [each["id"] for each in listed["documents"]] == ids[1:]
+    assert (await send(api, "GET", f"/v1/documents/{uuid4()}/versions"))[0] == 404
 
 
 @pytest.mark.parametrize("source", [b"/h/a\x00b", b"/h/" + b"a" * 4096])

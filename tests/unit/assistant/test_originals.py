@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import pytest
 
+from morgand.assistant.rag.ingest import Ingestor
 from morgand.base.errors import Unavailable
+from morgand.config import DocumentsConfig
 from morgand.state.assistant import Document
 from morgand.state.ports import Library, Originals
 from tests.fakes.assistant import accept
@@ -153,3 +155,65 @@ async def test_a_document_whose_upload_was_not_answered_is_processed_all_the_sam
             await accepting
         await bench.settled(ingestor)
         assert len(await bench.library.live()) == 1
+
+
+async def test_two_machines_have_the_same_path_and_each_keeps_its_own(bench: Bench) -> None:
+    """The second one's file neither replaces the first one's nor takes its original away."""
+    ingestor = bench.ingestor()
+    async with running(ingestor):
+        taken = [
+            (await accept(ingestor, bench.file(f"of {one}"), name="n", source="/n", machine=one))[0] for one in "ab"
+        ]
+        await bench.settled(ingestor)
+    assert set(await bench.library.live()) == {one.id for one in taken}
+    assert {point.document for point in bench.vectors.points.values()} == {one.id for one in taken}
+    assert [await original_of(bench, one) for one in taken] == ["of a", "of b"]
+
+
+async def test_equal_content_of_two_machines_is_stored_once_and_belongs_to_both(bench: Bench) -> None:
+    ingestor = bench.ingestor()
+    first, second = [
+        (await accept(ingestor, bench.file("deed"), name="d", source="/d", machine=one))[0] for one in "ab"
+    ]
+    assert first.id != second.id
+    assert len(list(bench.objects.folder.iterdir())) == 1
+    await ingestor.delete(first.id)
+    assert await original_of(bench, second) == "deed"
+    await ingestor.delete(second.id)
+    assert not list(bench.objects.folder.iterdir())
+
+
+async def versions(bench: Bench, ingestor: Ingestor, *contents: str) -> list[Document]:
+    """Each replaces the one before."""
+    found = []
+    for content in contents:
+        found.append((await accept(ingestor, bench.file(content), name="d", source="/d"))[0])
+        await bench.settled(ingestor)
+    return found
+
+
+async def test_earlier_versions_keep_their_originals_until_the_document_is_deleted(bench: Bench) -> None:
+    """A sweep spares them, and none of their text is in the index."""
+    ingestor = bench.ingestor()
+    async with running(ingestor):
+        found = await versions(bench, ingestor, "first", "second", "third")
+        await until(lambda: {point.document for point in bench.vectors.points.values()} == {found[2].id})
+    other = await bench.objects.put_file(bench.file("nobody's"))
+    async with running(bench.ingestor()):
+        await until(lambda: not (bench.objects.folder / other).exists())
+    assert [await original_of(bench, one) for one in found] == ["first", "second", "third"]
+    await ingestor.delete(found[1].id)
+    assert len(list(bench.objects.folder.iterdir())) == 2
+    await ingestor.delete(found[2].id)
+    assert not list(bench.objects.folder.iterdir())
+
+
+async def test_a_sweep_removes_versions_that_are_not_kept_any_longer_with_their_originals(bench: Bench) -> None:
+    ingestor = bench.ingestor()
+    async with running(ingestor):
+        found = await versions(bench, ingestor, *(f"version {number}" for number in range(5)))
+    bench.settings = replace(bench.settings, documents=DocumentsConfig(keep_versions=2))
+    async with running(bench.ingestor()):
+        await until(lambda: len(list(bench.objects.folder.iterdir())) == 3)
+    assert [one.id for one in await bench.library.versions(found[4].id)] == [one.id for one in found[:1:-1]]
+    assert [await original_of(bench, one) for one in found[2:]] == ["version 2", "version 3", "version 4"]

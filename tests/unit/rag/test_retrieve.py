@@ -140,3 +140,16 @@ async def test_nothing_to_find(house: House) -> None:
         bare = await Retriever(None, None, None, house.library).search(text, 3)
         assert bare.passages == ()
         assert bare.notices
+
+
+async def test_copies_of_a_document_take_nobodys_place_and_one_of_them_is_cited(house: House) -> None:
+    """However many there are: as many passages as were asked for, all of them of one copy."""
+    texts = [f"the garden hose number {number} is green" for number in range(retrieve.PER_COARSE)]
+    for number in range(12):
+        await house.store(f"hose {number}", texts)
+    await house.store("shed", ["the garden shed is locked", "the hose hangs in the garden"])
+    for rerank in (False, True):
+        retriever = Retriever(house.vectors, HashEmbedder(), WordReranker(), house.library)
+        found = await retriever.search("garden hose green", 5, rerank=rerank)
+        assert len(found.passages) == 5
+        assert len({one.document for one in found.passages if one.title.startswith("hose")}) == 1
