@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+COMING_S = 2.0  # who comes to the database's next primary waits there for so long; busy machines take more than 1 s
+
 
 class RoleState(StrEnum):
     STARTING = "starting"

@@ -25,6 +25,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from sqlalchemy.pool import QueuePool
 
 from morgand.base.errors import Fenced, Unavailable
+from morgand.state.roles import COMING_S
 from morgand.storage import term
 from morgand.storage.commit import COMMIT_DEADLINE_S, Wire, commit
 from morgand.storage.engine import (
@@ -44,7 +45,7 @@ from morgand.storage.models import Base
 
 WRITE_DEADLINE_S = 10.0  # how long a writer waits for its turn
 BUSY_TIMEOUT_MS = 5_000  # for another process that holds the file, e.g. a backup
-COMING_S, COMING_LOOK_S = 2.0, 0.05  # a takeover on a busy machine may take longer than a second
+COMING_LOOK_S = 0.05
 SETTLE_S = 5.0  # what is under way on a file may take this long when another database takes over
 
 

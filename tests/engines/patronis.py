@@ -28,6 +28,7 @@ from morgand.cluster.etcd_store import EtcdStore
 from morgand.cluster.mirror import Mirror
 from morgand.roles.db import postgres
 from morgand.roles.db.copy import LocalCopy
+from morgand.roles.db.life import DatabaseHost
 from morgand.roles.db.patroni import Standing, standings
 from morgand.roles.db.patroni_keys import Patroni, patroni_in
 from morgand.roles.db.rest import Rest
@@ -71,13 +72,10 @@ class Member:
         self.rest = Rest(self.site.rest_url, self.site.host, trust.client_context(self.site.credentials))
 
     def start(self) -> None:
-        service = postgres.service(
-            lambda: self.site, _secrets, self.voters, lambda: self.epoch, self.database,
-            copy=LocalCopy(self.copy, lambda: self.whole, SystemClock()),
-            fenced=lambda: self.fenced, quiet=lambda: frozenset(self.fenced), seen=_soon,
-            leads=lambda: patroni_in(self.mirror).leader == self.site.host, changed=self.mirror.next,
-            agreed_post=lambda: 0, store=self.store, log_dir=self.site.folder.parent / "logs", clock=SystemClock(),
-        )  # fmt: skip
+        clock = SystemClock()
+        host = DatabaseHost(lambda: self.site, self.site.folder.parent / "logs", clock)
+        copy = LocalCopy(self.copy, lambda: self.whole, clock)
+        service = postgres.service(Told(self), host, self.database, copy=copy, store=self.store)
         self.tasks = [asyncio.create_task(service.run(self._report)), asyncio.create_task(self.mirror.run())]
 
     async def stop(self) -> None:
@@ -124,6 +122,40 @@ class Member:
             self.reasons.append(reason)
 
 
+@dataclass(frozen=True)
+class Told:
+    """What a member goes by. Implements ``DatabaseCluster``."""
+
+    member: Member
+
+    def epoch(self) -> int | None:
+        return self.member.epoch
+
+    def leads(self) -> bool:
+        return patroni_in(self.member.mirror).leader == self.member.site.host
+
+    def fenced(self) -> Mapping[str, str]:
+        return self.member.fenced
+
+    def quiet(self) -> frozenset[str]:
+        return frozenset(self.member.fenced)
+
+    def voters(self) -> Sequence[Endpoint]:
+        return self.member.voters()
+
+    def agreed_post(self) -> int:
+        return 0
+
+    def changed(self) -> asyncio.Event:
+        return self.member.mirror.next()
+
+    def heard(self) -> asyncio.Event:
+        return _soon()
+
+    async def secrets(self) -> Secrets:
+        return SECRETS
+
+
 def processes_of(folder: Path) -> list[psutil.Process]:
     """Those that name the folder, and all below them."""
     named = [one for one in psutil.process_iter() if str(folder) in _said_by(one)]
@@ -148,10 +180,6 @@ async def _alone(site: DbSite, voter: Endpoint) -> None:
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     await asyncio.Event().wait()
-
-
-async def _secrets() -> Secrets:
-    return SECRETS
 
 
 async def until(reached: Callable[[], bool], what: str, log: Callable[[], str] = lambda: "") -> None:

@@ -13,8 +13,9 @@ from sqlalchemy import text
 from morgand.base.errors import Fenced, Unavailable
 from morgand.process.account import why_not
 from morgand.roles.db import files
-from morgand.roles.db.postgres import STUCK_S
-from morgand.roles.db.server import LocalServer, Seen
+from morgand.roles.db.promotion import ServerState
+from morgand.roles.db.refetch import STUCK_S
+from morgand.roles.db.server import LocalServer
 from morgand.roles.db.site import SUPERUSER
 from morgand.state.roles import RoleState
 from morgand.storage.history import SqlHistory
@@ -74,7 +75,7 @@ async def test_a_standby_is_read_and_never_written(caplog: pytest.LogCaptureFixt
 async def stirred(primary: Member, standby: Member) -> None:
     """There is something new for the standbys, at once, although the one that every commit waits for stands still."""
     server = LocalServer(primary.site, SECRETS, files.socket_folder(primary.site.folder))
-    assert await server.look() is Seen.PRIMARY
+    assert await server.look() is ServerState.PRIMARY
     held = standby.processes()
     try:
         for process in held:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Sequence
-from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
@@ -20,13 +18,14 @@ from morgand.cluster.store import ClusterStore
 from morgand.roles.base import RoleService
 from morgand.roles.db import postgres
 from morgand.roles.db import service as embedded
+from morgand.roles.db.cluster import KnownCluster, address_of
 from morgand.roles.db.copy import LocalCopy
-from morgand.roles.db.patroni_keys import ENGINE, PRIMARY, holders_in, patroni_in, secrets_in
+from morgand.roles.db.life import DatabaseHost
+from morgand.roles.db.patroni_keys import ENGINE, holders_in, secrets_in
 from morgand.roles.db.relocation import Relocation
-from morgand.roles.db.site import APPLICATION, POSTGRES_PORT, DbSite, Secrets, joined
+from morgand.roles.db.site import APPLICATION, POSTGRES_PORT, DbSite, joined
 from morgand.security import trust
-from morgand.state.hosts import Duty, HostState, PeerHealth, Profile
-from morgand.state.schema_version import agreed_post
+from morgand.state.hosts import Duty, PeerHealth, Profile
 from morgand.storage.database import Database
 
 FILE = "morgan.db"
@@ -36,13 +35,6 @@ def _priority(profile: Profile) -> int:
     """Whoever ranks first as the primary is to be synchronous: then it can take over in peace."""
     gigabytes = max(1, min(profile.ram_mb // 1024, 999))
     return gigabytes + 1000 * (not profile.gpus) + 2000 * (profile.duty is Duty.ALWAYS)
-
-
-def _address(record: HostRecord) -> str:
-    """The IP address by which others reach it; empty when that is not known."""
-    with contextlib.suppress(ValueError):
-        return str(ip_address(record.peer.rpartition(":")[0].strip("[]")))
-    return ""
 
 
 class DatabaseFactory:
@@ -60,8 +52,9 @@ class DatabaseFactory:
         clock: Clock,
     ) -> None:  # fmt: skip
         self._me, self._data_dir, self._database = me, data_dir, database
-        self._membership, self._voters, self._profile, self._term = membership, voters, profile, term
-        self._peer_health, self._seen, self._store, self._mirror, self._clock = sight, seen, store, mirror, clock
+        self._membership, self._profile = membership, profile
+        self._store, self._mirror, self._clock = store, mirror, clock
+        self._known = KnownCluster(me, mirror, voters, term, sight, seen)
         self._copy = LocalCopy(copy, self._in_postgres, clock)
         self._mover = Relocation(
             me, database, data_dir / "db" / FILE, cluster=lambda: self._member().cluster, url=self._url, store=store,
@@ -73,11 +66,8 @@ class DatabaseFactory:
         """Perform the role here."""
         if engine != ENGINE:
             return embedded.service(self._database, self._clock, self._mover.settle)
-        return postgres.service(
-            self.site, self.secrets, self.voters, self.epoch, self._database, copy=self._copy,
-            fenced=self.fenced, quiet=self.quiet, seen=self._seen, leads=self.leads, changed=self._mirror.next,
-            agreed_post=self.agreed_post, store=self._store, log_dir=log_dir, clock=self._clock,
-        )  # fmt: skip
+        host = DatabaseHost(self.site, log_dir, self._clock)
+        return postgres.service(self._known, host, self._database, copy=self._copy, store=self._store)
 
     def site(self) -> DbSite:
         """Where PostgreSQL runs here. Raises EngineError when it cannot."""
@@ -91,57 +81,10 @@ class DatabaseFactory:
             priority=_priority(profile),
         )  # fmt: skip
 
-    def voters(self) -> list[Endpoint]:
-        """Whom Patroni here is to ask, the best first: the etcd of this host, which fails when this host does; last
-        that of the primary's, which fails just when everybody else has to decide."""
-        primary = {one.host for one in holders_in(self._mirror) if one.part == PRIMARY}
-        return sorted(self._voters(), key=lambda one: (one.host_id != self._me, one.host_id in primary))
-
-    async def secrets(self) -> Secrets:
-        """Waits until a leader has made them."""
-        while True:
-            changed = self._mirror.next()
-            found = secrets_in(self._mirror)
-            if found is not None:
-                return found
-            await changed.wait()
-
-    def epoch(self) -> int | None:
-        """That of this host's assignment as the primary; None while it has none, or may not act by it."""
-        mine = any(
-            one.host == self._me and one.part == PRIMARY and one.engine == ENGINE for one in holders_in(self._mirror)
-        )
-        return self._term("db") if mine else None
-
     def _in_postgres(self) -> bool:
         """Whether the database has moved there: until then PostgreSQL has a part of it at most."""
         db = holders_in(self._mirror)
         return bool(db) and all(one.engine == ENGINE for one in db)
-
-    def fenced(self) -> dict[str, str]:
-        """Hosts that were given up, each with its IP address; empty where another host has the same."""
-        hosts = self._hosts()
-        lost = {one.id: _address(one) for one in hosts if one.state is HostState.FENCED}
-        kept = {_address(one) for one in hosts if one.id not in lost}
-        return {host: "" if address in kept else address for host, address in lost.items()}
-
-    def leads(self) -> bool:
-        """Whether Patroni has chosen this host."""
-        return patroni_in(self._mirror).leader == self._me
-
-    def quiet(self) -> frozenset[str]:
-        """Hosts that may be gone."""
-        return frozenset(one for one in self._members() if (sight := self._peer_health(one)) and sight.quiet)
-
-    def agreed_post(self) -> int:
-        """The last migration that every member knows, of those that take something away."""
-        return agreed_post(self._members(), {one.id: one.schema for one in self._hosts()})
-
-    def _hosts(self) -> list[HostRecord]:
-        return [codec.decode(HostRecord, item.value, key=item.key) for item in self._mirror.list(keys.HOSTS)]
-
-    def _members(self) -> list[str]:
-        return [item.key.removeprefix(keys.MEMBERS) for item in self._mirror.list(keys.MEMBERS)]
 
     def _member(self) -> MemberFile:
         found = self._membership()
@@ -155,7 +98,7 @@ class DatabaseFactory:
         if item is None or secrets is None:
             return None
         record = codec.decode(HostRecord, item.value, key=item.key)
-        address, port = _address(record), record.peer.rpartition(":")[2]
+        address, port = address_of(record), record.peer.rpartition(":")[2]
         if not address:
             return None
         folder = self._data_dir / "cluster"

@@ -13,7 +13,7 @@ from typing import TypeVar
 import msgspec
 
 from morgand.cluster import codec, keys
-from morgand.cluster.store import Compare, Item, QuietSince, StoreCopy, Unchanged
+from morgand.cluster.store import ClusterStore, Compare, Item, QuietSince, StoreCopy, Unchanged
 from morgand.roles.db.site import Secrets
 from morgand.state.plans import EngineElection
 from morgand.state.roles import Assignment
@@ -118,6 +118,12 @@ def patroni_in(mirror: StoreCopy) -> Patroni:
     """Patroni's keys as they stand."""
     items = [*mirror.list(keys.PATRONI), *mirror.list(keys.TAKEOVER)]
     return Patroni({item.key: item for item in items}, mirror.revision)
+
+
+async def patroni_now(store: ClusterStore) -> Patroni:
+    """Patroni's keys, asked of the store itself. Raises Unavailable."""
+    items, revision = await store.list(keys.PATRONI)
+    return Patroni({item.key: item for item in items}, revision)
 
 
 def holders_in(mirror: StoreCopy) -> list[Assignment]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import asyncpg
 from sqlalchemy import URL
 
 from morgand.base.errors import Unavailable
+from morgand.roles.db.promotion import ServerState
 from morgand.roles.db.site import APPLICATION, SUPERUSER, DbSite, Secrets
 
 DEADLINE_S = 1.0
@@ -27,16 +27,6 @@ _PART = "SELECT pg_terminate_backend(pid) FROM pg_stat_replication WHERE applica
 _STIR = "SELECT set_config('synchronous_commit', 'local', true), pg_logical_emit_message(true, 'morgan', '')"
 _MADE = "SELECT 1 FROM pg_roles JOIN pg_database ON datname = rolname WHERE rolname = $1"
 QUIET = {"log_statement": "none", "log_min_error_statement": "panic"}  # a password is in what is sent
-
-
-class Seen(StrEnum):
-    """What the server is at this moment."""
-
-    GONE = "gone"  # it does not answer
-    PRIMARY = "primary"
-    STREAMING = "streaming"  # a standby that follows the primary
-    BEHIND = "behind"  # a standby that does not, or not yet
-    REPLAYING = "replaying"  # one that does not yet, and gets on with what it has
 
 
 class LocalServer:
@@ -57,7 +47,7 @@ class LocalServer:
         )
         return url.render_as_string(hide_password=False)
 
-    async def look(self) -> Seen:
+    async def look(self) -> ServerState:
         try:
             async with asyncio.timeout(DEADLINE_S):
                 if self._connection is None:
@@ -65,15 +55,15 @@ class LocalServer:
                 standby, receiver, replayed = await self._connection.fetchrow(_LOOK)
         except FAULTS:
             await self.close()
-            return Seen.GONE
+            return ServerState.GONE
         if not standby:
-            return Seen.PRIMARY
+            return ServerState.PRIMARY
         before, self._receiver = self._receiver, receiver
         gets_on, self._replayed = replayed != self._replayed, replayed
         # one that is refused what it asks for, over and over, says that it streams for a moment each time
         if receiver is not None and receiver == before:
-            return Seen.STREAMING
-        return Seen.REPLAYING if gets_on else Seen.BEHIND
+            return ServerState.STREAMING
+        return ServerState.REPLAYING if gets_on else ServerState.BEHIND
 
     async def part_with(self, standbys: Sequence[str]) -> bool:
         """End what sends to these members, so that Patroni has commits wait for others; whether that was done.

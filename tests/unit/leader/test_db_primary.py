@@ -14,7 +14,8 @@ from morgand.cluster.election import Leadership
 from morgand.cluster.local import LocalStore
 from morgand.cluster.mirror import Mirror
 from morgand.cluster.store import Put
-from morgand.leader.db_primary import AWAY_S, OUTRANKED_S, STALE_S, PrimaryKeeper, ensure_secrets
+from morgand.leader.db_primary import PrimaryKeeper, ensure_secrets
+from morgand.leader.db_primary_plan import AWAY_S, OUTRANKED_S, STALE_S
 from morgand.roles.db.patroni_keys import holders_in, patroni_in, secrets_in
 from morgand.state.hosts import Host, HostState
 from morgand.state.roles import Assignment, RolePreference

@@ -14,19 +14,18 @@ from morgand.cluster.local import LocalStore
 from morgand.cluster.mirror import Mirror
 from morgand.cluster.store import Put
 from morgand.cluster.storefile import StoreContent, StoreFile
-from morgand.roles.db.factory import DatabaseFactory
-from morgand.state.hosts import HostState, PeerHealth, Profile
+from morgand.roles.db.cluster import KnownCluster
+from morgand.state.hosts import HostState, PeerHealth
 from morgand.state.roles import Assignment
-from morgand.storage.database import Database, sqlite_url
-from tests.fakes.clusters import profile
 from tests.fakes.storage import HandClock
 
 FENCED, ALIVE = HostState.FENCED, HostState.ALIVE
+TERMS = {"db": 7}
 SIGHTS = {"b": PeerHealth(quiet=True), "c": PeerHealth()}
 
 
 @pytest.fixture
-async def home(tmp_path: Path) -> DatabaseFactory:
+async def cluster(tmp_path: Path) -> KnownCluster:
     """Of host a; b has the primary, and is not heard just now."""
     clock, store = HandClock(), LocalStore(StoreFile(tmp_path), StoreContent(0, []))
     mirror = Mirror(store, clock)
@@ -34,28 +33,20 @@ async def home(tmp_path: Path) -> DatabaseFactory:
     members = [Put(keys.member(one), codec.encode(one)) for one in "abc"]
     await store.txn([], [Put(keys.assignment(*primary.slot), codec.encode(primary)), *members])
     await mirror.load()
-    return made(tmp_path, store, mirror)
+    return known(mirror)
 
 
-def made(tmp_path: Path, store: LocalStore, mirror: Mirror) -> DatabaseFactory:
-    return DatabaseFactory(
-        "a", tmp_path, Database(sqlite_url(tmp_path / "x")), copy=Database(sqlite_url(tmp_path / "y")),
-        membership=lambda: None, voters=voters, profile=here, term=lambda _: None, sight=SIGHTS.get, seen=asyncio.Event,
-        store=store, mirror=mirror, clock=HandClock(),
-    )  # fmt: skip
+def known(mirror: Mirror) -> KnownCluster:
+    return KnownCluster("a", mirror, voters, TERMS.get, SIGHTS.get, asyncio.Event)
 
 
 def voters() -> list[Endpoint]:
     return [Endpoint(f"https://{one}", one) for one in "bca"]
 
 
-def here() -> Profile:
-    return profile()
-
-
-async def test_its_own_voter_is_asked_first_and_that_of_the_primary_last(home: DatabaseFactory) -> None:
+async def test_its_own_voter_is_asked_first_and_that_of_the_primary_last(cluster: KnownCluster) -> None:
     """The one fails when this host does, the other just when everybody has to decide."""
-    assert [one.host_id for one in home.voters()] == ["a", "c", "b"]
+    assert [one.host_id for one in cluster.voters()] == ["a", "c", "b"]
 
 
 @pytest.mark.parametrize(
@@ -77,8 +68,37 @@ async def test_who_was_given_up_is_told_with_an_address_that_is_its_own(
     records = [HostRecord(one, one, "", state=state, peer=peer) for one, (state, peer) in hosts.items()]
     await store.txn([], [Put(keys.host(one.id), codec.encode(one)) for one in records])
     await mirror.load()
-    assert made(tmp_path, store, mirror).fenced() == fenced
+    assert known(mirror).fenced() == fenced
 
 
-async def test_who_may_be_gone_is_what_the_detector_sees(home: DatabaseFactory) -> None:
-    assert home.quiet() == {"b"}
+async def test_who_may_be_gone_is_what_the_detector_sees(cluster: KnownCluster) -> None:
+    assert cluster.quiet() == {"b"}
+
+
+@pytest.mark.parametrize(("holder", "engine", "epoch"), [
+    ("a", "postgresql", 7),
+    ("a", "sqlite", None),  # a file serves still
+    ("b", "postgresql", None),
+])  # fmt: skip
+async def test_the_epoch_is_that_of_its_own_part_in_postgresql(
+    tmp_path: Path, holder: str, engine: str, epoch: int | None
+) -> None:
+    store = LocalStore(StoreFile(tmp_path), StoreContent(0, []))
+    mirror = Mirror(store, HandClock())
+    primary = Assignment("db", "primary", holder, engine, 1, "test")
+    await store.txn([], [Put(keys.assignment(*primary.slot), codec.encode(primary))])
+    await mirror.load()
+    assert known(mirror).epoch() == epoch
+
+
+async def test_patroni_says_who_leads_and_the_news_of_it_wake(tmp_path: Path) -> None:
+    store = LocalStore(StoreFile(tmp_path), StoreContent(0, []))
+    mirror = Mirror(store, HandClock())
+    cluster = known(mirror)
+    changed = cluster.changed()
+    assert not cluster.leads()
+    for leader, leads in ((b"b", False), (b"a", True)):
+        await store.txn([], [Put(keys.PATRONI_LEADER, leader)])
+        await mirror.load()
+        assert cluster.leads() is leads
+    assert changed.is_set()
