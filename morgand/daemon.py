@@ -11,7 +11,7 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
@@ -31,8 +31,7 @@ from morgand.base.aio import dispensable, in_order
 from morgand.base.clock import Clock, SystemClock
 from morgand.base.datadir import DataDir
 from morgand.base.errors import MorganError, first_of
-from morgand.cluster import election
-from morgand.cluster.etcd import Endpoint
+from morgand.cluster import member_file
 from morgand.cluster.local import LocalStore
 from morgand.cluster.mirror import Mirror
 from morgand.cluster.snapshot import Inputs, read_snapshot
@@ -53,11 +52,12 @@ from morgand.host.role_health import RoleHealth
 from morgand.host.runner import Runner
 from morgand.host.status_reporter import StatusReporter
 from morgand.host.wanted_models import WantedModels
+from morgand.leader.leader_task import LeaderTask
 from morgand.leader.leadership import Duty, Leader
 from morgand.membership.connection import ClusterConnection
 from morgand.membership.context import MembershipContext
 from morgand.membership.identity import Purpose, claim, take_over
-from morgand.peers.client import PeerClient
+from morgand.membership.place import ClusterPlace
 from morgand.peers.directory import ClusterDirectory
 from morgand.roles.catalog import BY_NAME, ELECTIONS, SPECS, STORES
 from morgand.roles.db.factory import DatabaseFactory
@@ -65,8 +65,6 @@ from morgand.roles.db.patroni_keys import patroni_in
 from morgand.roles.db.spec import SPEC as DB
 from morgand.roles.models import load_models
 from morgand.security.keys import Keys
-from morgand.state.hosts import PeerHealth
-from morgand.state.roles import RoleStatus
 from morgand.storage.outbox import Outbox
 from morgand.wiring import Neighbours, build, build_local, context_for, leader_duties, services
 
@@ -97,67 +95,74 @@ async def _main(config: Config, data: DataDir) -> None:
 
 
 class Daemon:
-    """One run of morgand on one host."""
+    """One run of morgand on one host.
+
+    What asks something is made after what answers it: nothing that is handed on here reads a field that is set later
+    (``tests/test_architecture.py``).
+    """
 
     def __init__(self, config: Config, data: DataDir, identity: HostIdentity, store: SwitchStore, clock: Clock) -> None:
         self._config, self._data, self._identity, self._store, self._clock = config, data, identity, store, clock
+        me, self._stop, self._handed_over = identity.id, asyncio.Event(), asyncio.Event()
         self._models = load_models(config.catalog_file)
         self._mirror = Mirror(store, clock)
         self._settings = SharedSettings(store, self._mirror, config)
+        # what others ask of this host: its place, its health, what it has
+        self._place = ClusterPlace(identity.cluster_id, member_file.read(data.root / "cluster"), self._mirror)
+        self._health = RoleHealth(clock)
+        self._disk = DiskMonitor(partial(probe, data.root), clock)
+        self._registration = Registration(
+            me, config, data.root, models=self._models, store=store, mirror=self._mirror, connection=self._place,
+            disk=self._disk.found, clock=clock,
+        )  # fmt: skip
+        self._directory = ClusterDirectory(
+            me, self._mirror, self._health.ready, specs=BY_NAME, leased=lambda: self._place.leased
+        )
+        logs.name_hosts(self._directory.names)
+        # the assistant over engines here and elsewhere
         self._assignments = Assignments(self._models, config.models_dir)
         context = context_for(self._settings.current, data.root, data.run_dir(), clock, self._assignments)
         self._local = build_local(context, self._assignments)
-        self._directory = ClusterDirectory(
-            identity.id, self._mirror, self._statuses, specs=BY_NAME, leased=lambda: self._connection.leased
-        )
-        logs.name_hosts(self._directory.names)
-        others = Neighbours(self._directory, self._peers, clock)
+        others = Neighbours(self._directory, self._place.client, clock)
         self._outbox = Outbox(data.root, config.host_name)
         self._parts = build(context, self._local, others, Delivery(self._outbox, self._patience_s, clock))
         self._replay = Replay(self._outbox, self._parts.assistant, clock)
+        self._examiner = HostExaminer(data.root, alive=self._place.answers, upkeep=self._parts.ingestor, clock=clock)
+        # what this host does by itself
         self._database = DatabaseFactory(
-            identity.id, data.root, self._local.database, copy=self._local.copy,
-            membership=lambda: self._connection.member,
-            voters=self._voters, profile=lambda: self._presence.profile, term=self._directory.term,
-            sight=self._peer_health, seen=self._seen, store=store, mirror=self._mirror, clock=clock,
+            me, data.root, self._local.database, copy=self._local.copy, membership=self._place.member,
+            voters=self._place.voters, profile=self._registration.profile, term=self._directory.term,
+            sight=self._place.sight, seen=self._place.next, store=store, mirror=self._mirror, clock=clock,
         )  # fmt: skip
         factory = services(context, self._assignments, self._local, self._parts, self._database)
-        self._health = RoleHealth(clock)
-        self._runner = Runner(factory, clock, self._heard)
-        self._reporter = StatusReporter(identity.id, store, self._runner.statuses, self._health.failures, clock)
-        self._examiner = HostExaminer(data.root, alive=self._answers, upkeep=self._parts.ingestor, clock=clock)
+        self._runner = Runner(factory, clock, self._health.heard)
+        self._reporter = StatusReporter(me, store, self._runner.statuses, self._health, clock)
+        self._host_agent = HostAgent(
+            me, self._runner, self._assignments, mirror=self._mirror, directory=self._directory,
+            connection=self._place, leaving=lambda: self._registration.leaving, clock=clock,
+        )  # fmt: skip
+        self._wanted = WantedModels(
+            me, config.models_dir, mirror=self._mirror, inputs=self._inputs,
+            allowed=lambda: self._settings.current().catalog.download, fetched=self._registration.refresh, clock=clock,
+        )  # fmt: skip
+        # its part in a cluster
         home = MembershipContext(
             config.host_name, data.root / "cluster", data.root / "spool", data.run_dir(), data.logs,
-            config=self._settings.current,
-            profile=lambda: self._presence.profile,
+            config=self._settings.current, profile=self._registration.profile,
             exports={**self._local.exports(), doctor.PORT: doctor.export(self._examiner)},
         )  # fmt: skip
         self._connection = ClusterConnection(
-            identity, home, store=store, mirror=self._mirror, directory=self._directory, clock=clock
+            identity, home, self._place, store=store, mirror=self._mirror, directory=self._directory, clock=clock
         )
-        self._disk = DiskMonitor(partial(probe, data.root), clock)
-        self._presence = Registration(
-            identity.id, config, data.root, models=self._models, store=store, mirror=self._mirror,
-            connection=self._connection, disk=lambda: self._disk.disk, clock=clock,
-        )  # fmt: skip
-        self._performer = HostAgent(
-            identity.id, self._runner, self._assignments, mirror=self._mirror, directory=self._directory,
-            connection=self._connection, leaving=lambda: self._presence.leaving, clock=clock,
-        )  # fmt: skip
-        self._leader = Leader(
-            identity.id, store=store, mirror=self._mirror, sights=self._connection, inputs=self._inputs, clock=clock,
+        leader = Leader(
+            me, store=store, mirror=self._mirror, sights=self._place, inputs=self._inputs, clock=clock,
             duties=self._duties,
         )  # fmt: skip
-        self._handover = Drain(
-            identity.id, mirror=self._mirror, directory=self._directory, performed=self._statuses,
-            leave=self._presence.leave, resign=self._resign,
+        self._leading = LeaderTask(leader, store)
+        self._drain = Drain(
+            me, mirror=self._mirror, directory=self._directory, performed=self._runner.statuses,
+            leave=self._registration.leave, resign=self._leading.resign,
         )  # fmt: skip
-        self._wanted = WantedModels(
-            identity.id, config.models_dir, mirror=self._mirror, inputs=self._inputs,
-            allowed=lambda: self._settings.current().catalog.download, fetched=self._presence.refresh, clock=clock,
-        )  # fmt: skip
-        self._stop, self._handed_over = asyncio.Event(), asyncio.Event()
-        self._leading: asyncio.Task[None]  # from the start on
 
     async def main(self) -> None:
         """Everything from the first profile to the last engine's end."""
@@ -165,14 +170,14 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         await self._disk.look()
-        await self._presence.look()
-        if self._connection.alone:
+        await self._registration.look()
+        if self._place.alone:
             await self._mirror.load()
         await self._outbox.open()
         sites = ApiServer()
         try:
             await sites.start(self._service(), self._data.socket, self._config.listen)
-            self._presence.api_port = sites.port or 0
+            self._registration.api_port = sites.port or 0
             await self._until_stopped()
         except BaseExceptionGroup as group:
             expected = group.subgroup(MorganError)
@@ -186,23 +191,23 @@ class Daemon:
 
     async def _until_stopped(self) -> None:
         async with asyncio.TaskGroup() as group:
-            fabric = group.create_task(self._connection.run(), name="connection")
+            connected = group.create_task(self._connection.run(), name="connection")
             stopping = group.create_task(self._stop.wait())
             ready = group.create_task(self._connection.ready())
             await asyncio.wait((stopping, ready), return_when=asyncio.FIRST_COMPLETED)
-            self._leading = group.create_task(self._leader.run(), name="leader")
+            self._leading.begin(group)
 
             def beside(name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
                 return group.create_task(dispensable(name, work), name=name)
 
             tasks = [
-                fabric, ready,
+                connected, ready,
                 group.create_task(self._mirror.run(), name="mirror"),
                 group.create_task(self._reporter.run(), name="reporter"),
-                group.create_task(self._performer.run(), name="runner"),
-                group.create_task(self._presence.keep_record(), name="record"),
-                beside("profile", self._presence.keep_profile),
-                beside("disk", partial(self._disk.run, self._presence.refresh)),
+                group.create_task(self._host_agent.run(), name="host-agent"),
+                group.create_task(self._registration.keep_record(), name="record"),
+                beside("profile", self._registration.keep_profile),
+                beside("disk", partial(self._disk.run, self._registration.refresh)),
                 beside("downloads", self._wanted.run),
                 group.create_task(self._replay.run(), name="outbox"),
                 group.create_task(self._database.run(), name="move"),
@@ -210,11 +215,12 @@ class Daemon:
             ]  # fmt: skip
             log.info("running", extra={"host_id": self._identity.id})
             await self._stop.wait()
-            await self._handover.run(HAND_OVER_S)
+            await self._drain.run(HAND_OVER_S)
             self._handed_over.set()
             await self._connection.goodbye()
-            for task in (*tasks, self._leading):
+            for task in tasks:
                 task.cancel()
+            await self._leading.end()
 
     async def _handle(self, group: asyncio.TaskGroup, news: Leaving | Back) -> None:
         """The machine is about to go down, or to sleep, or is awake again."""
@@ -223,46 +229,11 @@ class Daemon:
                 self._stop.set()
                 await self._handed_over.wait()
             case Leaving():
-                await self._handover.run(news.within_s)
-            case Back() if self._presence.leaving and not self._stop.is_set():
-                self._presence.stay()
-                await self._stop_leading()
-                self._leading = group.create_task(self._leader.run(), name="leader")
-                await self._presence.refresh()
-
-    async def _resign(self) -> None:
-        """Lead no more; whoever takes over need not wait until this host is missed."""
-        held = self._leader.held
-        await self._stop_leading()
-        if held is not None:
-            await election.resign(self._store, held)
-
-    async def _stop_leading(self) -> None:
-        self._leading.cancel()
-        await asyncio.wait((self._leading,))
-
-    def _heard(self, status: RoleStatus) -> None:
-        self._health.heard(status)
-        self._reporter.tell()
-
-    def _statuses(self) -> list[RoleStatus]:
-        return self._runner.statuses()
-
-    def _peer_health(self, host: str) -> PeerHealth | None:
-        return self._connection.sight(host)
-
-    def _seen(self) -> asyncio.Event:
-        return self._connection.next()
-
-    def _voters(self) -> Sequence[Endpoint]:
-        return self._connection.voters()
-
-    def _peers(self) -> PeerClient | None:
-        return self._connection.client()
-
-    async def _answers(self, host: str, within_s: float) -> bool:
-        client = self._peers()
-        return client is not None and await client.alive(host, within_s)
+                await self._drain.run(news.within_s)
+            case Back() if self._registration.leaving and not self._stop.is_set():
+                self._registration.stay()
+                await self._leading.begin_anew(group)
+                await self._registration.refresh()
 
     def _patience_s(self) -> float:
         return patience_s(self._directory.state_of(DB.name), self._mirror.lost_s)
@@ -291,7 +262,7 @@ class Daemon:
 
     def _duties(self) -> tuple[Duty, ...]:
         return leader_duties(
-            self._connection, self._store, self._mirror, self._clock, candidates=self._candidates,
+            self._place, self._store, self._mirror, self._clock, candidates=self._candidates,
             config=self._settings.current,
         )  # fmt: skip
 
@@ -299,10 +270,10 @@ class Daemon:
 
     def _service(self) -> ApiContext:
         observer = StatusObserver(
-            mirror=self._mirror, inputs=self._inputs, statuses=self._statuses, library=self._parts.library,
-            config=self._settings.current, cluster_id=lambda: self._connection.cluster_id, directory=self._directory,
-            members=self._connection.members, sight=self._connection.sight,
-            etcd=lambda: [one.url for one in self._voters()], profile=lambda: self._presence.profile,
+            mirror=self._mirror, inputs=self._inputs, statuses=self._runner.statuses, library=self._parts.library,
+            config=self._settings.current, cluster_id=lambda: self._place.cluster_id, directory=self._directory,
+            members=self._place.members, sight=self._place.sight,
+            etcd=lambda: [one.url for one in self._place.voters()], profile=self._registration.profile,
             notes=self._notes,
         )  # fmt: skip
         members = HostAdmin(
@@ -312,7 +283,7 @@ class Daemon:
         keys = Keys(StoredKeys(self._store, self._mirror), self._clock)
         stores = doctor.Stores(self._parts.library, self._parts.objects, self._parts.vectors)
         through = doctor.Doctor(
-            self._examiner, directory=self._directory, client=self._peers, stores=stores, status=observer.status,
+            self._examiner, directory=self._directory, client=self._place.client, stores=stores, status=observer.status,
             keys=keys.list, clock=self._clock,
         )  # fmt: skip
         backend = Backend(

@@ -24,8 +24,8 @@ from morgand.host.assignments import Assignments
 from morgand.leader.db_primary import PrimaryKeeper, ensure_secrets
 from morgand.leader.leadership import Duty
 from morgand.leader.voters import VoterKeeper
-from morgand.membership.connection import ClusterConnection
 from morgand.membership.lease import ensure_key
+from morgand.membership.place import ClusterPlace
 from morgand.peers.client import PeerClient
 from morgand.peers.copies import READS, Copies, export_name, with_copies
 from morgand.peers.objects import RoutedObjects
@@ -225,11 +225,11 @@ def services(
 
 
 def leader_duties(
-    connection: ClusterConnection, store: ClusterStore, mirror: Mirror, clock: Clock, *,
+    place: ClusterPlace, store: ClusterStore, mirror: Mirror, clock: Clock, *,
     candidates: Callable[[], Sequence[VoterCandidate]], config: Callable[[], Config],
 ) -> tuple[Duty, ...]:  # fmt: skip
     """What the leader of a cluster does besides planning; nothing on a lone host."""
-    etcd = connection.etcd()
+    etcd = place.etcd()
     if etcd is None:
         return ()
     voters = VoterKeeper(store, etcd, clock, candidates)

@@ -107,3 +107,49 @@ def test_functions_are_short() -> None:
                 if lines > MAX_FUNCTION_LINES:
                     long.append(f"{file.relative_to(ROOT)}:{node.lineno} {node.name}: {lines} lines")
     assert long == []
+
+
+def read_late(tree: ast.ClassDef) -> set[str]:
+    """Fields that ``__init__`` hands on before it sets them: in an argument, a lambda, or a method that reads them."""
+    methods = {one.name: one for one in tree.body if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)}
+
+    def fields(part: ast.AST, kind: type[ast.expr_context], through: frozenset[str] = frozenset()) -> set[str]:
+        names = {
+            one.attr for one in ast.walk(part)
+            if isinstance(one, ast.Attribute) and isinstance(one.value, ast.Name) and one.value.id == "self"
+            and isinstance(one.ctx, kind)
+        }  # fmt: skip
+        own = {name for name in names if name in methods}
+        inner = [fields(methods[name], kind, through | own) for name in own - through]
+        return (names - own).union(*inner)
+
+    late: set[str] = set()
+    known: set[str] = set()
+    for statement in methods["__init__"].body:
+        late |= fields(statement, ast.Load) - known
+        known |= fields(statement, ast.Store)
+    return late
+
+
+@pytest.mark.parametrize(
+    ("body", "late"),
+    [
+        ("self.a = 1; self.b = f(self.a)", set()),
+        ("self.b = f(lambda: self.a); self.a = 1", {"a"}),
+        ("self.b = f(self.ask); self.a = 1", {"a"}),
+        ("self.b = f(self.through); self.a = 1", {"a"}),
+        ("self.a = 1; self.b = f(self.through)", set()),
+    ],
+)
+def test_a_field_that_is_handed_on_too_early_is_found(body: str, late: set[str]) -> None:
+    methods = "    def ask(self): return self.a\n    def through(self): return self.ask()\n"
+    tree = ast.parse(f"class One:\n    def __init__(self): {body}\n{methods}").body[0]
+    assert isinstance(tree, ast.ClassDef)
+    assert read_late(tree) == late
+
+
+def test_the_daemon_passes_values_that_exist() -> None:
+    """No lambda and no method that it hands on reads a field that is set later: no circle but by a value made first."""
+    tree = ast.parse((ROOT / "morgand/daemon.py").read_text())
+    daemon = next(one for one in tree.body if isinstance(one, ast.ClassDef) and one.name == "Daemon")
+    assert read_late(daemon) == set()

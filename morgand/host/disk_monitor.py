@@ -27,8 +27,7 @@ class DiskMonitor:
         self._looking: asyncio.Future[DiskProbe] | None = None
         self._disk: Disk | None = None
 
-    @property
-    def disk(self) -> Disk:
+    def found(self) -> Disk:
         """As it was found last."""
         assert self._disk is not None, "look first"
         return self._disk
@@ -53,10 +52,11 @@ class DiskMonitor:
     async def run(self, changed: Callable[[], Awaitable[None]]) -> None:
         """Until cancelled. ``changed`` is told when the disk has got better or worse."""
         while True:
-            before = self.disk.level
+            before = self.found().level
             await self.look()
-            if self.disk.level is not before:
-                facts = {"level": self.disk.level.value, "free_mb": self.disk.free_mb, "fsync_ms": self.disk.fsync_ms}
-                log.log(logging.WARNING if self.disk.sick else logging.INFO, "disk", extra=facts)
+            disk = self.found()
+            if disk.level is not before:
+                facts = {"level": disk.level.value, "free_mb": disk.free_mb, "fsync_ms": disk.fsync_ms}
+                log.log(logging.WARNING if disk.sick else logging.INFO, "disk", extra=facts)
                 await changed()
             await self._clock.sleep(LOOK_EVERY_S)

@@ -23,7 +23,7 @@ from morgand.state.hosts import HostState, Profile
 from morgand.state.roles import Model
 from morgand.storage import migrate
 
-log = logging.getLogger("morgand.presence")
+log = logging.getLogger("morgand.registration")
 
 PROFILE_EVERY_S = 60.0
 RECORD_RETRY_S = 0.5
@@ -44,8 +44,13 @@ class Registration:
         self._disk = disk
         self._leaving = False
         self._detected: Profile | None = None  # the last time, before what cannot be used here was left out
-        self.profile: Profile  # as it was seen last
+        self._profile: Profile | None = None  # as it was seen last
         self.api_port = 0
+
+    def profile(self) -> Profile:
+        """What this host has, as it was seen last."""
+        assert self._profile is not None, "look first"
+        return self._profile
 
     @property
     def leaving(self) -> bool:
@@ -58,7 +63,7 @@ class Registration:
         found = await asyncio.to_thread(
             look, self._config, self._root, self._models, disk=self._disk(), before=self._detected
         )
-        self._detected, self.profile = found.detected, found.profile
+        self._detected, self._profile = found.detected, found.profile
 
     async def leave(self) -> None:
         """Say that this host goes: others take over what they can. Raises Unavailable, StorageFull.
@@ -124,7 +129,7 @@ class Registration:
         if (old is None or old.state is HostState.LEFT) and not self._connection.leased:
             kept = HostState.LEFT
         record = codec.HostRecord(
-            me, self._config.host_name, self.profile.network.address, labels=self._config.host.labels,
+            me, self._config.host_name, self.profile().network.address, labels=self._config.host.labels,
             version=__version__, peer=self._connection.peer_address, api_port=self.api_port,
             draining=bool(old and old.draining),
             joined=old.joined if old else self._clock.now(), returned=old.returned if old else None,
@@ -134,8 +139,8 @@ class Registration:
         puts = []
         if record != old:
             puts.append(Put(keys.host(me), codec.encode(record)))
-        if profile is None or differs(self.profile, codec.decode(Profile, profile.value, key=profile.key)):
-            puts.append(Put(keys.profile(me), codec.encode(self.profile)))
+        if profile is None or differs(self.profile(), codec.decode(Profile, profile.value, key=profile.key)):
+            puts.append(Put(keys.profile(me), codec.encode(self.profile())))
         if puts:
             compare = Unchanged(keys.host(me), item.mod_revision if item else 0)
             await self._mirror.until(await self._store.txn([compare], puts))

@@ -8,6 +8,7 @@ the daemon forgets it all: whatever was wrong may have been mended.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 from morgand.base.clock import Clock
@@ -32,13 +33,32 @@ class _Course:
 
 
 class RoleHealth:
-    """``heard`` of every change of a role here; ``failures`` may be asked at any time."""
+    """``heard`` of every change of a role here; the rest may be asked at any time."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._courses: dict[str, _Course] = {}
+        self._ready: set[str] = set()
+        self._changed = asyncio.Event()
 
     def heard(self, status: RoleStatus) -> None:
+        if status.state is RoleState.READY:
+            self._ready.add(status.role)
+        else:
+            self._ready.discard(status.role)
+        self._follow(status)
+        told, self._changed = self._changed, asyncio.Event()
+        told.set()
+
+    def ready(self, role: str) -> bool:
+        """Whether this host performs a role now."""
+        return role in self._ready
+
+    def next(self) -> asyncio.Event:
+        """Set when something else was heard than at this call."""
+        return self._changed
+
+    def _follow(self, status: RoleStatus) -> None:
         now, course = self._clock.monotonic(), self._courses.get(status.role)
         if course is None:
             if status.state is RoleState.FAILED:

@@ -13,6 +13,7 @@ from morgand.base.clock import Clock
 from morgand.base.errors import StorageFull, StoreConflict, Unavailable
 from morgand.cluster import codec, keys
 from morgand.cluster.store import ClusterStore, Put
+from morgand.host.role_health import RoleHealth
 from morgand.state.hosts import Usage
 from morgand.state.roles import RoleFailure, RoleStatus
 
@@ -25,26 +26,21 @@ VRAM_UNKNOWN = 0
 
 
 class StatusReporter:
-    """``tell`` after every change of a role; ``run`` until the end."""
+    """``run`` is a task. ``roles`` say how they stand; ``health`` is told of every change of them."""
 
     def __init__(
-        self, me: str, store: ClusterStore, roles: Callable[[], list[RoleStatus]],
-        failures: Callable[[], tuple[RoleFailure, ...]], clock: Clock,
-    ) -> None:  # fmt: skip
+        self, me: str, store: ClusterStore, roles: Callable[[], list[RoleStatus]], health: RoleHealth, clock: Clock
+    ) -> None:
         self._me, self._store, self._clock = me, store, clock
-        self._roles, self._failures = roles, failures
-        self._changed = asyncio.Event()
+        self._roles, self._health = roles, health
         self._told: codec.HostStatus | None = None
         self._told_failures: tuple[RoleFailure, ...] | None = None
         self._wrote_at = -GATHER_S
         psutil.cpu_percent()  # the first call only sets the mark that the next one measures from
 
-    def tell(self) -> None:
-        self._changed.set()
-
     async def run(self) -> None:
         while True:
-            self._changed.clear()
+            changed = self._health.next()
             try:
                 await self._write()
             except (Unavailable, StorageFull, StoreConflict) as err:
@@ -53,7 +49,7 @@ class StatusReporter:
                 continue
             try:
                 async with asyncio.timeout(USAGE_EVERY_S):
-                    await self._changed.wait()
+                    await changed.wait()
                 if self._clock.monotonic() - self._wrote_at < GATHER_S:
                     await self._clock.sleep(GATHER_S)
             except TimeoutError:
@@ -70,7 +66,7 @@ class StatusReporter:
 
     async def _write_failures(self) -> None:
         """Under a key of their own: what plans are made from must not change with every usage."""
-        failures = self._failures()
+        failures = self._health.failures()
         if failures == self._told_failures:
             return
         await self._store.txn([], [Put(keys.failures(self._me), codec.encode(codec.HostFailures(failures)))])

@@ -10,17 +10,17 @@ from morgand.cluster.mirror import Mirror
 from morgand.peers.route import FIRST_PARTS, Holder
 from morgand.state.host_names import display_names
 from morgand.state.hosts import HostState
-from morgand.state.roles import Assignment, RoleSpec, RoleState, RoleStatus
+from morgand.state.roles import Assignment, RoleSpec, RoleState
 
 
 class ClusterDirectory:
     """Implements ``peers.route.Directory`` over the copy of the cluster's truth; decoded once per change."""
 
     def __init__(
-        self, me: str, mirror: Mirror, own: Callable[[], list[RoleStatus]], *, specs: Mapping[str, RoleSpec],
+        self, me: str, mirror: Mirror, own: Callable[[str], bool], *, specs: Mapping[str, RoleSpec],
         leased: Callable[[], bool],
     ) -> None:  # fmt: skip
-        """``leased``: whether the others count on this host right now."""
+        """``own``: whether this host performs a role now; ``leased``: whether the others count on it right now."""
         self._me, self._mirror, self._own, self._specs, self._leased = me, mirror, own, specs, leased
         self._revision = -1
         self._hosts: dict[str, codec.HostRecord] = {}
@@ -45,11 +45,10 @@ class ClusterDirectory:
         Of itself a host knows at once how it stands.
         """
         self._read()
-        own = {one.role for one in self._own() if one.state is RoleState.READY}
         return [
             Holder(
                 one.host, one.part, one.epoch,
-                ready=role in own if one.host == self._me else (role, one.host) in self._ready,
+                ready=self._own(role) if one.host == self._me else (role, one.host) in self._ready,
             )
             for one in self._assignments.get(role, ())
             if one.host in self._hosts and self._hosts[one.host].state is not HostState.FENCED

@@ -118,7 +118,9 @@ class Host:
             self.mirror._items, self.mirror.revision = dict(remembers._items), remembers.revision
         me = MemberFile("cluster", "morgan", name, "192.0.2.1", 7000)
         self.pulse = LeaseManager(lambda: me, self.beats, store=self.store, mirror=self.mirror, clock=clock)
-        self.directory = ClusterDirectory(name, self.mirror, list, specs=BY_NAME, leased=lambda: self.pulse.leased)
+        self.directory = ClusterDirectory(
+            name, self.mirror, lambda _: False, specs=BY_NAME, leased=lambda: self.pulse.leased
+        )
         self.leader = Leader(
             name, store=self.store, mirror=self.mirror, sights=self.beats, clock=clock,
             inputs=lambda: Inputs(ROLES, (), PREFERENCES, clock.now(), ELECTIONS),

@@ -25,6 +25,7 @@ from morgand.cluster.store import Put
 from morgand.cluster.storefile import StoreContent, StoreFile
 from morgand.host.agent import HostAgent
 from morgand.host.assignments import Assignments
+from morgand.host.role_health import RoleHealth
 from morgand.host.runner import Runner
 from morgand.host.status_reporter import StatusReporter
 from morgand.leader.leadership import Leader
@@ -125,7 +126,7 @@ class Performing(OverStore):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self._runner = Runner(lambda _: Ready(), self.clock, lambda _: None)
-        directory = ClusterDirectory("a", self.mirror, self._runner.statuses, specs=BY_NAME, leased=lambda: True)
+        directory = ClusterDirectory("a", self.mirror, lambda _: True, specs=BY_NAME, leased=lambda: True)
         self._performer = HostAgent(
             "a", self._runner, Assignments((), folder), mirror=self.mirror, directory=directory,
             connection=cast("Any", Leased()), leaving=lambda: False, clock=self.clock,
@@ -174,7 +175,8 @@ class Reporting(OverStore):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self._roles: list[RoleStatus] = []
-        self._reporter = StatusReporter("a", self.store, lambda: self._roles, tuple, HandStart())
+        self._health = RoleHealth(HandStart())
+        self._reporter = StatusReporter("a", self.store, lambda: self._roles, self._health, HandStart())
 
     async def loop(self) -> None:
         await self._reporter.run()
@@ -183,7 +185,7 @@ class Reporting(OverStore):
         for _ in range(2):
             self.number += 1
             self._roles = [RoleStatus("llm", "main", "a", RoleState.READY, self.number, "test")]
-            self._reporter.tell()
+            self._health.heard(self._roles[0])
             await until(lambda: self._published() == self._roles)
 
     def _published(self) -> list[RoleStatus]:

@@ -61,12 +61,12 @@ class DatabaseCluster(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class KnownCluster:
-    """Implements ``DatabaseCluster`` for the host ``me``. ``reachable``: etcd's voters; ``term`` is the directory's,
-    ``sight`` what the detector sees of a host, ``heard`` set when that is another than at the call."""
+    """Implements ``DatabaseCluster`` for the host ``me``. ``known``: etcd's voters, lost ones too; ``term`` is the
+    directory's, ``sight`` what the detector sees of a host, ``heard`` set when that is another than at the call."""
 
     me: str
     mirror: Mirror
-    reachable: Callable[[], Sequence[Endpoint]]
+    known: Callable[[], Sequence[Endpoint]]
     term: Callable[[str], int | None]
     sight: Callable[[str], PeerHealth | None]
     heard: Callable[[], asyncio.Event]
@@ -93,7 +93,9 @@ class KnownCluster:
         """The etcd of this host first, which fails when this host does; last that of the primary's, which fails just
         when everybody else has to decide."""
         primary = {one.host for one in holders_in(self.mirror) if one.part == PRIMARY}
-        return sorted(self.reachable(), key=lambda one: (one.host_id != self.me, one.host_id in primary))
+        lost = self.fenced()
+        left = (one for one in self.known() if one.host_id not in lost)
+        return sorted(left, key=lambda one: (one.host_id != self.me, one.host_id in primary))
 
     def agreed_post(self) -> int:
         return agreed_post(self._members(), {one.id: one.schema for one in self._hosts()})

@@ -32,12 +32,12 @@ async def test_who_listens_hears_of_changes_and_of_nothing_else() -> None:
     watch = DiskMonitor(lambda: next(found, WELL), Quick())
 
     async def changed() -> None:
-        heard.append(watch.disk.level)
+        heard.append(watch.found().level)
         if len(heard) == 2:
             over.set()
 
     await watch.look()
-    assert watch.disk.level is DiskLevel.WELL
+    assert watch.found().level is DiskLevel.WELL
     running = asyncio.create_task(watch.run(changed))
     async with asyncio.timeout(10):
         await over.wait()
@@ -60,7 +60,7 @@ async def test_a_disk_that_hangs_is_slow_and_asked_once(monkeypatch: pytest.Monk
     watch = DiskMonitor(look, Quick())
     for _ in range(1 + LOOKS):
         await watch.look()
-    assert (watch.disk.level, asked) == (DiskLevel.SLOW, 2)
+    assert (watch.found().level, asked) == (DiskLevel.SLOW, 2)
     free.set()
     await watch.look()
-    assert watch.disk.level is DiskLevel.WELL
+    assert watch.found().level is DiskLevel.WELL

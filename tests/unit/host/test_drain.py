@@ -66,7 +66,7 @@ async def test_a_host_that_leaves_says_so_whatever_others_write_of_it_meanwhile(
         store=store, mirror=mirror,
         connection=cast("Any", connection), disk=cast("Any", None), clock=HandClock(),
     )  # fmt: skip
-    here.profile = profile()
+    here._profile = profile()
     following = asyncio.create_task(mirror.run())
     try:
         await here.leave()

@@ -28,7 +28,7 @@ from morgand.peers.directory import ClusterDirectory
 from morgand.process.supervisor import Report
 from morgand.roles.catalog import BY_NAME, SPECS
 from morgand.scheduler.explain import explain
-from morgand.state.roles import Assignment, RoleState, RoleStatus
+from morgand.state.roles import Assignment, RoleState
 from tests.fakes.clusters import MODELS, profile
 
 WITHIN_S = 30.0
@@ -67,17 +67,13 @@ class OneHost:
             self.tried.append(one.role)
             return Service(one.role in broken)
 
-        self._runner = Runner(make, clock, self._heard)
-        self._reporter = StatusReporter(name, store, self._runner.statuses, self._health.failures, clock)
-        directory = ClusterDirectory(name, self.mirror, self._runner.statuses, specs=BY_NAME, leased=lambda: True)
+        self._runner = Runner(make, clock, self._health.heard)
+        self._reporter = StatusReporter(name, store, self._runner.statuses, self._health, clock)
+        directory = ClusterDirectory(name, self.mirror, self._health.ready, specs=BY_NAME, leased=lambda: True)
         self._agent = HostAgent(
             name, self._runner, Assignments((), folder), mirror=self.mirror, directory=directory,
             connection=cast("Any", Leased()), leaving=lambda: False, clock=clock,
         )  # fmt: skip
-
-    def _heard(self, status: RoleStatus) -> None:
-        self._health.heard(status)
-        self._reporter.tell()
 
     async def run(self) -> None:
         try:
