@@ -59,15 +59,15 @@ class PrimaryKeeper:
                     await changed.wait()
 
     async def _poll(self, held: Leadership) -> None:
-        patroni, db = patroni_in(self._mirror), holders_in(self._mirror)
+        patroni, db = patroni_in(self._mirror), holders_in(self._mirror.view)
         request = self._mirror.get(keys.MOVE)
         passed = succession.follow(patroni, db) or (succession.moved(patroni, db, request) if request else None)
         if passed is not None:
             await self._mirror.until(await fencing.hand_on(self._store, held, passed))
             log.warning("primary", extra={"host": passed.given[0].host, "reason": passed.given[0].why})
             return
-        items = self._mirror.list(keys.HOSTS)
-        records = [codec.decode(HostRecord, item.value, key=item.key) for item in items]
+        view = self._mirror.view
+        records = list(view.hosts.values())
         leaving = frozenset(one.id for one in records if one.draining or one.state is HostState.LEFT)
         sick = frozenset(one.id for one in self._hosts() if one.profile.disk.sick)
         asked = succession.relieve(patroni, db, leaving | sick, self._better(patroni, db, records))
@@ -78,8 +78,7 @@ class PrimaryKeeper:
             why = next((one for one, hosts in reasons.items() if patroni.leader in hosts), "another host is better")
             log.warning("primary told to hand over", extra={"host": patroni.leader, "reason": why})
             return
-        told = zip(records, items, strict=True)
-        lost = {one.id: item.mod_revision for one, item in told if one.state is HostState.FENCED}
+        lost = {one.id: view.items[keys.host(one.id)].mod_revision for one in records if one.state is HostState.FENCED}
         if (needless := succession.needless(patroni, leaving | sick, lost)) is not None:
             await self._withdraw(held, needless)
             log.warning("primary need not hand over", extra={"host": patroni.leader, "reason": "a host was lost"})

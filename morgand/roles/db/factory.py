@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
 from morgand.base.clock import Clock
 from morgand.base.errors import EngineError
-from morgand.cluster import codec, keys
+from morgand.cluster import keys
 from morgand.cluster.codec import HostRecord
 from morgand.cluster.etcd import Endpoint
 from morgand.cluster.member_file import MemberFile
@@ -94,7 +94,7 @@ class DatabaseFactory:
     def voters(self) -> list[Endpoint]:
         """Whom Patroni here is to ask, the best first: the etcd of this host, which fails when this host does; last
         that of the primary's, which fails just when everybody else has to decide."""
-        primary = {one.host for one in holders_in(self._mirror) if one.part == PRIMARY}
+        primary = {one.host for one in holders_in(self._mirror.view) if one.part == PRIMARY}
         return sorted(self._voters(), key=lambda one: (one.host_id != self._me, one.host_id in primary))
 
     async def secrets(self) -> Secrets:
@@ -109,13 +109,14 @@ class DatabaseFactory:
     def epoch(self) -> int | None:
         """That of this host's assignment as the primary; None while it has none, or may not act by it."""
         mine = any(
-            one.host == self._me and one.part == PRIMARY and one.engine == ENGINE for one in holders_in(self._mirror)
+            one.host == self._me and one.part == PRIMARY and one.engine == ENGINE
+            for one in holders_in(self._mirror.view)
         )
         return self._term("db") if mine else None
 
     def _in_postgres(self) -> bool:
         """Whether the database has moved there: until then PostgreSQL has a part of it at most."""
-        db = holders_in(self._mirror)
+        db = holders_in(self._mirror.view)
         return bool(db) and all(one.engine == ENGINE for one in db)
 
     def fenced(self) -> dict[str, str]:
@@ -137,8 +138,8 @@ class DatabaseFactory:
         """The last migration that every member knows, of those that take something away."""
         return agreed_post(self._members(), {one.id: one.schema for one in self._hosts()})
 
-    def _hosts(self) -> list[HostRecord]:
-        return [codec.decode(HostRecord, item.value, key=item.key) for item in self._mirror.list(keys.HOSTS)]
+    def _hosts(self) -> Collection[HostRecord]:
+        return self._mirror.view.hosts.values()
 
     def _members(self) -> list[str]:
         return [item.key.removeprefix(keys.MEMBERS) for item in self._mirror.list(keys.MEMBERS)]
@@ -151,10 +152,9 @@ class DatabaseFactory:
 
     def _url(self, host: str) -> str | None:
         """PostgreSQL on another host, as the application's own account sees it."""
-        item, secrets = self._mirror.get(keys.host(host)), secrets_in(self._mirror)
-        if item is None or secrets is None:
+        record, secrets = self._mirror.view.hosts.get(host), secrets_in(self._mirror)
+        if record is None or secrets is None:
             return None
-        record = codec.decode(HostRecord, item.value, key=item.key)
         address, port = _address(record), record.peer.rpartition(":")[2]
         if not address:
             return None
