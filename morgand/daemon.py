@@ -247,7 +247,7 @@ class Daemon:
 
     def _candidates(self) -> list[VoterCandidate]:
         """Hosts that could vote, as they are known here."""
-        snapshot = read_snapshot(self._mirror.list("/"), self._mirror.revision, self._inputs())
+        snapshot = read_snapshot(self._mirror.view, self._inputs())
         ports = {host: record.peer.rpartition(":")[2] for host, record in self._directory.hosts().items()}
         primary = patroni_in(self._mirror).leader
         return [

@@ -94,6 +94,28 @@ def test_no_cancellation_is_swallowed() -> None:
     assert found == []
 
 
+VIEWED = ("HostRecord", "Profile", "Assignment", "HostStatus", "HostFailures", "VoterRecord")
+
+
+def decoded_by_hand(text: str) -> list[str]:
+    """Calls of ``codec.decode`` for a kind of record that ``morgand.cluster.view`` has."""
+    calls = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call) and node.args]
+    return [
+        f"{call.lineno}: {ast.unparse(call)[:60]}"
+        for call in calls
+        if ast.unparse(call.func).endswith("decode") and ast.unparse(call.args[0]).rpartition(".")[2] in VIEWED
+    ]
+
+
+def test_records_of_the_store_are_decoded_in_one_place() -> None:
+    """Loops compare the values of a ``cluster.view.View``."""
+    assert decoded_by_hand("found = codec.decode(codec.HostRecord, item.value, key=item.key)")
+    inside = ROOT / "morgand" / "cluster"
+    others = [file for file in sources() if (ROOT / "morgand") in file.parents and inside not in file.parents]
+    found = {str(file.relative_to(ROOT)): by_hand for file in others if (by_hand := decoded_by_hand(file.read_text()))}
+    assert found == {}
+
+
 def test_functions_are_short() -> None:
     """No function is over 70 lines, no product file over 500."""
     long: list[str] = []

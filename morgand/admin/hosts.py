@@ -117,8 +117,7 @@ class HostAdmin:
 
     def _names(self) -> dict[str, str]:
         """Ids to names, as the hosts themselves say."""
-        found = (codec.decode(codec.HostRecord, one.value, key=one.key) for one in self._mirror.list(keys.HOSTS))
-        return {record.id: record.name for record in found}
+        return {host: record.name for host, record in self._mirror.view.hosts.items()}
 
     def _called(self, record: codec.HostRecord) -> str:
         return display_name(record.name, suffixes(self._names()).get(record.id, ""))
@@ -128,6 +127,5 @@ class HostAdmin:
 
     def _record(self, word: str) -> tuple[Item, codec.HostRecord]:
         """A host's record by name, id or the beginning of that. Raises NotFound, Conflict for a name of several."""
-        item = self._mirror.get(keys.host(find(self._names(), word)))
-        assert item is not None, "it was found there"
-        return item, codec.decode(codec.HostRecord, item.value, key=item.key)
+        view, host = self._mirror.view, find(self._names(), word)
+        return view.items[keys.host(host)], view.hosts[host]

@@ -25,11 +25,10 @@ from morgand.api.schema import (
 )
 from morgand.base import staleness
 from morgand.base.errors import MorganError, NotFound
-from morgand.cluster import codec, election, keys
+from morgand.cluster import election, keys
 from morgand.cluster.election import Leadership
 from morgand.cluster.mirror import Mirror
 from morgand.cluster.snapshot import Inputs, read_snapshot
-from morgand.cluster.voters import VoterRecord, VoterState
 from morgand.config import Config, nearest
 from morgand.peers.directory import ClusterDirectory
 from morgand.roles.catalog import NAMES, VITAL
@@ -158,7 +157,7 @@ class StatusObserver:
 
     def _snapshot(self) -> Snapshot:
         """As it is in the store; of this host, as it is: a full disk may keep it from saying so there."""
-        found, me = read_snapshot(self._mirror.list("/"), self._mirror.revision, self._inputs()), self._directory.me
+        found, me = read_snapshot(self._mirror.view, self._inputs()), self._directory.me
         hosts = (replace(one, profile=self._profile()) if one.id == me else one for one in found.hosts)
         return replace(found, hosts=tuple(hosts))
 
@@ -169,26 +168,18 @@ class StatusObserver:
     def _epoch(self) -> int:
         return election.epoch_in(self._mirror.get(keys.EPOCH), self._mirror.get(keys.ELECTION))
 
-    def _said(self) -> dict[str, codec.HostStatus]:
-        """What every host last said of itself."""
-        return {
-            item.key.removeprefix(keys.STATUS): codec.decode(codec.HostStatus, item.value, key=item.key)
-            for item in self._mirror.list(keys.STATUS)
-        }
-
     def _role_views(self, snapshot: Snapshot, silent: frozenset[str] = frozenset()) -> list[RoleView]:
-        said = [one for host, status in self._said().items() if host != self._directory.me for one in status.roles]
+        others = {host: one for host, one in self._mirror.view.statuses.items() if host != self._directory.me}
+        said = [role for one in others.values() for role in one.roles]
         return views.role_views(snapshot.assignments, [*said, *self._statuses()], snapshot.hosts, silent)
 
     def _voters(self, hosts: tuple[Host, ...]) -> tuple[Host, ...]:
         """Hosts that vote, learners not yet; a lone host is its own."""
-        items = self._mirror.list(keys.VOTERS)
-        records = [codec.decode(VoterRecord, item.value, key=item.key) for item in items]
-        voters = {one.host for one in records if one.state is VoterState.VOTER} or {self._directory.me}
+        voters = {one.host for one in self._mirror.view.voting} or {self._directory.me}
         return tuple(host for host in hosts if host.id in voters)
 
     def _hosts(self, snapshot: Snapshot) -> list[HostView]:
-        said = self._said()
+        said = self._mirror.view.statuses
         records = self._directory.hosts()
         shown = []
         for host in snapshot.hosts:

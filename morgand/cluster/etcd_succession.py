@@ -19,12 +19,10 @@ from enum import StrEnum
 
 from morgand.base.clock import Clock
 from morgand.base.errors import MorganError
-from morgand.cluster import codec, keys
 from morgand.cluster.etcd import Endpoint, EtcdClient
 from morgand.cluster.etcd_process import EtcdProcess
 from morgand.cluster.etcd_wire import EtcdStatus
 from morgand.cluster.mirror import Mirror
-from morgand.cluster.voters import VoterRecord, VoterState
 from morgand.state.hosts import PeerHealth
 
 log = logging.getLogger("morgand.succession")
@@ -113,8 +111,7 @@ class Succession:
             await self._clock.sleep(LOOK_EVERY_S)
 
     def _voters(self) -> dict[str, str]:
-        records = [codec.decode(VoterRecord, item.value, key=item.key) for item in self._mirror.list(keys.VOTERS)]
-        return {one.host: one.member for one in records if one.state is VoterState.VOTER}
+        return {one.host: one.member for one in self._mirror.view.voting}
 
     def _quiet(self, voters: Collection[str]) -> set[str]:
         return {host for host in voters if (sight := self._peer_health(host)) is not None and sight.quiet}

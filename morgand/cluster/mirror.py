@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from morgand.base.clock import Clock
 from morgand.base.errors import Unavailable
 from morgand.cluster.store import Changes, ClusterStore, Item
+from morgand.cluster.view import View
 
 log = logging.getLogger("morgand.mirror")
 
@@ -28,6 +29,7 @@ class Mirror:
         self._store = store
         self._clock = clock
         self._items: dict[str, Item] = {}
+        self._view, self._outdated = View((), 0), False
         self._changed = asyncio.Event()
         self.revision = 0
         self.current = False  # whether the store could be followed when it was last heard
@@ -37,6 +39,13 @@ class Mirror:
     def lost_s(self) -> float:
         """For how long the store could not be followed, seconds; 0 while it can be."""
         return 0.0 if self.current else self._clock.monotonic() - self._lost_at_s
+
+    @property
+    def view(self) -> View:
+        """What stands here, typed: the same one until something changes."""
+        if self._outdated:
+            self._view, self._outdated = View(self._items.values(), self.revision, self._view), False
+        return self._view
 
     def get(self, key: str) -> Item | None:
         return self._items.get(key)
@@ -101,5 +110,6 @@ class Mirror:
         self._notify()
 
     def _notify(self) -> None:
+        self._outdated = True
         told, self._changed = self._changed, asyncio.Event()
         told.set()

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 
 from morgand.base.aio import either
 from morgand.base.clock import Clock
-from morgand.cluster import codec, keys
 from morgand.cluster.mirror import Mirror
 from morgand.host.assignments import Assignments
 from morgand.host.connection import Connection
@@ -49,7 +48,6 @@ class HostAgent:
         return self._directory.term(one.role) is not None or BY_NAME[one.role].elects(one.engine)
 
     def _mine(self) -> Sequence[Assignment]:
-        every = [codec.decode(Assignment, item.value, key=item.key) for item in self._mirror.list(keys.ASSIGNMENTS)]
-        mine = [one for one in every if one.host == self._me]
+        mine = [one for one in self._mirror.view.assignments if one.host == self._me]
         self._assignments.hold(mine)
         return mine

@@ -123,8 +123,8 @@ class Registration:
                 "This host was removed from its cluster.",
                 remedy="Invite it again and run `morgand join`, or start anew.",
             )
-        item, profile = self._mirror.get(keys.host(me)), self._mirror.get(keys.profile(me))
-        old = codec.decode(codec.HostRecord, item.value, key=item.key) if item else None
+        view = self._mirror.view
+        item, old, profile = view.items.get(keys.host(me)), view.hosts.get(me), view.profiles.get(me)
         kept = old.state if old and (old.state in (HostState.FENCED, HostState.SUSPECT)) else state
         if (old is None or old.state is HostState.LEFT) and not self._connection.leased:
             kept = HostState.LEFT
@@ -139,7 +139,7 @@ class Registration:
         puts = []
         if record != old:
             puts.append(Put(keys.host(me), codec.encode(record)))
-        if profile is None or differs(self.profile(), codec.decode(Profile, profile.value, key=profile.key)):
+        if profile is None or differs(self.profile(), profile):
             puts.append(Put(keys.profile(me), codec.encode(self.profile())))
         if puts:
             compare = Unchanged(keys.host(me), item.mod_revision if item else 0)

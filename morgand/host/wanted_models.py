@@ -117,7 +117,7 @@ class WantedModels:
     def _wanted(self) -> tuple[Model, ...]:
         if not self._allowed():
             return ()
-        return wanted_models(read_snapshot(self._mirror.list("/"), self._mirror.revision, self._inputs()), self._me)
+        return wanted_models(read_snapshot(self._mirror.view, self._inputs()), self._me)
 
     async def _fetch(self, model: Model) -> None:
         """Fetch it for as long as it is wanted."""

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from morgand.base.clock import Clock
 from morgand.base.errors import StorageFull, StoreConflict, Unavailable
 from morgand.cluster import codec, fencing, keys
-from morgand.cluster.codec import HostRecord
 from morgand.cluster.election import Leadership
 from morgand.cluster.mirror import Mirror
 from morgand.cluster.store import ClusterStore, Handoff, Put, Unchanged
@@ -59,11 +58,10 @@ class PrimaryKeeper:
             log.log(level, change.what, extra={"host": change.host, "reason": change.cause})
 
     def _read(self) -> PrimaryReading:
-        items = self._mirror.list(keys.HOSTS)
-        records = [codec.decode(HostRecord, item.value, key=item.key) for item in items]
+        view = self._mirror.view
         return PrimaryReading(
-            patroni_in(self._mirror), holders_in(self._mirror), self._mirror.get(keys.MOVE), records,
-            written={one.id: item.mod_revision for one, item in zip(records, items, strict=True)},
+            patroni_in(self._mirror), holders_in(view), self._mirror.get(keys.MOVE), list(view.hosts.values()),
+            written={host: view.items[keys.host(host)].mod_revision for host in view.hosts},
             hosts=self._hosts(), preference=self._preference(), now=self._clock.monotonic(),
         )  # fmt: skip
 

@@ -22,7 +22,6 @@ from morgand.leader.planner import Planner
 from morgand.roles.db.patroni_keys import holders_in, patroni_in
 from morgand.roles.db.succession import takeover
 from morgand.state.hosts import HostState, PeerHealth
-from morgand.state.roles import Assignment
 
 log = logging.getLogger("morgand.leader")
 
@@ -124,8 +123,7 @@ class Leader:
 
     def _suspects(self) -> frozenset[str]:
         """Hosts that this one holds for dead, and not yet enough of the others."""
-        hosts = [item.key.removeprefix(keys.HOSTS) for item in self._mirror.list(keys.HOSTS)]
-        sights = {host: self._peer_healths.sight(host) for host in hosts}
+        sights = {host: self._peer_healths.sight(host) for host in self._mirror.view.hosts}
         return frozenset(host for host, seen in sights.items() if seen is not None and seen.suspect and not seen.dead)
 
     async def _poll(self, held: Leadership) -> bool:
@@ -139,18 +137,18 @@ class Leader:
         return True
 
     async def _judge(self, held: Leadership) -> None:
-        items = {item.key: item for item in self._mirror.list(keys.HOSTS)}
-        records = [codec.decode(codec.HostRecord, item.value, key=key) for key, item in items.items()]
+        view = self._mirror.view
+        records = list(view.hosts.values())
         sights = {one.id: seen for one in records if one.peer and (seen := self._peer_healths.sight(one.id))}
-        leases = {item.key: item.mod_revision for item in self._mirror.list(keys.LEASES)}  # of the same moment
         for record in host_verdicts.changes(records, sights, self._me, self._clock.now()):
-            item = items[keys.host(record.id)]
+            item = view.items[keys.host(record.id)]
             if record.state is HostState.FENCED:
-                lease = leases.get(keys.lease(record.id), 0)
+                lease = view.items.get(keys.lease(record.id))  # of the same moment
                 passed = self._passed(record.id, records)
                 revision = await fencing.fence(
-                    self._store, held, item, record, self._taken(record.id), lease=lease, passed=passed
-                )
+                    self._store, held, item, record, self._taken(record.id),
+                    lease=lease.mod_revision if lease else 0, passed=passed,
+                )  # fmt: skip
             else:
                 compares = [held.fence(), Unchanged(item.key, item.mod_revision)]
                 revision = await self._store.txn(compares, [Put(item.key, codec.encode(record))])
@@ -164,7 +162,7 @@ class Leader:
             for one in records
             if one.state in (HostState.ALIVE, HostState.SUSPECT) and one.id != host and self._lives(one.id)
         )
-        passed = takeover(patroni_in(self._mirror), holders_in(self._mirror), host, alive) or NOTHING
+        passed = takeover(patroni_in(self._mirror), holders_in(self._mirror.view), host, alive) or NOTHING
         return replace(passed, deletes=(*passed.deletes, keys.PATRONI_MEMBERS + host))
 
     def _lives(self, host: str) -> bool:
@@ -174,12 +172,11 @@ class Leader:
     def _taken(self, host: str) -> list[str]:
         """The assignments that a host loses when it is fenced; what it stores stays where it is."""
         specs = {spec.name: spec for spec in self._inputs().roles}
-        found = []
-        for item in self._mirror.list(keys.ASSIGNMENTS):
-            one = codec.decode(Assignment, item.value, key=item.key)
-            if one.host == host and not (one.role in specs and specs[one.role].keeps(one.engine, one.part)):
-                found.append(item.key)
-        return found
+        return [
+            keys.assignment(*one.slot)
+            for one in self._mirror.view.assignments
+            if one.host == host and not (one.role in specs and specs[one.role].keeps(one.engine, one.part))
+        ]
 
 
 def superseded(item: Item, held: Leadership) -> bool:

@@ -12,8 +12,9 @@ from morgand.base.errors import StorageFull, StoreConflict, Unavailable
 from morgand.cluster import keys
 from morgand.cluster.election import Leadership
 from morgand.cluster.fencing import INPUTS, commit_plan
-from morgand.cluster.snapshot import Inputs, snapshot_of
+from morgand.cluster.snapshot import Inputs, read_snapshot
 from morgand.cluster.store import Changes, ClusterStore
+from morgand.cluster.view import View, view_of
 from morgand.scheduler.plan import plan
 from morgand.state.plans import Plan, Snapshot
 
@@ -32,6 +33,7 @@ class Planner:
         self._leadership = leadership
         self._inputs = inputs
         self._clock = clock
+        self._view: View | None = None
 
     async def run(self) -> None:
         """Plan at once, then whenever hosts, profiles, assignments or settings change. Raises Fenced."""
@@ -53,7 +55,8 @@ class Planner:
         """One plan, made and committed. Raises Fenced, Unavailable, and StoreConflict after the last attempt."""
         started = self._clock.monotonic()
         for attempt in range(1, ATTEMPTS + 1):
-            snapshot = await snapshot_of(self._store, self._inputs())
+            self._view = await view_of(self._store, self._view)
+            snapshot = read_snapshot(self._view, self._inputs())
             result = plan(snapshot)
             try:
                 if not result.empty:

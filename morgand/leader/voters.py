@@ -14,6 +14,7 @@ from morgand.cluster.election import Leadership
 from morgand.cluster.etcd import Endpoint, EtcdClient
 from morgand.cluster.etcd_wire import EtcdMember, EtcdStatus
 from morgand.cluster.store import ClusterStore, Compare, Item, Put, Unchanged
+from morgand.cluster.view import View
 from morgand.cluster.voters import (
     Add,
     Forget,
@@ -104,8 +105,8 @@ class VoterKeeper:
         return step is not None
 
     async def _view(self) -> _View:
-        items, _ = await self._store.list(keys.VOTERS)
-        records = [codec.decode(VoterRecord, item.value, key=item.key) for item in items]
+        stored = View(*await self._store.list(keys.VOTERS))
+        records = list(stored.voters.values())
         members = await self._client.members()
         found = await asyncio.gather(*(self._status(member) for member in members))
         self._poll(members, found)
@@ -113,8 +114,8 @@ class VoterKeeper:
         leading = next((one for one in answered if answered.count(one) * 2 > len(answered)), 0)
         return _View(
             tuple(self._seat(member, records, leading) for member in members),
-            {record.host: record for record in records},
-            dict(zip((record.host for record in records), items, strict=True)),
+            stored.voters,
+            {host: stored.items[keys.voter(host)] for host in stored.voters},
             {f"{one.id:x}": Endpoint(one.client_urls[0], one.name) for one in members if one.client_urls},
         )
 

@@ -22,6 +22,7 @@ from morgand.base.clock import Clock
 from morgand.base.errors import Conflict, MorganError, Overloaded, StoreConflict, Unauthorized, Unavailable
 from morgand.cluster import codec, keys
 from morgand.cluster.store import ClusterStore, Compare, Put, QuietSince, Unchanged
+from morgand.cluster.view import View
 from morgand.membership import join_schema as wire
 from morgand.membership import registry
 from morgand.membership.invitations import Invitations
@@ -116,9 +117,8 @@ class JoinServer:
     async def _newcomer(self, host: wire.JoinHost) -> tuple[RegisteredMember, RegisteredMember | None, list[Compare]]:
         """The member to be, what it was before, and what must still hold when it is written. Raises Conflict."""
         listed, revision = await self._store.list(keys.MEMBERS)
-        records, _ = await self._store.list(keys.HOSTS)
         every = [codec.decode(RegisteredMember, item.value, key=item.key) for item in listed]
-        hosts = [codec.decode(codec.HostRecord, item.value, key=item.key) for item in records]
+        hosts = list(View(*await self._store.list(keys.HOSTS)).hosts.values())
         before = next((one for one in every if one.id == host.id), None)
         newcomer = RegisteredMember(host.id, host.name, host.machine, self._clock.now())
         found = registry.objection(newcomer, every, hosts)

@@ -16,9 +16,8 @@ from morgand.cluster.election import Leadership
 from morgand.cluster.member_file import MemberFile
 from morgand.cluster.mirror import Mirror
 from morgand.cluster.store import ClusterStore, Put, Unchanged
-from morgand.cluster.voters import VoterRecord, VoterState
 from morgand.detector.client import Heartbeats, Orders
-from morgand.state.hosts import HostState, Profile
+from morgand.state.hosts import HostState
 
 log = logging.getLogger("morgand.heartbeat")
 
@@ -63,7 +62,7 @@ class LeaseManager:
             await changed.wait()
 
     def _peers(self, me: str) -> dict[str, tuple[str, int, bool]]:
-        records = [codec.decode(HostRecord, item.value, key=item.key) for item in self._mirror.list(keys.HOSTS)]
+        records = self._mirror.view.hosts.values()
         others = {one.id: one for one in records if one.id != me and one.peer}
         voters = self._voters()
         if len(records) > EVERYBODY and me not in voters:
@@ -74,12 +73,11 @@ class LeaseManager:
         }  # fmt: skip
 
     def _wired(self, host: str) -> bool:
-        item = self._mirror.get(keys.profile(host))
-        return item is None or codec.decode(Profile, item.value, key=item.key).network.wired
+        profile = self._mirror.view.profiles.get(host)
+        return profile is None or profile.network.wired
 
     def _voters(self) -> set[str]:
-        records = [codec.decode(VoterRecord, item.value, key=item.key) for item in self._mirror.list(keys.VOTERS)]
-        return {one.host for one in records if one.state is VoterState.VOTER}
+        return {one.host for one in self._mirror.view.voting}
 
     async def _trust(self) -> None:
         """Before a new lease is used, learn through the quorum what was decided meanwhile."""

@@ -6,12 +6,13 @@ leads, and heartbeats are signed with another key.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from morgand.cluster import codec, keys
 from morgand.cluster.codec import ElectionRecord, HostRecord
-from morgand.cluster.voters import VoterRecord, VoterState
+from morgand.cluster.view import view_of_values
+from morgand.cluster.voters import VoterRecord
 from morgand.membership.registry import Objection, RegisteredMember, revocations
 from morgand.state.hosts import HostState
 from morgand.state.roles import Assignment
@@ -54,22 +55,17 @@ def objection(answers: Mapping[str, bool], *, voters: int, mine: bool) -> Object
 
 def others(items: Mapping[str, bytes], me: str) -> dict[str, HostRecord]:
     """The hosts that are given up, by id."""
-    found = [codec.decode(HostRecord, value, key=key) for key, value in items.items() if key.startswith(keys.HOSTS)]
+    found = view_of_values(items).hosts.values()
     return {one.id: one for one in sorted(found, key=lambda one: one.name) if one.id != me}
 
 
-def assigned(items: Mapping[str, bytes]) -> list[Assignment]:
-    return [
-        codec.decode(Assignment, value, key=key)
-        for key, value in sorted(items.items())
-        if key.startswith(keys.ASSIGNMENTS)
-    ]
+def assigned(items: Mapping[str, bytes]) -> Sequence[Assignment]:
+    return view_of_values(items).assignments
 
 
-def voters(items: Mapping[str, bytes]) -> list[VoterRecord]:
+def voters(items: Mapping[str, bytes]) -> Sequence[VoterRecord]:
     """Those that vote; learners do not."""
-    found = [codec.decode(VoterRecord, value, key=key) for key, value in items.items() if key.startswith(keys.VOTERS)]
-    return [one for one in found if one.state is VoterState.VOTER]
+    return view_of_values(items).voting
 
 
 def recovered(items: Mapping[str, bytes], survivor: Survivor, beat_key: str) -> dict[str, bytes]:
@@ -85,8 +81,7 @@ def recovered(items: Mapping[str, bytes], survivor: Survivor, beat_key: str) -> 
         keys.member(me): codec.encode(survivor.member),
         keys.voter(me): codec.encode(survivor.voter),
     }
-    if keys.host(me) in kept:
-        record = codec.decode(HostRecord, kept[keys.host(me)], key=keys.host(me))
+    if (record := view_of_values(kept).hosts.get(me)) is not None:
         kept[keys.host(me)] = codec.encode(replace(record, state=HostState.ALIVE, draining=False))
     for key, value in items.items():
         if key.startswith(keys.MEMBERS):

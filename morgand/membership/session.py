@@ -19,7 +19,7 @@ from morgand.base import files
 from morgand.base.aio import in_order
 from morgand.base.clock import Clock
 from morgand.base.errors import Conflict, StorageFull, Unavailable
-from morgand.cluster import codec, keys, member_file
+from morgand.cluster import keys, member_file
 from morgand.cluster.copy import Copy
 from morgand.cluster.etcd import Endpoint, EtcdClient
 from morgand.cluster.etcd_store import EtcdStore
@@ -30,7 +30,6 @@ from morgand.cluster.mirror import Mirror
 from morgand.cluster.store import ClusterStore
 from morgand.cluster.storefile import StoreFile
 from morgand.cluster.switch import SwitchStore, set_aside
-from morgand.cluster.voters import VoterRecord, VoterState
 from morgand.detector.client import Heartbeats
 from morgand.membership import registry
 from morgand.membership.context import MembershipContext
@@ -179,8 +178,7 @@ class MemberSession:
 
     def voters(self) -> list[Endpoint]:
         """Where etcd is: as the store says, or as it said last."""
-        records = [codec.decode(VoterRecord, item.value, key=item.key) for item in self._mirror.list(keys.VOTERS)]
-        found = [Endpoint(one.client_url, one.host) for one in records if one.state is VoterState.VOTER]
+        found = [Endpoint(one.client_url, one.host) for one in self._mirror.view.voting]
         if found:
             return found
         return [Endpoint(url, "peer") for url in self.membership.etcd]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
-from morgand.cluster import codec, keys
+from morgand.cluster import codec
 from morgand.cluster.mirror import Mirror
+from morgand.cluster.view import View
 from morgand.peers.route import FIRST_PARTS, Holder
 from morgand.state.host_names import display_names
 from morgand.state.hosts import HostState
@@ -14,7 +15,7 @@ from morgand.state.roles import Assignment, RoleSpec, RoleState
 
 
 class ClusterDirectory:
-    """Implements ``peers.route.Directory`` over the copy of the cluster's truth; decoded once per change."""
+    """Implements ``peers.route.Directory`` over the copy of the cluster's truth."""
 
     def __init__(
         self, me: str, mirror: Mirror, own: Callable[[str], bool], *, specs: Mapping[str, RoleSpec],
@@ -22,8 +23,8 @@ class ClusterDirectory:
     ) -> None:  # fmt: skip
         """``own``: whether this host performs a role now; ``leased``: whether the others count on it right now."""
         self._me, self._mirror, self._own, self._specs, self._leased = me, mirror, own, specs, leased
-        self._revision = -1
-        self._hosts: dict[str, codec.HostRecord] = {}
+        self._view: View | None = None
+        self._hosts: Mapping[str, codec.HostRecord] = {}
         self._assignments: dict[str, list[Assignment]] = {}
         self._ready: set[tuple[str, str]] = set()  # role, host
 
@@ -83,7 +84,7 @@ class ClusterDirectory:
         found = self._hosts.get(host)
         return found.peer or None if found else None
 
-    def hosts(self) -> dict[str, codec.HostRecord]:
+    def hosts(self) -> Mapping[str, codec.HostRecord]:
         self._read()
         return self._hosts
 
@@ -100,18 +101,17 @@ class ClusterDirectory:
         return [host for host, record in self.hosts().items() if host != self._me and record.peer]
 
     def _read(self) -> None:
-        if self._revision == self._mirror.revision:
+        view = self._mirror.view
+        if view is self._view:
             return
-        self._revision = self._mirror.revision
-        hosts = [codec.decode(codec.HostRecord, item.value, key=item.key) for item in self._mirror.list(keys.HOSTS)]
-        self._hosts = {one.id: one for one in hosts}
+        self._hosts = view.hosts
         self._assignments = {}
-        for item in self._mirror.list(keys.ASSIGNMENTS):
-            one = codec.decode(Assignment, item.value, key=item.key)
+        for one in view.assignments:
             self._assignments.setdefault(one.role, []).append(one)
         self._ready = {
-            (status.role, item.key.removeprefix(keys.STATUS))
-            for item in self._mirror.list(keys.STATUS)
-            for status in codec.decode(codec.HostStatus, item.value, key=item.key).roles
+            (status.role, host)
+            for host, said in view.statuses.items()
+            for status in said.roles
             if status.state is RoleState.READY
         }
+        self._view = view

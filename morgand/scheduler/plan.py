@@ -202,9 +202,12 @@ class Planning:
     # --- choosing -----------------------------------------------------------------------------------
 
     def _choose(self, demand: Demand) -> _Choice | None:
-        """Among the hosts that the role has not failed on; among all when there are no others: then it stays."""
-        every = {host.id for host in self._hosts}
-        return self._best(demand, every - self._failed(demand).keys()) or self._best(demand, every)
+        """Among the hosts that the role has not failed on. When there is none, whoever has it keeps it: it
+        would fail on another one, too."""
+        every, failed = {host.id for host in self._hosts}, self._failed(demand).keys()
+        held = {one.host for one in self._current.get(demand.spec.name, {}).values() if one.part == demand.part.name}
+        among = (every - failed, held & failed, every) if failed else (every,)
+        return next((found for hosts in among if (found := self._best(demand, hosts)) is not None), None)
 
     def _best(self, demand: Demand, among: set[str]) -> _Choice | None:
         best = next(self._feasible(demand, among), None)

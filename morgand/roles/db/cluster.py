@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Protocol
 
-from morgand.cluster import codec, keys
+from morgand.cluster import keys
 from morgand.cluster.codec import HostRecord
 from morgand.cluster.etcd import Endpoint
 from morgand.cluster.mirror import Mirror
@@ -73,7 +73,7 @@ class KnownCluster:
 
     def epoch(self) -> int | None:
         mine = any(
-            one.host == self.me and one.part == PRIMARY and one.engine == ENGINE for one in holders_in(self.mirror)
+            one.host == self.me and one.part == PRIMARY and one.engine == ENGINE for one in holders_in(self.mirror.view)
         )
         return self.term("db") if mine else None
 
@@ -92,7 +92,7 @@ class KnownCluster:
     def voters(self) -> list[Endpoint]:
         """The etcd of this host first, which fails when this host does; last that of the primary's, which fails just
         when everybody else has to decide."""
-        primary = {one.host for one in holders_in(self.mirror) if one.part == PRIMARY}
+        primary = {one.host for one in holders_in(self.mirror.view) if one.part == PRIMARY}
         lost = self.fenced()
         left = (one for one in self.known() if one.host_id not in lost)
         return sorted(left, key=lambda one: (one.host_id != self.me, one.host_id in primary))
@@ -111,8 +111,8 @@ class KnownCluster:
                 return found
             await changed.wait()
 
-    def _hosts(self) -> list[HostRecord]:
-        return [codec.decode(HostRecord, item.value, key=item.key) for item in self.mirror.list(keys.HOSTS)]
+    def _hosts(self) -> Collection[HostRecord]:
+        return self.mirror.view.hosts.values()
 
     def _members(self) -> list[str]:
         return [item.key.removeprefix(keys.MEMBERS) for item in self.mirror.list(keys.MEMBERS)]

@@ -9,8 +9,6 @@ from urllib.parse import quote, urlencode
 
 from morgand.base.clock import Clock
 from morgand.base.errors import EngineError
-from morgand.cluster import codec, keys
-from morgand.cluster.codec import HostRecord
 from morgand.cluster.etcd import Endpoint
 from morgand.cluster.member_file import MemberFile
 from morgand.cluster.mirror import Mirror
@@ -83,7 +81,7 @@ class DatabaseFactory:
 
     def _in_postgres(self) -> bool:
         """Whether the database has moved there: until then PostgreSQL has a part of it at most."""
-        db = holders_in(self._mirror)
+        db = holders_in(self._mirror.view)
         return bool(db) and all(one.engine == ENGINE for one in db)
 
     def _member(self) -> MemberFile:
@@ -94,10 +92,9 @@ class DatabaseFactory:
 
     def _url(self, host: str) -> str | None:
         """PostgreSQL on another host, as the application's own account sees it."""
-        item, secrets = self._mirror.get(keys.host(host)), secrets_in(self._mirror)
-        if item is None or secrets is None:
+        record, secrets = self._mirror.view.hosts.get(host), secrets_in(self._mirror)
+        if record is None or secrets is None:
             return None
-        record = codec.decode(HostRecord, item.value, key=item.key)
         address, port = address_of(record), record.peer.rpartition(":")[2]
         if not address:
             return None

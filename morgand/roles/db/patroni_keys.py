@@ -6,7 +6,7 @@ every acknowledged commit, ``failover`` asks for another.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -14,6 +14,7 @@ import msgspec
 
 from morgand.cluster import codec, keys
 from morgand.cluster.store import ClusterStore, Compare, Item, QuietSince, StoreCopy, Unchanged
+from morgand.cluster.view import View
 from morgand.roles.db.site import Secrets
 from morgand.state.plans import EngineElection
 from morgand.state.roles import Assignment
@@ -126,10 +127,9 @@ async def patroni_now(store: ClusterStore) -> Patroni:
     return Patroni({item.key: item for item in items}, revision)
 
 
-def holders_in(mirror: StoreCopy) -> list[Assignment]:
+def holders_in(view: View) -> Sequence[Assignment]:
     """The assignments of the db role."""
-    items = mirror.list(ASSIGNMENTS)
-    return [codec.decode(Assignment, item.value, key=item.key) for item in items]
+    return view.assigned("db")
 
 
 def secrets_in(mirror: StoreCopy) -> Secrets | None:

@@ -87,7 +87,7 @@ class Relocation:
     def _target(self) -> tuple[str, str] | None:
         """Where to: the host that Patroni has made the primary, while the file here is still in charge; None as well
         while a standby is waited for."""
-        db = holders_in(self._mirror)
+        db = holders_in(self._mirror.view)
         mine = any(one.host == self._me and one.part == patroni_keys.PRIMARY and one.engine == "sqlite" for one in db)
         if not mine or not self._database.is_sqlite:
             return None
@@ -111,8 +111,7 @@ class Relocation:
 
     def _able(self) -> set[str]:
         """Hosts that are there and can have a copy."""
-        items = [*self._mirror.list(keys.HOSTS), *self._mirror.list(keys.PROFILES)]
-        return {one.id for one in able(read_hosts(items, None), patroni_keys.ENGINE)}
+        return {one.id for one in able(read_hosts(self._mirror.view, None), patroni_keys.ENGINE)}
 
     def _has_standby(self, there: set[str]) -> bool:
         return bool(there.intersection(patroni_in(self._mirror).synchronous))

@@ -8,8 +8,9 @@ from pathlib import Path
 from morgand.admin import views
 from morgand.cluster import codec, keys
 from morgand.cluster.local import LocalStore
-from morgand.cluster.snapshot import Inputs, snapshot_of
+from morgand.cluster.snapshot import Inputs, read_snapshot
 from morgand.cluster.store import Put
+from morgand.cluster.view import view_of
 from morgand.roles.catalog import SPECS
 from morgand.scheduler.explain import explain
 from morgand.scheduler.plan import plan
@@ -28,7 +29,7 @@ async def test_twins_are_told_apart_wherever_hosts_are_named(tmp_path: Path) -> 
         await store.txn(
             [], [Put(keys.host(host), codec.encode(record)), Put(keys.profile(host), codec.encode(profile()))]
         )
-    snapshot = await snapshot_of(store, INPUTS)
+    snapshot = read_snapshot(await view_of(store), INPUTS)
     await store.close()
     assert {host.display_name for host in snapshot.hosts} == {"attic (3f2a)", "attic (9bc1)", "cellar"}
     settled = applied(snapshot, plan(snapshot))

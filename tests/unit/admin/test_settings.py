@@ -13,8 +13,9 @@ from morgand.base.errors import InvalidInput, NotFound
 from morgand.cluster import keys
 from morgand.cluster.local import LocalStore
 from morgand.cluster.mirror import Mirror
-from morgand.cluster.snapshot import Inputs, snapshot_of
+from morgand.cluster.snapshot import Inputs, read_snapshot
 from morgand.cluster.store import Put
+from morgand.cluster.view import view_of
 from morgand.config import Config, load
 from morgand.roles.catalog import NAMES
 
@@ -120,7 +121,7 @@ async def test_a_preference_moves_the_role(tmp_path: Path) -> None:
     settings = await over(store, load(None, {}, ["roles.llm.forbid=attic"], roles=NAMES))
     await settings.set("roles.llm.prefer", "desktop")
     inputs = Inputs(roles=(), models=(), preferences=settings.current().preferences())
-    seen = (await snapshot_of(store, inputs)).preferences["llm"]
+    seen = (read_snapshot(await view_of(store), inputs)).preferences["llm"]
     assert (seen.prefer, seen.forbid) == (("desktop",), ("attic",))
 
 

@@ -16,8 +16,9 @@ from morgand.base.errors import ConfigError, Fenced, MorganError, NotFound, Stor
 from morgand.cluster import codec, election, keys
 from morgand.cluster.fencing import commit_plan, fence
 from morgand.cluster.local import LocalStore
-from morgand.cluster.snapshot import Inputs, snapshot_of
+from morgand.cluster.snapshot import Inputs, read_snapshot
 from morgand.cluster.store import Item, Put
+from morgand.cluster.view import view_of
 from morgand.leader.leadership import superseded
 from morgand.leader.planner import Planner
 from morgand.roles.catalog import ELECTIONS, SPECS
@@ -86,7 +87,7 @@ async def test_a_plan_of_an_ended_epoch_is_fenced(tmp_path: Path) -> None:
     store = await LocalStore.open(tmp_path)
     await joined(store, "a")
     old = await election.campaign(store, "a")
-    made = plan(await snapshot_of(store, INPUTS))
+    made = plan(read_snapshot(await view_of(store), INPUTS))
     await election.campaign(store, "b")
     with pytest.raises(Fenced, match="b leads"):
         await commit_plan(store, old, made, 9)
@@ -97,7 +98,7 @@ async def test_a_plan_made_from_an_older_world_conflicts(tmp_path: Path) -> None
     store = await LocalStore.open(tmp_path)
     await joined(store, "a")
     lead = await election.campaign(store, "a")
-    made = plan(await snapshot_of(store, INPUTS))
+    made = plan(read_snapshot(await view_of(store), INPUTS))
     await joined(store, "b")
     with pytest.raises(StoreConflict):
         await commit_plan(store, lead, made, 9)
@@ -140,7 +141,7 @@ async def test_a_role_that_moves_twice_never_has_the_same_epoch_twice(tmp_path: 
 async def until(store: LocalStore, holds: object) -> None:
     async with asyncio.timeout(30):
         while True:
-            snapshot = await snapshot_of(store, INPUTS)
+            snapshot = read_snapshot(await view_of(store), INPUTS)
             if holds(where(replace(plan(snapshot), assignments=snapshot.assignments))):  # type: ignore[operator]
                 return
             await asyncio.sleep(0.01)
@@ -161,7 +162,7 @@ async def test_shared_settings_overlay_a_hosts_own(tmp_path: Path) -> None:
     store = await LocalStore.open(tmp_path)
     for key, value in (("roles.db.prefer", ["a"]), ("llm.model", "qwen3-4b"), ("limits.queue", 5)):
         await store.txn([], [Put(keys.config(key), json.dumps(value).encode())])
-    found = (await snapshot_of(store, INPUTS)).preferences
+    found = (read_snapshot(await view_of(store), INPUTS)).preferences
     assert found["db"].prefer == ("a",)
     assert found["llm"].model == "qwen3-4b"
 
@@ -170,7 +171,7 @@ async def test_a_preview_changes_nothing_and_refuses_nonsense(tmp_path: Path) ->
     store = await LocalStore.open(tmp_path)
     await joined(store, "a")
     await joined(store, "b", 64)
-    snapshot = await snapshot_of(store, INPUTS)
+    snapshot = read_snapshot(await view_of(store), INPUTS)
     assert where(preview(snapshot, without=["b"]))["db/primary"] == "a"
     big = {"name": "big", "ram_mb": 262144, "gpus": [{"name": "RTX 3090", "vram_mb": 24576}]}
     assert where(preview(snapshot, with_profiles=[big]))["llm/main"] == "preview-1"

@@ -15,8 +15,9 @@ from morgand.cluster import codec, election, keys
 from morgand.cluster.codec import HostRecord
 from morgand.cluster.local import LocalStore
 from morgand.cluster.mirror import Mirror
-from morgand.cluster.snapshot import Inputs, snapshot_of
+from morgand.cluster.snapshot import Inputs, read_snapshot
 from morgand.cluster.store import ClusterStore, Put
+from morgand.cluster.view import view_of
 from morgand.host import role_health
 from morgand.host.agent import HostAgent
 from morgand.host.assignments import Assignments
@@ -131,7 +132,7 @@ async def test_it_goes_to_a_host_that_can(tmp_path: Path) -> None:
     async def story() -> None:
         await until(lambda: main_on("a") and "reranker" in a.tried)
         await until(lambda: main_on("b") and b.ready("reranker"))
-        told = explain(await snapshot_of(store, INPUTS), "reranker")
+        told = explain(read_snapshot(await view_of(store), INPUTS), "reranker")
         assert "it failed on a" in next(one.why for one in told.placements if one.part == "main")
         assert ("a", "it failed there: The driver is gone.") in [
             (one.host, one.reason) for one in told.refusals if one.part == "main"

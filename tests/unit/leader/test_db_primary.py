@@ -57,7 +57,7 @@ class Scene:
         await self.mirror.load()
 
     def places(self) -> set[tuple[str, str]]:
-        return {(one.part, one.host) for one in holders_in(self.mirror)}
+        return {(one.part, one.host) for one in holders_in(self.mirror.view)}
 
     def order(self) -> tuple[str | None, str | None] | None:
         found = patroni_in(self.mirror).failover
@@ -79,7 +79,7 @@ async def test_the_assignment_follows_patroni_in_a_new_epoch(scene: Scene) -> No
     await scene.put(leader="a")
     await scene.look()
     assert scene.places() == {("primary", "a"), ("standby", "b")}
-    assert {one.epoch for one in holders_in(scene.mirror)} == {before + 1}
+    assert {one.epoch for one in holders_in(scene.mirror.view)} == {before + 1}
     await scene.look()
     assert election.epoch_in(await scene.store.get(keys.EPOCH), None) == before + 1
 

@@ -43,6 +43,20 @@ def test_five_hosts_follow_their_hardware() -> None:
     assert plan(applied(world, plan(world))).empty
 
 
+def test_a_cause_that_is_everywhere_costs_one_try_on_each_host() -> None:
+    """A role that failed on every host stays where it failed last: it does not begin again on the best of them."""
+    world = snapshot(host("a", 32, (24,)), host("b", 32, (12,)), host("c", 32))
+    world = applied(world, plan(world))
+    tried = [where(plan(world))["llm/main"]]
+    for _ in range(5):
+        failed = {"llm": dict.fromkeys(tried, "The model's file is damaged.")}
+        world = replace(world, failures=failed)
+        result = plan(world)
+        world = applied(world, result)
+        tried.append(where(result)["llm/main"])
+    assert tried == ["a", "b", "c", "c", "c", "c"]
+
+
 def test_a_lost_holder_is_replaced_by_its_warm_standby() -> None:
     """The standby becomes the main, under the new epoch, and a new standby is found."""
     world = snapshot(host("a", 64), host("b", 32), host("c", 16))
