@@ -218,11 +218,18 @@ async def ingest(morgan: Morgan) -> Answer:
 
 
 async def replaced(morgan: Morgan) -> Answer:
-    """A new version of a document: the older one is removed from everything."""
+    """A new version of a document: the older one leaves the index."""
     await morgan.upload("old", "/docs/one.txt")
     await morgan.until(morgan.whole)
     await morgan.upload("new", "/docs/one.txt")
     return Answer(200, {})
+
+
+async def deleted(morgan: Morgan) -> Answer:
+    """A document is deleted, and its original goes when that can be done."""
+    answer = await morgan.upload("old", "/docs/one.txt")
+    await morgan.until(morgan.whole)
+    return await morgan.ask("DELETE", f"/v1/documents/{answer.body['results'][0]['document']['id']}")
 
 
 async def unembedded(morgan: Morgan) -> Answer:
@@ -278,7 +285,7 @@ TABLE: dict[str, tuple[Row, ...]] = {
     "Originals.reading": (Row(ingest),),
     "Objects.keep": (Row(lambda morgan: morgan.upload("new"), refused),),
     "Objects.mark": (Row(DELETE, refused), Row(replaced)),
-    "Objects.delete": (Row(DELETE, refused), Row(replaced)),
+    "Objects.delete": (Row(DELETE, refused), Row(deleted)),
     "Objects.keys": (Row(ingest),),
     "Cache.get": (),  # nobody asks it yet
     "Cache.set": (),
@@ -318,6 +325,10 @@ TABLE: dict[str, tuple[Row, ...]] = {
     ),
     "Library.object_used": (Row(DELETE, refused), Row(replaced)),
     "Library.object_keys": (Row(replaced),),
+    "Library.versions": (Row(request("GET", "/v1/documents/{document}/versions"), refused),),
+    "Library.retire": (Row(ingest),),
+    "Examiner.examine": (),  # a host that does not answer is what it is asked for: tests/unit/admin/test_doctor.py
+    "Examiner.mend": (),
 }  # fmt: skip
 
 
