@@ -142,7 +142,10 @@ class Link:
         return max(min(self.fresh_at, self.granted_at), self.holds_until) if self.lapsed else self.granted_at
 
     def _begin(self, now: float) -> None:
-        """A boot has proven itself. What was promised to the one before it has lost."""
+        """A boot has proven itself. What was promised to the one before it has lost; before the first there was none to
+        be missed, however long it took to start."""
+        if self.heard is None:
+            self.granted_at = max(self.granted_at, now)
         self.heard_at, self.joined_at, self.granted = now, max(self.joined_at, now), 0
         self.gaps.clear()
         if self.voted_at is not None:

@@ -34,8 +34,9 @@ class ClusterDirectory:
 
     @property
     def alone(self) -> bool:
+        """Only this host is known. One that has read nothing yet, or is not written down itself, cannot say so."""
         self._read()
-        return len(self._hosts) < 2
+        return self._hosts.keys() == {self._me}
 
     def next(self) -> asyncio.Event:
         return self._mirror.next()

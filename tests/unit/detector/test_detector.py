@@ -241,6 +241,19 @@ def test_a_host_that_was_never_heard_is_waited_for() -> None:
     assert town.dead("d") == "abc"
 
 
+@pytest.mark.parametrize("late_s", [0.5, 2.0, START_S - 3 * BEAT_S])
+@pytest.mark.parametrize("voters", ["a", "abc"])
+def test_a_host_is_not_missed_for_what_it_took_to_start_once_it_is_heard(late_s: float, voters: str) -> None:
+    """Whoever joined is known to the others before its detector runs; its first beat begins what is borne."""
+    town = Town("abcd", voters)
+    del town.hosts["d"]
+    town.play(late_s)
+    town.start("d")
+    took = town.play(5.0, lambda: "d" in town.leased() or town.dead("d") != "")
+    assert town.dead("d") == ""
+    assert took <= LEASE_S
+
+
 def test_a_beat_that_is_played_back_proves_nothing(town: Town) -> None:
     """Neither of this boot nor of one before: a dead host stays dead."""
     old = town.last["c", "a"]
