@@ -108,7 +108,7 @@ class Daemon:
         self._mirror = Mirror(store, clock)
         self._settings = SharedSettings(store, self._mirror, config)
         # what others ask of this host: its place, its health, what it has
-        self._place = ClusterPlace(identity.cluster_id, member_file.read(data.root / "cluster"), self._mirror)
+        self._place = ClusterPlace(me, identity.cluster_id, member_file.read(data.root / "cluster"), self._mirror)
         self._health = RoleHealth(clock)
         self._disk = DiskMonitor(partial(probe, data.root), clock)
         self._registration = Registration(

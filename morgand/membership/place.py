@@ -9,7 +9,6 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from morgand.cluster import keys
 from morgand.cluster.etcd import Endpoint, EtcdClient
 from morgand.cluster.member_file import MemberFile
 from morgand.cluster.mirror import Mirror
@@ -23,12 +22,11 @@ if TYPE_CHECKING:  # loaded when this host becomes a member
 class ClusterPlace:
     """Implements ``host.connection.Connection``."""
 
-    def __init__(self, own_cluster: str, membership: MemberFile | None, mirror: Mirror) -> None:
+    def __init__(self, me: str, own_cluster: str, membership: MemberFile | None, mirror: Mirror) -> None:
         """``own_cluster``: the id of this host's own cluster, of which it is while it is alone."""
-        self._own_cluster, self._membership, self._mirror = own_cluster, membership, mirror
+        self._me, self._own_cluster, self._membership, self._mirror = me, own_cluster, membership, mirror
         self._session: MemberSession | None = None
         self._entered = asyncio.Event()
-        self._counted = (-1, 0)  # the store's revision, and how many hosts it had
 
     def enter(self, membership: MemberFile, session: MemberSession) -> None:
         """This host is a member from now on."""
@@ -60,8 +58,9 @@ class ClusterPlace:
 
     @property
     def leased(self) -> bool:
-        """Whether the others count on this host: it may act for what only one host may do."""
-        return self._session is None or self._hosts() < 2 or self._session.pulse.leased
+        """Whether the others count on this host: it may act for what only one host may do. Where it alone is written
+        down there are no others; one that is not written down yet cannot say so."""
+        return self._session is None or self._mirror.view.hosts.keys() == {self._me} or self._session.pulse.leased
 
     def member(self) -> MemberFile | None:
         """None while this host is alone."""
@@ -95,9 +94,3 @@ class ClusterPlace:
         """Whether another host's API does."""
         client = self.client()
         return client is not None and await client.alive(host, within_s)
-
-    def _hosts(self) -> int:
-        revision = self._mirror.revision
-        if self._counted[0] != revision:
-            self._counted = revision, len(self._mirror.list(keys.HOSTS))
-        return self._counted[1]

@@ -11,12 +11,13 @@ import pytest
 from morgand.base.aio import ended
 from morgand.cluster import codec, keys
 from morgand.cluster.local import LocalStore
+from morgand.cluster.member_file import MemberFile
 from morgand.cluster.mirror import Mirror
 from morgand.cluster.store import Put
 from morgand.config import load
 from morgand.host.registration import Registration
-from morgand.peers.directory import ClusterDirectory
-from morgand.roles.catalog import BY_NAME, NAMES
+from morgand.membership.place import ClusterPlace
+from morgand.roles.catalog import NAMES
 from morgand.state.hosts import HostState
 from tests.fakes.clusters import profile
 from tests.fakes.storage import HandClock
@@ -24,24 +25,18 @@ from tests.fakes.storage import HandClock
 ME, FOUNDER = "newcomer", "founder"
 
 
-class Member:
-    """The connection of a host that has joined, on which the others count when ``counted_on`` is called."""
+class Session:
+    """What the others say: they count on this host when ``counted_on`` is called."""
 
-    alone, peer_address = False, "192.0.2.2:7471"
-
-    def __init__(self, mirror: Mirror) -> None:
-        self._granted, self._seen = False, asyncio.Event()
-        self._directory = ClusterDirectory(ME, mirror, list, specs=BY_NAME, leased=lambda: self.leased)
-
-    @property
-    def leased(self) -> bool:
-        return self._directory.alone or self._granted
+    def __init__(self) -> None:
+        self.leased, self._seen = False, asyncio.Event()
+        self.pulse = self.beats = self
 
     def next(self) -> asyncio.Event:
         return self._seen
 
     def counted_on(self) -> None:
-        self._granted = True
+        self.leased = True
         self._seen.set()
 
 
@@ -54,12 +49,14 @@ async def test_whoever_joined_a_lone_host_is_away_until_that_one_counts_on_it(tm
     mirror = Mirror(store, HandClock())
     if read:
         await mirror.load()
-    connection = Member(mirror)
+    session, member = Session(), MemberFile("cluster", "morgan", ME, "192.0.2.2", 7471)
+    place = ClusterPlace(ME, "own", member, mirror)
+    place.enter(member, cast("Any", session))
     here = Registration(
         ME, load(None, {}, ["host.name=newcomer"], roles=NAMES), tmp_path, models=(), store=store, mirror=mirror,
-        connection=connection, disk=cast("Any", None), clock=HandClock(),
+        connection=place, disk=cast("Any", None), clock=HandClock(),
     )  # fmt: skip
-    here.profile = profile()
+    here._profile = profile()
 
     async def written() -> HostState:
         while (item := mirror.get(keys.host(ME))) is None:
@@ -70,7 +67,7 @@ async def test_whoever_joined_a_lone_host_is_away_until_that_one_counts_on_it(tm
     try:
         assert await written() is HostState.LEFT
         changed = mirror.next()
-        connection.counted_on()
+        session.counted_on()
         await changed.wait()
         assert await written() is HostState.ALIVE
     finally:

@@ -26,7 +26,7 @@ async def test_a_host_is_alone_only_where_it_stands_written_down_and_nobody_else
     records = [codec.HostRecord(one, one, "192.0.2.1") for one in known]
     await store.txn([], [Put(keys.host(one.id), codec.encode(one)) for one in records])
     mirror = Mirror(store, SystemClock())
-    directory = ClusterDirectory("me", mirror, list, specs=BY_NAME, leased=lambda: False)
+    directory = ClusterDirectory("me", mirror, lambda _: False, specs=BY_NAME, leased=lambda: False)
     await mirror.load()
     assert directory.alone is alone
     await store.close()
