@@ -1,7 +1,8 @@
 """Who this host is: an id made once, bound to the machine and to the very file that holds it.
 
 Whether a data directory is the host's own, or a copy of one, is decided from values: the file says on which machine,
-where and as which file it was written, and what is found here is compared with that.
+where and as which file it was written, and what is found here is compared with that. A file is known by its number and
+by when it was made: the number alone is given to the copy that is put back, where the system likes to.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 
+from morgand.base import births
 from morgand.base.errors import ConfigError, StorageFull
 from morgand.fingerprint.machine import UNKNOWN, machine_digest
 
@@ -37,13 +39,16 @@ class Standing(StrEnum):
 
 
 class Record(msgspec.Struct, frozen=True):
-    """What stands in the file. ``path`` is the data directory's; the first files had none."""
+    """What stands in the file. ``path`` is the data directory's, ``born`` when the file was made (``base/births``);
+    the first files had none of them.
+    """
 
     host: str
     cluster: str
     machine: str
     inode: int
     path: str = ""
+    born: int = births.UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,7 @@ class Found:
     inode: int
     path: str
     original: bool
+    born: int = births.UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +72,12 @@ class Kept:
 
 
 def judge(record: Record, found: Found) -> Standing:
-    """A machine that is not known is no other one. A file that was only renamed keeps its number."""
+    """A machine that is not known is no other one, nor is a time of birth. A file that was only renamed keeps both."""
     if UNKNOWN not in (record.machine, found.machine) and record.machine != found.machine:
         return Standing.FOREIGN
     if found.original:
         return Standing.COPY
-    if record.inode == found.inode:
+    if record.inode == found.inode and (births.UNKNOWN in (record.born, found.born) or record.born == found.born):
         return Standing.OWN
     return Standing.RESTORED if record.path else Standing.COPY
 
@@ -87,20 +93,22 @@ def load_or_create(data_dir: Path, machine: str | None = None) -> Kept:
     try:
         with file.open("rb") as opened:
             record, inode = _decoded(file, opened.read()), os.fstat(opened.fileno()).st_ino
+            born = births.born_ns(opened.fileno())
     except FileNotFoundError:
         made = HostIdentity(str(uuid.uuid4()), str(uuid.uuid4()))
         return Kept(bind(data_dir, made, digest), Standing.OWN, bound=True)
     except OSError as err:
         raise ConfigError(f"{file} cannot be read: {err.strerror}.") from err
-    found = Found(digest, inode, str(data_dir.resolve()), original=_original(record, file))
-    bound = (record.machine, record.inode, record.path) == (found.machine, found.inode, found.path)
+    found = Found(digest, inode, str(data_dir.resolve()), original=_original(record, file), born=born)
+    here = (found.machine, found.inode, found.path, found.born)
+    bound = (record.machine, record.inode, record.path, record.born) == here
     return Kept(HostIdentity(record.host, record.cluster), judge(record, found), bound)
 
 
 def bind(data_dir: Path, identity: HostIdentity, machine: str | None = None) -> HostIdentity:
     """From now on this directory, here, is that host's. Raises StorageFull.
 
-    The inode is known only once the file exists; the temporary file keeps it when renamed.
+    Which file it is is known only once there is one; the temporary file stays the same when renamed.
     """
     file = data_dir / FILE
     digest = machine_digest() if machine is None else machine
@@ -108,8 +116,8 @@ def bind(data_dir: Path, identity: HostIdentity, machine: str | None = None) -> 
     try:
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as opened:
-            inode = os.fstat(opened.fileno()).st_ino
-            record = Record(identity.id, identity.cluster_id, digest, inode, str(data_dir.resolve()))
+            inode, born = os.fstat(opened.fileno()).st_ino, births.born_ns(opened.fileno())
+            record = Record(identity.id, identity.cluster_id, digest, inode, str(data_dir.resolve()), born)
             opened.write(msgspec.json.encode(record) + b"\n")
             opened.flush()
             os.fsync(opened.fileno())
