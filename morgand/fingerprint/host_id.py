@@ -6,7 +6,6 @@ where and as which file it was written, and what is found here is compared with 
 
 from __future__ import annotations
 
-import contextlib
 import os
 import uuid
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from morgand.base import files
 from morgand.base.errors import ConfigError, StorageFull
 from morgand.fingerprint.machine import UNKNOWN, machine_digest
 
@@ -100,23 +100,16 @@ def load_or_create(data_dir: Path, machine: str | None = None) -> Kept:
 def bind(data_dir: Path, identity: HostIdentity, machine: str | None = None) -> HostIdentity:
     """From now on this directory, here, is that host's. Raises StorageFull.
 
-    The inode is known only once the file exists; the temporary file keeps it when renamed.
+    The inode is known only once the file exists; the fresh file keeps it when it takes the place of the old one.
     """
     file = data_dir / FILE
     digest = machine_digest() if machine is None else machine
-    fresh = file.with_name(f"{FILE}.new")
     try:
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as opened:
-            inode = os.fstat(opened.fileno()).st_ino
+        with files.replacing(file) as fresh:
+            inode = os.fstat(fresh.fileno()).st_ino
             record = Record(identity.id, identity.cluster_id, digest, inode, str(data_dir.resolve()))
-            opened.write(msgspec.json.encode(record) + b"\n")
-            opened.flush()
-            os.fsync(opened.fileno())
-        fresh.replace(file)
+            fresh.write(msgspec.json.encode(record) + b"\n")
     except OSError as err:
-        with contextlib.suppress(OSError):
-            fresh.unlink(missing_ok=True)
         raise StorageFull(f"{file} cannot be written: {err.strerror}.", remedy="Check the data directory.") from err
     return identity
 
