@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from morgand.base.errors import StorageFull
 
@@ -20,21 +22,30 @@ def write_private(file: Path, content: bytes) -> None:
 
 
 def write_whole(file: Path, content: bytes) -> None:
-    """As ``write_private``, for callers with a remedy of their own. Raises OSError and leaves no unfinished file."""
+    """As ``write_private``, for callers with a remedy of their own. Raises OSError."""
+    with replacing(file) as opened:
+        opened.write(content)
+
+
+@contextlib.contextmanager
+def replacing(file: Path) -> Iterator[BinaryIO]:
+    """What is written in the block takes the place of ``file`` at its end (mode 0600, unless the block sets another).
+
+    Whatever goes wrong leaves the old file, and no unfinished one. Raises OSError.
+    """
     fresh = file.with_name(file.name + UNFINISHED)
     try:
         fresh.unlink(missing_ok=True)
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "wb") as opened:
-            opened.write(content)
+            yield opened
             opened.flush()
             os.fsync(opened.fileno())
         fresh.replace(file)
         sync(file.parent)
-    except OSError:
+    finally:
         with contextlib.suppress(OSError):
             fresh.unlink(missing_ok=True)
-        raise
 
 
 def append(file: Path, content: bytes) -> None:

@@ -1,6 +1,7 @@
-"""``DATA_DIR/cluster/member.json``: that this host belongs to a cluster, and where others were last seen.
+"""``DATA_DIR/cluster/member.json``: that this host belongs to a cluster, and where others were last seen; and the keys
+of the cluster's gossip beside it. Blocking.
 
-It is written last when a host joins or founds, so a host that has it has all its key material too.
+``member.json`` is written last when a host joins or founds, so a host that has it has all its key material too.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from morgand.base import files
 from morgand.base.errors import ConfigError
 
 FILE = "member.json"
@@ -48,11 +50,20 @@ def read(folder: Path) -> MemberFile | None:
         raise ConfigError(f"{file} is damaged: {err}.", remedy=ANEW) from err
 
 
-def encode(membership: MemberFile) -> bytes:
-    """For the file (write it whole, mode 0600)."""
-    return msgspec.json.format(msgspec.json.encode(membership), indent=2) + b"\n"
+def write(folder: Path, member: MemberFile) -> None:
+    """Raises StorageFull."""
+    _write(folder / FILE, member)
 
 
-def encode_keyring(keys: tuple[str, ...]) -> bytes:
-    """Serf's keyring file: base64 keys, the first encrypts, all decrypt."""
-    return msgspec.json.format(msgspec.json.encode(keys), indent=2) + b"\n"
+def read_keyring(folder: Path) -> tuple[str, ...]:
+    """The keys of the gossip, base64: the first encrypts, all decrypt. Raises OSError."""
+    return msgspec.json.decode((folder / KEYRING).read_bytes(), type=tuple[str, ...])
+
+
+def write_keyring(folder: Path, keys: tuple[str, ...]) -> None:
+    """Serf reads it, and changes it itself from then on. Raises StorageFull."""
+    _write(folder / KEYRING, keys)
+
+
+def _write(file: Path, content: MemberFile | tuple[str, ...]) -> None:
+    files.write_private(file, msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")

@@ -11,7 +11,6 @@ import contextlib
 import errno
 import hashlib
 import logging
-import os
 from pathlib import Path
 
 import msgspec
@@ -48,7 +47,7 @@ class StoreFile:
         return self.path.exists() or self.previous.exists()
 
     def read(self) -> StoreContent:
-        """The newest readable generation; empty where there is none. Raises Damaged, Unavailable."""
+        """The newest readable generation; empty where there is none. Raises DamagedStore, Unavailable."""
         try:
             content = _parse(self.path)
         except DamagedStore as err:
@@ -69,20 +68,13 @@ class StoreFile:
         """Durable when it returns. Raises StorageFull and leaves the old file in place."""
         body = msgspec.msgpack.encode(content)
         data = MAGIC + hashlib.sha256(body).digest() + body
-        fresh = self.path.with_name(f"{self.path.name}.new")
         try:
-            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            with contextlib.suppress(FileNotFoundError):
-                self._keep_if_whole()
-            fresh.replace(self.path)
-            files.sync(self.path.parent)
+            with files.replacing(self.path) as fresh:
+                fresh.write(data)
+                fresh.flush()  # a full disk says so before the present file is touched
+                with contextlib.suppress(FileNotFoundError):
+                    self._keep_if_whole()
         except OSError as err:
-            with contextlib.suppress(OSError):
-                fresh.unlink(missing_ok=True)
             raise _translated(err, self.path) from err
 
     def _keep_if_whole(self) -> None:

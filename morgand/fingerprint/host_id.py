@@ -7,7 +7,6 @@ by when it was made: the number alone is given to the copy that is put back, whe
 
 from __future__ import annotations
 
-import contextlib
 import os
 import uuid
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from morgand.base import births
+from morgand.base import births, files
 from morgand.base.errors import ConfigError, StorageFull
 from morgand.fingerprint.machine import UNKNOWN, machine_digest
 
@@ -108,23 +107,16 @@ def load_or_create(data_dir: Path, machine: str | None = None) -> Kept:
 def bind(data_dir: Path, identity: HostIdentity, machine: str | None = None) -> HostIdentity:
     """From now on this directory, here, is that host's. Raises StorageFull.
 
-    Which file it is is known only once there is one; the temporary file stays the same when renamed.
+    Which file it is is known only once there is one; the fresh file stays the same when it takes the old one's place.
     """
     file = data_dir / FILE
     digest = machine_digest() if machine is None else machine
-    fresh = file.with_name(f"{FILE}.new")
     try:
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as opened:
-            inode, born = os.fstat(opened.fileno()).st_ino, births.born_ns(opened.fileno())
+        with files.replacing(file) as fresh:
+            inode, born = os.fstat(fresh.fileno()).st_ino, births.born_ns(fresh.fileno())
             record = Record(identity.id, identity.cluster_id, digest, inode, str(data_dir.resolve()), born)
-            opened.write(msgspec.json.encode(record) + b"\n")
-            opened.flush()
-            os.fsync(opened.fileno())
-        fresh.replace(file)
+            fresh.write(msgspec.json.encode(record) + b"\n")
     except OSError as err:
-        with contextlib.suppress(OSError):
-            fresh.unlink(missing_ok=True)
         raise StorageFull(f"{file} cannot be written: {err.strerror}.", remedy="Check the data directory.") from err
     return identity
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from morgand.base import files
 from morgand.base.errors import EngineError
 
 
@@ -52,10 +52,8 @@ def agent_config(place: Place, *, rpc_port: int, rpc_key: str, seeds: Sequence[s
 
 
 def write_config(place: Place, config: dict[str, Any]) -> None:
-    """The file holds the RPC key: readable by its owner only."""
-    descriptor = os.open(place.config, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as opened:
-        json.dump(config, opened, indent=1)
+    """The file holds the RPC key: readable by its owner only. Raises OSError."""
+    files.write_whole(place.config, json.dumps(config, indent=1).encode())
 
 
 def argv(place: Place) -> tuple[str, ...]:

@@ -70,7 +70,7 @@ async def found(
     await asyncio.to_thread(_write, folder, authority, certificate, key, revoked)
     process = etcd(member, home, clock)
     await asyncio.to_thread(process.prepare, {identity.id: place.peer_url}, existing=False)
-    await asyncio.to_thread(files.write_private, folder / member_file.FILE, member_file.encode(member))
+    await asyncio.to_thread(member_file.write, folder, member)
     log.info("cluster founded", extra={"cluster": member.cluster, "address": peers[0]})
     return member
 
@@ -107,4 +107,4 @@ def _check_ports(address: str, first: int) -> None:
 def _write(folder: Path, authority: Authority, certificate: bytes, key: bytes, revoked: bytes) -> None:
     trust.install(folder, ca_pem=authority.cert_pem, cert_pem=certificate, key_pem=key)
     files.write_private(folder / trust.CRL, revoked)
-    files.write_private(folder / member_file.KEYRING, member_file.encode_keyring((gossip_key(),)))
+    member_file.write_keyring(folder, (gossip_key(),))

@@ -182,12 +182,12 @@ def _enter(
         folder, ca_pem=ca_pem, cert_pem=reply.certificate.encode("ascii"), key_pem=key
     )  # fmt: skip
     files.write_private(folder / trust.CRL, reply.crl.encode("ascii"))
-    files.write_private(folder / member_file.KEYRING, member_file.encode_keyring(reply.gossip_keys))
+    member_file.write_keyring(folder, reply.gossip_keys)
     trust.client_context(folder)  # what was received fits together
     bind(root, HostIdentity(member.host, member.cluster))
     aside, moved = _set_aside(root) if new else (None, [])
     try:
-        files.write_private(folder / member_file.FILE, member_file.encode(member))
+        member_file.write(folder, member)
     except StorageFull:
         _put_back(moved)
         raise

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
@@ -40,8 +39,7 @@ class JoinMaterial:
         return await asyncio.to_thread(trust.read, self._folder / trust.CRL)
 
     def gossip_keys(self) -> Sequence[str]:
-        keys_found: list[str] = json.loads((self._folder / member_file.KEYRING).read_text())
-        return keys_found
+        return member_file.read_keyring(self._folder)
 
     def peers(self) -> Sequence[str]:
         return self._member().peers

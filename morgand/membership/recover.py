@@ -228,9 +228,9 @@ def _perform(items: Mapping[str, bytes], me: MemberFile, place: VoterPlace, now:
     serials = [key.removeprefix(keys.REVOKED) for key in kept if key.startswith(keys.REVOKED)]
     files.write_private(folder / trust.CRL, ca.revocation_list(authority, serials, now))
     files.write_private(folder / trust.CERT, certificate)
-    files.write_private(folder / member_file.KEYRING, member_file.encode_keyring((gossip_key(),)))
+    member_file.write_keyring(folder, (gossip_key(),))
     alone = replace(me, peers=(f"{me.address}:{me.port}",), etcd=(place.client_url,))
-    files.write_private(folder / member_file.FILE, member_file.encode(alone))
+    member_file.write(folder, alone)
     if (place.data / "member").exists():
         shutil.rmtree(folder / KEPT, ignore_errors=True)
         place.data.rename(folder / KEPT)

@@ -21,10 +21,10 @@ from morgand.cluster.etcd_process import VoterPlace, etcd_config, write_config
 from morgand.cluster.etcd_store import EtcdStore
 from morgand.cluster.store import Item
 from morgand.cluster.switch import EVERYTHING, MOVED
+from morgand.security import trust
 
 LOOPBACK = "127.0.0.1"
 START_S, END_S, PAUSE_S = 30.0, 10.0, 0.2
-CREDENTIALS = ("ca.pem", "cert.pem", "key.pem", "crl.pem")
 
 
 async def salvage(voter: VoterPlace, tls: ssl.SSLContext, program: Sequence[str]) -> list[Item] | None:
@@ -53,7 +53,7 @@ def _copied(voter: VoterPlace, scratch: Path) -> VoterPlace:
     scratch.mkdir(mode=0o700)
     place = VoterPlace(voter.host_id, LOOPBACK, _free_ports(), voter.cluster_id, scratch)
     shutil.copytree(voter.data, place.data)
-    for name in CREDENTIALS:
+    for name in trust.FILES:
         with contextlib.suppress(FileNotFoundError):
             shutil.copy(voter.folder / name, scratch / name)
     config = etcd_config(place, {voter.host_id: place.peer_url}, existing=False)

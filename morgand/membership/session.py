@@ -15,7 +15,6 @@ from aiohttp import web
 
 from morgand.api.http import make_runner
 from morgand.api.schema import InvitationReply
-from morgand.base import files
 from morgand.base.aio import in_order
 from morgand.base.clock import Clock
 from morgand.base.errors import Conflict, StorageFull, Unavailable
@@ -210,8 +209,6 @@ class MemberSession:
             if written != self.membership:
                 found = self.membership
                 with contextlib.suppress(StorageFull):
-                    await asyncio.to_thread(
-                        files.write_private, self._folder / member_file.FILE, member_file.encode(found)
-                    )
+                    await asyncio.to_thread(member_file.write, self._folder, found)
                     written = found
             await changed.wait()

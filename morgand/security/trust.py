@@ -13,6 +13,7 @@ from morgand.base.errors import ConfigError
 from morgand.security.ca import CertFacts, facts
 
 CA, CERT, KEY, CRL = "ca.pem", "cert.pem", "key.pem", "crl.pem"
+FILES = (KEY, CA, CERT, CRL)  # the key first: what is found later implies what comes before it
 TOO_EARLY_OR_LATE = (9, 10)  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
 HOST_NAME_DIFFERS = 62  # X509_V_ERR_HOSTNAME_MISMATCH
 
@@ -93,7 +94,7 @@ def explain(err: OSError) -> str:
 
 
 def install(folder: Path, *, ca_pem: bytes, cert_pem: bytes, key_pem: bytes) -> None:
-    """Write a new member's material, the key first: what is found later implies what comes before it."""
+    """Write a new member's material in the order of ``FILES``; the list of revoked certificates comes after it."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     for name, content in ((KEY, key_pem), (CA, ca_pem), (CERT, cert_pem)):
         files.write_private(folder / name, content)

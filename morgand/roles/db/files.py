@@ -30,7 +30,6 @@ from morgand.security import trust
 
 PASSABLE = 0o711  # to be passed through: what is inside is not listed, nor readable for it
 OWN = 0o700
-CREDENTIALS = (trust.KEY, trust.CA, trust.CERT, trust.CRL)  # the key first, as ``trust.install`` does
 
 
 def prepare(site: DbSite, account: Account | None) -> None:
@@ -53,7 +52,7 @@ def install_credentials(site: DbSite, account: Account | None) -> bool:
     """Copy what has changed of the host's certificate, and say whether anything had. Raises EngineError."""
     changed = False
     with _translated(site):
-        for name in CREDENTIALS:
+        for name in trust.FILES:
             source, copy = site.credentials / name, site.tls / name
             if source.exists() and (content := source.read_bytes()) != (copy.read_bytes() if copy.exists() else None):
                 _write(copy, content, account)
@@ -132,15 +131,11 @@ def _script(site: DbSite) -> str:
 
 
 def _write(file: Path, content: bytes, account: Account | None, *, mode: int = 0o600) -> None:
-    fresh = file.with_name(file.name + ".new")
-    fresh.unlink(missing_ok=True)
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as opened:
+    with files.replacing(file) as fresh:
         if account is not None:
-            os.fchown(descriptor, account.user, account.group)
-        os.fchmod(descriptor, mode)
-        opened.write(content)
-    fresh.replace(file)
+            os.fchown(fresh.fileno(), account.user, account.group)
+        os.fchmod(fresh.fileno(), mode)
+        fresh.write(content)
 
 
 @contextlib.contextmanager

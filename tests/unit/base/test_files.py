@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import stat
 from pathlib import Path
 
@@ -23,3 +24,14 @@ def test_files_are_private_and_whole(tmp_path: Path) -> None:
     assert sorted(one.name for one in tmp_path.iterdir()) == ["key.pem"]
     with pytest.raises(StorageFull):
         files.write_private(tmp_path / "missing" / "key.pem", b"")
+
+
+def test_a_block_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
+    """Whatever it had written is gone."""
+    file = tmp_path / "store"
+    files.write_private(file, b"old")
+    with contextlib.suppress(ZeroDivisionError), files.replacing(file) as fresh:
+        fresh.write(b"half")
+        raise ZeroDivisionError
+    assert file.read_bytes() == b"old"
+    assert [one.name for one in tmp_path.iterdir()] == ["store"]

@@ -33,7 +33,7 @@ def member(root: Path) -> Path:
     lone(root)
     made = claim(root, Purpose.RUN).identity
     found = MemberFile("c", "home", made.id, "192.0.2.1", 7471)
-    (root / "cluster" / member_file.FILE).write_bytes(member_file.encode(found))
+    member_file.write(root / "cluster", found)
     return root
 
 

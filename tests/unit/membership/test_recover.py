@@ -50,9 +50,9 @@ class House:
         )  # fmt: skip
         trust.install(self.folder, ca_pem=AUTHORITY.cert_pem, cert_pem=certificate, key_pem=key)
         files.write_private(self.folder / trust.CRL, ca.revocation_list(AUTHORITY, [], NOW))
-        files.write_private(self.folder / member_file.KEYRING, member_file.encode_keyring((GOSSIP,)))
+        member_file.write_keyring(self.folder, (GOSSIP,))
         self.member = MemberFile("cluster-1", "home", self.me, ADDRESS, 7471, ("127.0.65.2:7471",), ("https://x:1",))
-        files.write_private(self.folder / member_file.FILE, member_file.encode(self.member))
+        member_file.write(self.folder, self.member)
         self.truth: dict[str, Any] = {keys.AUTHORITY: AUTHORITY, keys.EPOCH: 7, keys.api_key("k"): "digest"}
         for number, (host, name) in enumerate({self.me: "attic", "b": "barn", "c": "cellar"}.items(), 1):
             where = f"https://127.0.65.{number}"
