@@ -121,7 +121,7 @@ def database_view(assignments: tuple[Assignment, ...], patroni: Patroni, *, lost
     held = [one for one in assignments if one.role == DB.name]
     primary = next((one for one in held if one.part == "primary"), None)
     kept = {one.host for one in held}
-    copies = [one for one in standings(patroni) if not one.primary and one.state == "streaming" and one.host in kept]
+    copies = [one for one in standings(patroni) if one.follows and one.host in kept]
     return DatabaseView(
         primary=primary.host if primary and not lost else None,
         engine=primary.engine if primary else None,

@@ -34,7 +34,8 @@ def alone(snapshot: Snapshot, spec: RoleSpec) -> Assignment | None:
     held, could = first[0], {one.id for one in able(snapshot.hosts, engine.name)}
     if len(could | ({held.host} if held.engine == engine.name else set())) < engine.hosts or not could - {held.host}:
         return None
-    copied = snapshot.copied.get(spec.name, frozenset()) & could if held.engine == engine.name else ()
+    placed = {one.host for one in snapshot.assignments if one.role == spec.name}
+    copied = snapshot.copied.get(spec.name, frozenset()) & could & placed if held.engine == engine.name else ()
     return None if copied else held
 
 

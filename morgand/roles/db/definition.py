@@ -5,7 +5,8 @@ from __future__ import annotations
 import sqlite3
 
 from morgand.fingerprint.engines import BuiltIn, Program
-from morgand.roles.db.patroni_keys import ENGINE, election
+from morgand.roles.db.patroni import election
+from morgand.roles.db.patroni_keys import ENGINE
 from morgand.roles.db.spec import SPEC
 from morgand.roles.db.usable import usable
 from morgand.roles.definition import RoleDefinition

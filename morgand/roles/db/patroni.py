@@ -5,7 +5,7 @@ Source: Patroni 4.1, docs/{yaml_configuration,dynamic_configuration_settings,rep
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
@@ -15,8 +15,9 @@ import msgspec
 
 from morgand.cluster import keys
 from morgand.cluster.store import Item
-from morgand.roles.db.patroni_keys import Patroni
+from morgand.roles.db.patroni_keys import Patroni, needed
 from morgand.roles.db.site import APPLICATION, REPLICATOR, REWINDER, SUPERUSER, DbSite, Secrets, joined
+from morgand.state.plans import EngineElection
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -205,6 +206,11 @@ class Standing:
     lag_bytes: int | None = None
     rest_url: str = ""
 
+    @property
+    def follows(self) -> bool:
+        """Whether it is a copy that gets what the primary writes."""
+        return not self.primary and self.state == "streaming"
+
 
 def standings(patroni: Patroni) -> tuple[Standing, ...]:
     """Every member, by its host. What cannot be read counts as not there."""
@@ -220,6 +226,14 @@ def standings(patroni: Patroni) -> tuple[Standing, ...]:
             lag = None if primary else _lag(optime, member.xlog_location)
             found.append(Standing(host, state, primary, sync, lag, member.api_url.removesuffix("/patroni")))
     return tuple(found)
+
+
+def election(items: Mapping[str, Item], revision: int) -> EngineElection:
+    """What a snapshot says of PostgreSQL's cluster: whom it counts on, whether it has chosen its primary, who has all
+    that this one acknowledged and still follows it: one that is started anew could not take over just now."""
+    found = Patroni(items, revision)
+    following = (one.host for one in standings(found) if one.sync and one.follows)
+    return EngineElection(needed(found), led=found.leader is not None, copied=frozenset(following))
 
 
 def _lag(optime: int | None, location: int | None) -> int | None:

@@ -16,7 +16,6 @@ from morgand.cluster import codec, keys
 from morgand.cluster.store import ClusterStore, Compare, Item, QuietSince, StoreCopy, Unchanged
 from morgand.cluster.view import View
 from morgand.roles.db.site import Secrets
-from morgand.state.plans import EngineElection
 from morgand.state.roles import Assignment
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -106,13 +105,6 @@ def read(kind: type[T], item: Item) -> T | None:
         return msgspec.json.decode(item.value, type=kind)
     except msgspec.MsgspecError:
         return None
-
-
-def election(items: Mapping[str, Item], revision: int) -> EngineElection:
-    """What a snapshot says of PostgreSQL's cluster: whom it counts on, whether it has chosen its primary, who has all
-    that this one acknowledged."""
-    found = Patroni(items, revision)
-    return EngineElection(needed(found), led=found.leader is not None, copied=frozenset(found.synchronous))
 
 
 def patroni_in(mirror: StoreCopy) -> Patroni:

@@ -9,7 +9,15 @@ import pytest
 
 from morgand.cluster import keys
 from morgand.cluster.store import Item
-from morgand.roles.db.patroni import Standing, patroni_config, pg_hba, server_settings, shared_settings, standings
+from morgand.roles.db.patroni import (
+    Standing,
+    election,
+    patroni_config,
+    pg_hba,
+    server_settings,
+    shared_settings,
+    standings,
+)
 from morgand.roles.db.patroni_keys import Patroni
 from morgand.roles.db.site import DbSite, Secrets
 
@@ -128,6 +136,26 @@ def test_standings_are_read_from_patronis_keys() -> None:
         Standing("h3", "streaming", lag_bytes=1000),
         Standing("h4", "creating replica"),
     )
+
+
+@pytest.mark.parametrize(
+    ("member", "copied"),
+    [
+        (b'{"state":"running","replication_state":"streaming"}', {"h2"}),
+        (b'{"state":"starting"}', set()),
+        (b'{"state":"running","replication_state":"in archive recovery"}', set()),
+        (None, set()),
+    ],
+)
+def test_a_synchronous_standby_has_everything_while_it_follows(member: bytes | None, copied: set[str]) -> None:
+    """One that is started anew could not take over just now, though Patroni still counts on it: no plan takes it
+    away, and status says what the loss of the primary would cost."""
+    more = {} if member is None else {"members_h2": member}
+    keys_ = said(leader=b"h1", sync=b'{"leader":"h1","sync_standby":"h2"}', members_h1=b'{"state":"running"}', **more)
+    found = election(keys_.items, keys_.revision)
+    assert found.copied == copied
+    assert found.led
+    assert "h2" in found.needed
 
 
 def test_a_standby_of_an_earlier_primary_is_not_synchronous() -> None:

@@ -32,10 +32,13 @@ def hosts(names: str, without: str = "", **facts: Any) -> list[Host]:
     return [replace(one, **facts) if one.name == "c" else one for one in found]
 
 
-def world(there: Sequence[Host], engine: str, copied: str = "", voters: int = 3) -> Snapshot:
-    """With the database's first part on a, and all of it on those in ``copied``."""
+def world(there: Sequence[Host], engine: str, copied: str = "", voters: int = 3, placed: str | None = None) -> Snapshot:
+    """With the database's first part on a, and all of it on those in ``copied``; ``placed`` are to have copies."""
     held = Assignment("db", "primary", "a", engine, 3, "why")
-    return snapshot(*there, assignments=(held,), copied={"db": frozenset(copied)}, voters=voters)
+    copies = (
+        Assignment("db", "replica", name, "postgresql", 3, "why") for name in (copied if placed is None else placed)
+    )
+    return snapshot(*there, assignments=(held, *copies), copied={"db": frozenset(copied)}, voters=voters)
 
 
 @pytest.mark.parametrize(
@@ -60,6 +63,11 @@ def test_status_tells_whose_loss_would_cost_what_another_could_have(
 ) -> None:
     """Where nobody else could have a copy there is nothing that waiting would mend."""
     assert copy_warnings(world(there, engine, copied)) == told
+
+
+def test_a_copy_that_is_no_longer_wanted_is_not_counted_on() -> None:
+    """It goes in a moment, whatever it has; the status does not show it either."""
+    assert copy_warnings(world(hosts("abc"), "postgresql", "b", placed="c")) == TOLD
 
 
 @pytest.mark.parametrize(
