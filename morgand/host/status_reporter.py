@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import psutil
 
+from morgand.base.aio import persist, wait_within
 from morgand.base.clock import Clock
 from morgand.base.errors import StorageFull, StoreConflict, Unavailable
 from morgand.cluster import codec, keys
@@ -45,19 +46,12 @@ class StatusReporter:
     async def run(self) -> None:
         while True:
             self._changed.clear()
-            try:
-                await self._write()
-            except (Unavailable, StorageFull, StoreConflict) as err:
-                log.debug("status not published", extra={"reason": err.message})
-                await self._clock.sleep(RETRY_S)
-                continue
-            try:
-                async with asyncio.timeout(USAGE_EVERY_S):
-                    await self._changed.wait()
-                if self._clock.monotonic() - self._wrote_at < GATHER_S:
-                    await self._clock.sleep(GATHER_S)
-            except TimeoutError:
-                continue
+            await persist(
+                self._write, log, "status not published", Unavailable, StorageFull, StoreConflict,
+                clock=self._clock, pause_s=RETRY_S,
+            )  # fmt: skip
+            if await wait_within(self._changed, USAGE_EVERY_S) and self._clock.monotonic() - self._wrote_at < GATHER_S:
+                await self._clock.sleep(GATHER_S)
 
     async def _write(self) -> None:
         await self._write_failures()
