@@ -1,4 +1,5 @@
-"""Waiting for what comes first, for what may fail alone or as a group, and for what must not be left half done."""
+"""Waiting: for what comes first or in time, for what may fail alone or as a group, and for what must not be left half
+done."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from typing import Any, TypeVar
 
+from morgand.base.clock import Clock
 from morgand.base.errors import MorganError, Unforeseen
 
 log = logging.getLogger("morgand")
@@ -27,30 +29,42 @@ async def either(one: asyncio.Event, other: asyncio.Event) -> None:
             task.cancel()
 
 
+async def wait_within(event: asyncio.Event, within_s: float | None) -> bool:
+    """Wait until an event is set, for so many seconds at most (None: for ever), and say whether it was."""
+    try:
+        async with asyncio.timeout(within_s):
+            return await event.wait()
+    except TimeoutError:
+        return False
+
+
+async def persist(
+    work: Callable[[], Awaitable[T]], log: logging.Logger, what: str, *errors: type[MorganError], clock: Clock,
+    pause_s: float,
+) -> T:  # fmt: skip
+    """Do ``work`` until it is done: each of ``errors`` is noted in the log, and it is tried again after a pause."""
+    while True:
+        try:
+            return await work()
+        except errors as err:
+            log.debug(what, extra={"reason": err.message})
+            await clock.sleep(pause_s)
+
+
 async def dispensable(name: str, work: Callable[[], Coroutine[Any, Any, None]], pause_s: float = AGAIN_S) -> None:
     """Do ``work`` that the rest goes on without: a defect is told in the log, and it is begun again after a pause.
 
     A MorganError is no defect: what the work lets pass is meant for whoever waits for it.
     """
     while True:
-        task = asyncio.create_task(work(), name=name)
         try:
-            await asyncio.wait((task,))
-        finally:
-            if not task.done():
-                task.cancel()
-                await asyncio.wait((task,))
-        defect = None if task.cancelled() else task.exception()
-        if defect is None or _expected(defect):
-            return task.result()
-        log.error("defect", exc_info=defect, extra={"work": name, "again_in_s": pause_s})
+            return await isolated_task(work())
+        except Exception as err:  # supervisor of what the daemon goes on without
+            defects = err.split(MorganError)[1] if isinstance(err, ExceptionGroup) else err
+            if defects is None or isinstance(defects, MorganError):
+                raise
+            log.exception("defect", extra={"work": name, "again_in_s": pause_s})
         await asyncio.sleep(pause_s)
-
-
-def _expected(err: BaseException) -> bool:
-    if isinstance(err, BaseExceptionGroup):
-        return all(_expected(one) for one in err.exceptions)
-    return isinstance(err, MorganError) or not isinstance(err, Exception)
 
 
 async def isolated_task(work: Coroutine[Any, Any, T]) -> T:

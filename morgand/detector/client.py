@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from morgand.base.aio import wait_within
 from morgand.base.clock import Clock
 from morgand.detector.detector import DetectorView
 from morgand.detector.lease import LeaseReader, now_s
@@ -126,9 +127,7 @@ class Heartbeats:
                 writer.write(msgspec.json.encode(told))
             writer.write(b"\n")
             await writer.drain()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(SIGN_EVERY_S):
-                    await self._ordered.wait()
+            await wait_within(self._ordered, SIGN_EVERY_S)
 
     def _see(self, view: DetectorView) -> None:
         self._view = view

@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from morgand import __version__
-from morgand.base.aio import either
+from morgand.base.aio import either, persist
 from morgand.base.clock import Clock
 from morgand.base.disk import Disk
-from morgand.base.errors import ConfigError, Fenced, StorageFull, StoreConflict, Unavailable
+from morgand.base.errors import ConfigError, Fenced, MorganError, StorageFull, StoreConflict, Unavailable
 from morgand.cluster import codec, keys
 from morgand.cluster.mirror import Mirror
 from morgand.cluster.store import ClusterStore, Put, Unchanged
@@ -71,11 +71,7 @@ class Registration:
         What others write of it in the same moment is waited for, for as long as the caller has time.
         """
         self._leaving = True
-        while True:
-            try:
-                return await self._write(HostState.LEFT)
-            except StoreConflict:
-                await self._clock.sleep(RECORD_RETRY_S)
+        await self._persist(HostState.LEFT, StoreConflict)
 
     def stay(self) -> None:
         """It does not go after all; ``refresh`` tells."""
@@ -88,12 +84,7 @@ class Registration:
         """
         while True:
             changed, seen = self._mirror.next(), self._connection.next()
-            try:
-                await self._write(HostState.ALIVE)
-            except (Unavailable, StorageFull, StoreConflict) as err:
-                log.debug("record not written", extra={"reason": err.message})
-                await self._clock.sleep(RECORD_RETRY_S)
-                continue
+            await self._persist(HostState.ALIVE, Unavailable, StorageFull, StoreConflict)
             await either(changed, seen)
 
     async def keep_profile(self) -> None:
@@ -109,6 +100,11 @@ class Registration:
             await self._write(HostState.ALIVE)
         except (Unavailable, StorageFull, ConfigError, StoreConflict) as err:
             log.warning("profile not refreshed", extra={"reason": err.message})
+
+    async def _persist(self, state: HostState, *errors: type[MorganError]) -> None:
+        await persist(
+            lambda: self._write(state), log, "record not written", *errors, clock=self._clock, pause_s=RECORD_RETRY_S
+        )
 
     async def _write(self, state: HostState) -> None:
         """Write the record and the profile if they differ. What others decide about a host is kept.

@@ -3,12 +3,12 @@ is, now and then."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable
 
 import psutil
 
+from morgand.base.aio import persist, wait_within
 from morgand.base.clock import Clock
 from morgand.base.errors import StorageFull, StoreConflict, Unavailable
 from morgand.cluster import codec, keys
@@ -41,19 +41,12 @@ class StatusReporter:
     async def run(self) -> None:
         while True:
             changed = self._health.next()
-            try:
-                await self._write()
-            except (Unavailable, StorageFull, StoreConflict) as err:
-                log.debug("status not published", extra={"reason": err.message})
-                await self._clock.sleep(RETRY_S)
-                continue
-            try:
-                async with asyncio.timeout(USAGE_EVERY_S):
-                    await changed.wait()
-                if self._clock.monotonic() - self._wrote_at < GATHER_S:
-                    await self._clock.sleep(GATHER_S)
-            except TimeoutError:
-                continue
+            await persist(
+                self._write, log, "status not published", Unavailable, StorageFull, StoreConflict,
+                clock=self._clock, pause_s=RETRY_S,
+            )  # fmt: skip
+            if await wait_within(changed, USAGE_EVERY_S) and self._clock.monotonic() - self._wrote_at < GATHER_S:
+                await self._clock.sleep(GATHER_S)
 
     async def _write(self) -> None:
         await self._write_failures()

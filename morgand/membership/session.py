@@ -10,12 +10,13 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from functools import partial
 
 from aiohttp import web
 
 from morgand.api.http import make_runner
 from morgand.api.schema import InvitationReply
-from morgand.base.aio import in_order
+from morgand.base.aio import in_order, persist, wait_within
 from morgand.base.clock import Clock
 from morgand.base.errors import Conflict, StorageFull, Unavailable
 from morgand.cluster import keys, member_file
@@ -115,11 +116,8 @@ class MemberSession:
 
     async def invite(self) -> InvitationReply:
         """Raises Unavailable while there is no quorum."""
-        try:
-            async with asyncio.timeout(CONNECT_S):
-                await self.connected.wait()
-        except TimeoutError:
-            raise Unavailable("The cluster's store cannot be reached.", remedy="See `morganctl status`.") from None
+        if not await wait_within(self.connected, CONNECT_S):
+            raise Unavailable("The cluster's store cannot be reached.", remedy="See `morganctl status`.")
         made, secret, code = await Invitations(self._store, self._clock).make()
         ca_pem = await asyncio.to_thread((self._folder / trust.CA).read_bytes)
         token = tokens.write(tokens.Token(ca.digest(ca_pem), made.id, secret))
@@ -139,13 +137,8 @@ class MemberSession:
         """Go over to the shared store: the founder with what it has, a joiner with nothing."""
         target: ClusterStore = EtcdStore(self.etcd)
         founder = await asyncio.to_thread(StoreFile(self._folder).exists)
-        while True:
-            try:
-                await (self._store.move(target) if founder else self._store.adopt(target))
-                break
-            except Unavailable as err:
-                log.debug("not connected yet", extra={"reason": err.message})
-                await self._clock.sleep(RETRY_S)
+        go_over = partial(self._store.move if founder else self._store.adopt, target)
+        await persist(go_over, log, "not connected yet", Unavailable, clock=self._clock, pause_s=RETRY_S)
         if founder:
             await asyncio.to_thread(set_aside, self._folder)
         self.connected.set()

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, cast
 
 from morgand.base import staleness
+from morgand.base.aio import wait_within
 from morgand.base.clock import Clock
 from morgand.base.errors import Fenced, InvalidInput, MorganError, NotHereNow, Overloaded, Unavailable
 from morgand.peers import wire
@@ -267,9 +268,7 @@ class Rounds:
             raise self._reason or Unavailable(
                 f"No host performs {self._route.role} right now.", remedy="See `morganctl roles explain`."
             )
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(min(self._pause_s, left_s)):
-                await changed.wait()
+        await wait_within(changed, min(self._pause_s, left_s))
         if self._round:
             self._pause_s = min(2 * self._pause_s, LOOK_AGAIN_LIMIT_S)
 

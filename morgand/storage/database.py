@@ -10,7 +10,6 @@ what is under way, and a transaction of an epoch that is over does not commit (`
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -24,6 +23,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from sqlalchemy.pool import QueuePool
 
+from morgand.base.aio import wait_within
 from morgand.base.errors import Fenced, Unavailable
 from morgand.state.roles import COMING_S
 from morgand.storage import term
@@ -227,9 +227,7 @@ class Database:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + COMING_S
         while not self.admits and self._coming() and loop.time() < deadline:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(COMING_LOOK_S):
-                    await self._admitted.wait()
+            await wait_within(self._admitted, COMING_LOOK_S)
         self._check()
 
     def _check(self) -> None:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from morgand.base.aio import wait_within
 from morgand.base.errors import Unavailable
 
 
@@ -51,9 +52,4 @@ class InFlight:
 
     async def settled(self, within_s: float) -> bool:
         """Wait until nothing is under way."""
-        try:
-            async with asyncio.timeout(within_s):
-                await self._settled.wait()
-        except TimeoutError:
-            return False
-        return True
+        return await wait_within(self._settled, within_s)

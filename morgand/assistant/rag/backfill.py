@@ -7,7 +7,7 @@ import logging
 
 from morgand.assistant.rag.embed import BATCH, Embedding
 from morgand.assistant.rag.reconcile import Reconciler
-from morgand.base.aio import foreseen
+from morgand.base.aio import foreseen, wait_within
 from morgand.base.clock import Clock
 from morgand.base.errors import MorganError
 from morgand.state.ports import Library
@@ -39,11 +39,7 @@ class Backfill:
             except MorganError as err:
                 log.warning("embeddings not filled in", extra={"reason": err.message})
                 complete = False
-            try:
-                async with asyncio.timeout(None if complete else PAUSE_S):
-                    await self._wake.wait()
-            except TimeoutError:
-                continue
+            await wait_within(self._wake, None if complete else PAUSE_S)
 
     async def fill(self) -> bool:
         """Embed what has no embedding, and write it to the index. False when some had to be left."""

@@ -8,7 +8,6 @@ has unfinished is processed, whoever accepted it and whatever became of the requ
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable, Hashable, Sequence
 
@@ -19,7 +18,7 @@ from morgand.assistant.rag.pipeline import Pipeline, PipelinePorts
 from morgand.assistant.rag.reconcile import Reconciler
 from morgand.assistant.rag.removal import Remover, everything
 from morgand.assistant.rag.way import DocumentLine
-from morgand.base.aio import foreseen, to_its_end
+from morgand.base.aio import foreseen, to_its_end, wait_within
 from morgand.base.clock import Clock, SystemClock
 from morgand.base.errors import MorganError
 from morgand.config import Config
@@ -137,9 +136,7 @@ class Ingestor:
                 if not away:
                     log.warning("documents cannot be read yet", extra={"reason": err.message})
                 away = True
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_EVERY_S):
-                    await self._news.wait()
+            await wait_within(self._news, LOOK_EVERY_S)
 
     async def _queue_unfinished(self) -> None:
         """Oldest first. What is finished here while the library is read may be unfinished in its answer."""

@@ -12,13 +12,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from morgand.assistant.rag.points import index_points
+from morgand.assistant.rag.upkeep import keep_up
 from morgand.base.aio import foreseen
 from morgand.base.errors import MorganError, NotFound, NotHereNow
 from morgand.state.ports import Library, Vectors
 
 log = logging.getLogger("morgand.assistant")
 
-RETRY_S = (1.0, 2.0, 5.0, 10.0)  # while the index cannot be reached; then the last one again
 CHECK_S = 600.0  # how often it is looked at without a reason
 
 
@@ -59,21 +59,7 @@ class Reconciler:
 
     async def run(self) -> None:
         """Compare at start, whenever woken, and now and then. Ends only by cancellation."""
-        failures = 0
-        while True:
-            self._wake.clear()
-            try:
-                await foreseen(self.reconcile(), log, "index not reconciled")
-                failures = 0
-            except MorganError as err:
-                if not failures:
-                    log.warning("index not reconciled", extra={"reason": err.message})
-                failures += 1
-            try:
-                async with asyncio.timeout(RETRY_S[min(failures, len(RETRY_S)) - 1] if failures else CHECK_S):
-                    await self._wake.wait()
-            except TimeoutError:
-                continue
+        await keep_up(self.reconcile, self._wake, CHECK_S, "index not reconciled")
 
     async def reconcile(self) -> IndexDifference:
         """Make the index equal to the library now. Raises NotHereNow when one of them cannot be reached.

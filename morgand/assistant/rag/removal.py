@@ -9,17 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Callable, Collection, Mapping
 
-from morgand.assistant.rag.reconcile import RETRY_S, Reconciler
-from morgand.base.aio import foreseen
+from morgand.assistant.rag.reconcile import Reconciler
+from morgand.assistant.rag.upkeep import keep_up
 from morgand.base.errors import InvalidInput, MorganError, NotHereNow
 from morgand.config import DocumentsConfig
 from morgand.state.assistant import Document, DocumentState
 from morgand.state.ports import Cache, Library, Objects, Vectors
-
-log = logging.getLogger("morgand.assistant")
 
 SEARCHES = "search:"  # prefix of cached search results: any change of the library makes them old
 SWEEP_EVERY_S = 3600.0
@@ -61,19 +58,7 @@ class Remover:
 
     async def run(self) -> None:
         """Until cancelled."""
-        failures = 0
-        while True:
-            self._wake.clear()
-            try:
-                await foreseen(self.sweep(), log, "originals not swept")
-                failures = 0
-            except MorganError as err:
-                if not failures:
-                    log.warning("originals not swept", extra={"reason": err.message})
-                failures += 1
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(RETRY_S[min(failures, len(RETRY_S)) - 1] if failures else SWEEP_EVERY_S):
-                    await self._wake.wait()
+        await keep_up(self.sweep, self._wake, SWEEP_EVERY_S, "originals not swept")
 
     async def sweep(self) -> None:
         """Remove originals that no document has (a removal, or an upload, ended between two of its steps), then

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
+from morgand.base.aio import wait_within
 from morgand.base.clock import Clock
 from morgand.base.errors import EngineError, MorganError, StorageFull, StoreConflict, Unavailable
 from morgand.cluster import codec, keys
@@ -68,9 +69,7 @@ class Relocation:
             target = self._target()
             if target is not None:
                 await self._move(*target)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_EVERY_S):
-                    await changed.wait()
+            await wait_within(changed, LOOK_EVERY_S)
 
     async def _move(self, host: str, url: str) -> None:
         log.info("database moves", extra={"to": host})

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 import pytest
 
-from morgand.base.aio import dispensable, ended, in_order, isolated_task
+from morgand.base.aio import dispensable, ended, in_order, isolated_task, persist, wait_within
 from morgand.base.errors import Fenced, Unavailable
+from tests.fakes.storage import HandClock
+
+log = logging.getLogger("morgand")
 
 
 async def fails_when_cancelled() -> None:
@@ -133,3 +137,24 @@ async def test_it_ends_with_whoever_waits_for_it() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert over.is_set()
+
+
+async def test_an_event_is_waited_for_so_long_and_no_longer() -> None:
+    event = asyncio.Event()
+    assert not await wait_within(event, 0.0)
+    asyncio.get_running_loop().call_soon(event.set)
+    assert await wait_within(event, None)
+
+
+async def test_what_fails_as_foreseen_is_tried_until_it_is_done() -> None:
+    """With a pause between; any other failure is the caller's."""
+    clock, failures = HandClock(), [Unavailable("away"), Unavailable("away"), Fenced("over")]
+
+    async def work() -> None:
+        if failures:
+            raise failures.pop(0)
+
+    with pytest.raises(Fenced):
+        await persist(work, log, "not done", Unavailable, clock=clock, pause_s=3.0)
+    assert clock.elapsed_s == 6.0
+    await persist(work, log, "not done", Unavailable, clock=clock, pause_s=3.0)
