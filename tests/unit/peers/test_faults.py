@@ -16,6 +16,7 @@ import pytest
 
 from morgand.base.clock import SystemClock
 from morgand.base.errors import EngineError, NotFound, TooLarge, Unavailable
+from morgand.peers import client as peer_client
 from morgand.peers import wire
 from morgand.peers.client import EPOCH, NotReached, PeerClient
 from morgand.peers.watch import Watch, misses_after
@@ -131,8 +132,9 @@ async def test_a_caller_that_gives_up_ends_the_work_over_there(tmp_path: Path) -
         await client.close()
 
 
-async def test_many_waiting_calls_do_not_silence_a_host(tmp_path: Path) -> None:
+async def test_many_waiting_calls_do_not_silence_a_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """More calls than there are connections: the signs of life have their own, and nobody is given up."""
+    monkeypatch.setattr(peer_client, "CONNECT_S", 30.0)  # this process does both ends of a hundred handshakes
     async with served(tmp_path) as host:
         client = host.client(credentials(tmp_path, "a"))
         answers = await asyncio.gather(*(embed(client, "slow") for _ in range(110)))
