@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from typing import Any, TypeVar
 
 from morgand.base.errors import MorganError, Unforeseen
@@ -68,6 +68,31 @@ async def isolated_task(work: Coroutine[Any, Any, T]) -> T:
         caller = asyncio.current_task()
         if caller is not None and caller.cancelling():
             raise asyncio.CancelledError
+
+
+@contextmanager
+def cancellation_first() -> Iterator[None]:
+    """Whoever is cancelled in here hears that, and not what a library made of it on its way out.
+
+    A driver that lets go of a connection which is lost in the same moment says that it is lost: a loop that tries again
+    what is unavailable would never end.
+    """
+    before = _cancellations()
+    try:
+        yield
+    except Exception as err:
+        if _cancellations() > before:
+            raise asyncio.CancelledError from err
+        raise
+
+
+def _cancellations() -> int:
+    """How many of this task nobody has answered yet; none where there is no task."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # a thread without a loop
+        return 0
+    return task.cancelling() if task is not None else 0
 
 
 async def ended(*tasks: asyncio.Future[Any]) -> None:

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from morgand.base.aio import dispensable, ended, in_order, isolated_task
+from morgand.base.aio import cancellation_first, dispensable, ended, in_order, isolated_task
 from morgand.base.errors import Fenced, Unavailable
 
 
@@ -37,6 +37,37 @@ async def test_a_failure_in_the_moment_of_a_cancellation_does_not_stand_in_for_i
         keeping.cancel()
     assert done
     assert keeping.cancelled()
+
+
+@pytest.mark.parametrize("cleaning_up", [False, True])
+async def test_what_a_library_says_of_what_was_cancelled_does_not_stand_in_for_the_cancellation(
+    *, cleaning_up: bool
+) -> None:
+    """But what fails while somebody cleans up, who knows of the cancellation already, is told."""
+
+    async def work() -> None:
+        try:
+            if cleaning_up:
+                await asyncio.Event().wait()
+        finally:
+            with cancellation_first():
+                if cleaning_up:
+                    raise Unavailable
+                await fails_when_cancelled()
+
+    working = asyncio.create_task(work())
+    await asyncio.sleep(0)
+    working.cancel()
+    await asyncio.wait([working])
+    assert working.cancelled() is not cleaning_up
+    if cleaning_up:
+        with pytest.raises(Unavailable):
+            await working
+
+
+def test_without_a_task_nothing_is_cancelled() -> None:
+    with pytest.raises(Unavailable), cancellation_first():
+        raise Unavailable
 
 
 async def test_work_in_a_task_of_its_own_gives_its_result_and_its_failure() -> None:
