@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import pytest
 
-from morgand.base.aio import cancellation_first, dispensable, ended, in_order, isolated_task
-from morgand.base.errors import Fenced, Unavailable
+from morgand.base.aio import Parts, Pauses, cancellation_first, dispensable, ended, in_order, isolated_task
+from morgand.base.errors import Fenced, Unavailable, Unforeseen
 
 
 async def fails_when_cancelled() -> None:
@@ -127,9 +129,74 @@ async def test_a_defect_is_told_and_the_work_begins_again(caplog: pytest.LogCapt
         if tries < 3:
             raise PermissionError("models")
 
-    await dispensable("downloads", work, pause_s=0.0)
+    await dispensable("downloads", work, Pauses(0.0, 0.0))
     assert tries == 3
     assert [one.message for one in caplog.records] == ["defect", "defect"]
+
+
+def test_pauses_grow_up_to_the_last_one_and_begin_anew_when_it_went_well() -> None:
+    pauses, now_s, found = Pauses(1.0, 60.0), 1000.0, []
+    for _ in range(9):
+        found.append(pauses.after_failure(now_s))
+        now_s += found[-1] + 0.5
+    assert found == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0]
+    assert pauses.after_failure(now_s + 60.0) == 1.0
+
+
+async def test_a_defect_of_one_part_costs_the_others_nothing_unless_it_is_needed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Then the group ends with a sentence, and the log names the part."""
+    failed, going_on, release = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def defect() -> None:
+        failed.set()
+        raise KeyError("tags")
+
+    async def other() -> None:
+        await failed.wait()
+        await asyncio.sleep(0.01)
+        going_on.set()
+        await release.wait()
+        await defect()
+
+    async def together() -> None:
+        async with asyncio.TaskGroup() as group:
+            parts = Parts(group)
+            parts.dispensable("tags", defect)
+            parts.needed("mirror", other)
+
+    running = asyncio.create_task(together())
+    await going_on.wait()
+    assert not running.done()
+    release.set()
+    with pytest.raises(ExceptionGroup) as ended_with:
+        await running
+    assert [type(one) for one in ended_with.value.exceptions] == [Unforeseen]
+    told = {(one.message, one.__dict__.get("work") or one.__dict__.get("part")) for one in caplog.records}
+    assert told == {("defect", "tags"), ("a part that is needed failed", "mirror")}
+
+
+async def test_what_a_needed_part_says_itself_passes() -> None:
+    """Alone and from a group of its own."""
+
+    async def removed() -> None:
+        raise Fenced
+
+    async def grouped() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(removed())
+
+    for work in (removed, grouped):
+        with pytest.raises(ExceptionGroup) as ended_with:
+            await asyncio.create_task(_one_part(work))
+        assert ended_with.value.subgroup(Fenced) is not None
+        assert ended_with.value.subgroup(Unforeseen) is None
+
+
+async def _one_part(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async with asyncio.TaskGroup() as group:
+        Parts(group).needed("pulse", work)
 
 
 async def test_what_is_meant_for_others_passes() -> None:
