@@ -1,8 +1,8 @@
 """The composition root: build everything, start in order, stop in reverse.
 
 Order: lock, identity, store, profile, APIs, then in one task group leadership, this host's record and profile, and what
-it is assigned. A task that ends by itself ends the daemon: its supervisor starts it anew. What only serves convenience
-is begun again instead.
+it is assigned. A defect of what the host cannot do without ends the daemon, and the service manager starts it anew: the
+copy of the store, the connection to the others, what performs roles. Everything else is begun again after a pause.
 """
 
 from __future__ import annotations
@@ -11,9 +11,7 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Any
 
 from morgand.admin import doctor
 from morgand.admin.api_keys import StoredKeys
@@ -27,7 +25,7 @@ from morgand.api.service import ApiContext
 from morgand.assistant.delivery import Delivery
 from morgand.assistant.replay import Replay, patience_s
 from morgand.base import log as logs
-from morgand.base.aio import dispensable, in_order
+from morgand.base.aio import Parts, in_order
 from morgand.base.clock import Clock, SystemClock
 from morgand.base.datadir import DataDir
 from morgand.base.errors import MorganError, first_of
@@ -191,28 +189,26 @@ class Daemon:
 
     async def _until_stopped(self) -> None:
         async with asyncio.TaskGroup() as group:
-            connected = group.create_task(self._connection.run(), name="connection")
+            parts = Parts(group)
+            connected = parts.needed("connection", self._connection.run)
             stopping = group.create_task(self._stop.wait())
             ready = group.create_task(self._connection.ready())
             await asyncio.wait((stopping, ready), return_when=asyncio.FIRST_COMPLETED)
             self._leading.begin(group)
-
-            def beside(name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
-                return group.create_task(dispensable(name, work), name=name)
-
             tasks = [
-                connected, ready,
-                group.create_task(self._mirror.run(), name="mirror"),
-                group.create_task(self._reporter.run(), name="reporter"),
-                group.create_task(self._host_agent.run(), name="host-agent"),
-                group.create_task(self._registration.keep_record(), name="record"),
-                beside("profile", self._registration.keep_profile),
-                beside("disk", partial(self._disk.run, self._registration.refresh)),
-                beside("downloads", self._wanted.run),
-                group.create_task(self._replay.run(), name="outbox"),
-                group.create_task(self._database.run(), name="move"),
-                beside("goodbyes", lambda: power_events().run(partial(self._handle, group))),
-            ]  # fmt: skip
+                connected,
+                ready,
+                parts.needed("mirror", self._mirror.run),
+                parts.needed("host-agent", self._host_agent.run),
+                parts.dispensable("reporter", self._reporter.run),
+                parts.dispensable("record", self._registration.keep_record),
+                parts.dispensable("profile", self._registration.keep_profile),
+                parts.dispensable("disk", partial(self._disk.run, self._registration.refresh)),
+                parts.dispensable("downloads", self._wanted.run),
+                parts.dispensable("outbox", self._replay.run),
+                parts.dispensable("move", self._database.run),
+                parts.dispensable("goodbyes", lambda: power_events().run(partial(self._handle, group))),
+            ]
             log.info("running", extra={"host_id": self._identity.id})
             await self._stop.wait()
             await self._drain.run(HAND_OVER_S)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-from morgand.base.aio import isolated_task
+from morgand.base.aio import Pauses, isolated_task
 from morgand.base.clock import Clock
 from morgand.base.errors import Fenced, StorageFull, StoreConflict, Unavailable
 from morgand.cluster import codec, election, fencing, keys
@@ -28,6 +28,7 @@ log = logging.getLogger("morgand.leader")
 PAUSE_S = 0.5
 LOOK_EVERY_S = 0.5  # at the hosts, when nothing is heard of them
 RETRY_S = 0.05
+RESIGN_S = 1.0
 VERDICT_S = 0.15  # the votes of the others come within a beat
 Duty = Callable[[Leadership], Coroutine[Any, Any, None]]
 
@@ -61,19 +62,32 @@ class Leader:
         return self._held
 
     async def run(self) -> None:
+        """A defect of a duty costs the leadership: another host leads, or this one again after a pause."""
+        pauses = Pauses()
         while True:
-            unavailable = False
+            pause_s = 0.0
             try:
                 await isolated_task(self._campaign_and_lead())
             except* Fenced as group:
                 log.info("leadership ended", extra={"reason": str(group.exceptions[0])})
             except* Unavailable as group:
                 log.warning("cannot lead", extra={"reason": str(group.exceptions[0])})
-                unavailable = True
+                pause_s = PAUSE_S
+            except* Exception as group:  # supervisor of the leader's duties
+                pause_s = pauses.after_failure(self._clock.monotonic())
+                log.exception("leadership given up: a defect", exc_info=group, extra={"again_in_s": pause_s})
+                await self._resign()
             finally:
                 self._held = None
-            if unavailable:
-                await self._clock.sleep(PAUSE_S)
+            if pause_s:
+                await self._clock.sleep(pause_s)
+
+    async def _resign(self) -> None:
+        """Whoever cannot be told now sees it when another takes over, or this host again."""
+        if self._held is not None:
+            with contextlib.suppress(Unavailable, StorageFull, TimeoutError):
+                async with asyncio.timeout(RESIGN_S):
+                    await election.resign(self._store, self._held)
 
     async def _campaign_and_lead(self) -> None:
         self._held = held = await election.campaign(self._store, self._me, self._lost)

@@ -8,15 +8,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from aiohttp import web
 
 from morgand.api.http import make_runner
 from morgand.api.schema import InvitationReply
-from morgand.base.aio import in_order, persist, wait_within
+from morgand.base.aio import Parts, in_order, persist, wait_within
 from morgand.base.clock import Clock
 from morgand.base.errors import Conflict, StorageFull, Unavailable
 from morgand.cluster import keys, member_file
@@ -87,20 +88,21 @@ class MemberSession:
         try:
             await web.TCPSite(runner, me.address, me.port, ssl_context=self._credentials.server).start()
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._seat.run(), name="seat")
-                group.create_task(self._gossip.run(), name="gossip")
-                group.create_task(self._connect(), name="connect")
-                group.create_task(self._once_connected(self.pulse.run), name="pulse")
-                group.create_task(self._succession.run(), name="succession")
-                group.create_task(self._drop_fenced(), name="fenced")
-                group.create_task(self._gossip.advertise(), name="advertise")
-                group.create_task(self._gossip.forget_removed(), name="forget")
-                group.create_task(self._once_connected(self._gossip.keep_tags), name="tags")
-                group.create_task(self._once_connected(self._remember), name="remember")
-                group.create_task(self._once_connected(self._credentials.heed_revocations), name="revocations")
-                group.create_task(self._credentials.renewal().run(), name="renewal")
-                group.create_task(RevocationCheck(self._folder, self._doubtful, self._clock).run(), name="expulsion")
-                group.create_task(Copy(self._mirror, self._folder, self._clock).run(), name="copy")
+                parts = Parts(group)
+                parts.needed("seat", self._seat.run)
+                parts.needed("connect", self._connect)
+                parts.needed("pulse", self._once_connected(self.pulse.run))
+                parts.dispensable("gossip", self._gossip.run)
+                parts.dispensable("succession", self._succession.run)
+                parts.dispensable("fenced", self._drop_fenced)
+                parts.dispensable("advertise", self._gossip.advertise)
+                parts.dispensable("forget", self._gossip.forget_removed)
+                parts.dispensable("tags", self._once_connected(self._gossip.keep_tags))
+                parts.dispensable("remember", self._once_connected(self._remember))
+                parts.dispensable("revocations", self._once_connected(self._credentials.heed_revocations))
+                parts.dispensable("renewal", self._credentials.renewal().run)
+                parts.dispensable("expulsion", RevocationCheck(self._folder, self._doubtful, self._clock).run)
+                parts.dispensable("copy", Copy(self._mirror, self._folder, self._clock).run)
         except OSError as err:
             raise Conflict(
                 f"{me.api} cannot be used: {err.strerror}.", remedy="Set cluster.port to another one."
@@ -153,9 +155,12 @@ class MemberSession:
             found = list(self.membership.peers)
         return [one for one in found if one != self.membership.api]
 
-    async def _once_connected(self, run: Callable[[], Awaitable[None]]) -> None:
-        await self.connected.wait()
-        await run()
+    def _once_connected(self, run: Callable[[], Awaitable[None]]) -> Callable[[], Coroutine[Any, Any, None]]:
+        async def run_then() -> None:
+            await self.connected.wait()
+            await run()
+
+        return run_then
 
     async def _drop_fenced(self) -> None:
         """Whoever is given up is not waited for: connections to it end at once."""

@@ -9,6 +9,7 @@ import asyncpg
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from morgand.base.aio import cancellation_first
 from morgand.base.errors import Conflict, InvalidInput, MorganError, StorageFull, Unavailable
 
 # primary result codes, https://sqlite.org/rescode.html (the low byte of the extended ones)
@@ -24,18 +25,19 @@ WAIT = "Try again shortly."
 @contextmanager
 def translated() -> Iterator[None]:
     """Turn what the database library raises into our errors; leave faults of the program as they are."""
-    try:
-        yield
-    except DBAPIError as err:
-        if (ours := _of_database(err)) is None:
-            raise
-        raise ours from err
-    except asyncpg.InternalClientError as err:  # used in the moment in which the server ends the connection
-        raise Unavailable("The connection to the database was lost.", remedy=WAIT) from err
-    except PoolTimeout as err:
-        raise Unavailable("All database connections are in use.", remedy=WAIT) from err
-    except OSError as err:  # the server's socket, or the file
-        raise _of_system(err) from err
+    with cancellation_first():
+        try:
+            yield
+        except DBAPIError as err:
+            if (ours := _of_database(err)) is None:
+                raise
+            raise ours from err
+        except asyncpg.InternalClientError as err:  # used in the moment in which the server ends the connection
+            raise Unavailable("The connection to the database was lost.", remedy=WAIT) from err
+        except PoolTimeout as err:
+            raise Unavailable("All database connections are in use.", remedy=WAIT) from err
+        except OSError as err:  # the server's socket, or the file
+            raise _of_system(err) from err
 
 
 def _of_database(err: DBAPIError) -> MorganError | None:

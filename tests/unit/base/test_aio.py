@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import pytest
 
-from morgand.base.aio import dispensable, ended, in_order, isolated_task, persist, wait_within
-from morgand.base.errors import Fenced, Unavailable
+from morgand.base.aio import (
+    Parts,
+    Pauses,
+    cancellation_first,
+    dispensable,
+    ended,
+    in_order,
+    isolated_task,
+    persist,
+    wait_within,
+)
+from morgand.base.errors import Fenced, Unavailable, Unforeseen
 from tests.fakes.storage import HandClock
 
 log = logging.getLogger("morgand")
@@ -41,6 +53,37 @@ async def test_a_failure_in_the_moment_of_a_cancellation_does_not_stand_in_for_i
         keeping.cancel()
     assert done
     assert keeping.cancelled()
+
+
+@pytest.mark.parametrize("cleaning_up", [False, True])
+async def test_what_a_library_says_of_what_was_cancelled_does_not_stand_in_for_the_cancellation(
+    *, cleaning_up: bool
+) -> None:
+    """But what fails while somebody cleans up, who knows of the cancellation already, is told."""
+
+    async def work() -> None:
+        try:
+            if cleaning_up:
+                await asyncio.Event().wait()
+        finally:
+            with cancellation_first():
+                if cleaning_up:
+                    raise Unavailable
+                await fails_when_cancelled()
+
+    working = asyncio.create_task(work())
+    await asyncio.sleep(0)
+    working.cancel()
+    await asyncio.wait([working])
+    assert working.cancelled() is not cleaning_up
+    if cleaning_up:
+        with pytest.raises(Unavailable):
+            await working
+
+
+def test_without_a_task_nothing_is_cancelled() -> None:
+    with pytest.raises(Unavailable), cancellation_first():
+        raise Unavailable
 
 
 async def test_work_in_a_task_of_its_own_gives_its_result_and_its_failure() -> None:
@@ -100,9 +143,74 @@ async def test_a_defect_is_told_and_the_work_begins_again(caplog: pytest.LogCapt
         if tries < 3:
             raise PermissionError("models")
 
-    await dispensable("downloads", work, pause_s=0.0)
+    await dispensable("downloads", work, Pauses(0.0, 0.0))
     assert tries == 3
     assert [one.message for one in caplog.records] == ["defect", "defect"]
+
+
+def test_pauses_grow_up_to_the_last_one_and_begin_anew_when_it_went_well() -> None:
+    pauses, now_s, found = Pauses(1.0, 60.0), 1000.0, []
+    for _ in range(9):
+        found.append(pauses.after_failure(now_s))
+        now_s += found[-1] + 0.5
+    assert found == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0]
+    assert pauses.after_failure(now_s + 60.0) == 1.0
+
+
+async def test_a_defect_of_one_part_costs_the_others_nothing_unless_it_is_needed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Then the group ends with a sentence, and the log names the part."""
+    failed, going_on, release = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def defect() -> None:
+        failed.set()
+        raise KeyError("tags")
+
+    async def other() -> None:
+        await failed.wait()
+        await asyncio.sleep(0.01)
+        going_on.set()
+        await release.wait()
+        await defect()
+
+    async def together() -> None:
+        async with asyncio.TaskGroup() as group:
+            parts = Parts(group)
+            parts.dispensable("tags", defect)
+            parts.needed("mirror", other)
+
+    running = asyncio.create_task(together())
+    await going_on.wait()
+    assert not running.done()
+    release.set()
+    with pytest.raises(ExceptionGroup) as ended_with:
+        await running
+    assert [type(one) for one in ended_with.value.exceptions] == [Unforeseen]
+    told = {(one.message, one.__dict__.get("work") or one.__dict__.get("part")) for one in caplog.records}
+    assert told == {("defect", "tags"), ("a part that is needed failed", "mirror")}
+
+
+async def test_what_a_needed_part_says_itself_passes() -> None:
+    """Alone and from a group of its own."""
+
+    async def removed() -> None:
+        raise Fenced
+
+    async def grouped() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(removed())
+
+    for work in (removed, grouped):
+        with pytest.raises(ExceptionGroup) as ended_with:
+            await asyncio.create_task(_one_part(work))
+        assert ended_with.value.subgroup(Fenced) is not None
+        assert ended_with.value.subgroup(Unforeseen) is None
+
+
+async def _one_part(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async with asyncio.TaskGroup() as group:
+        Parts(group).needed("pulse", work)
 
 
 async def test_what_is_meant_for_others_passes() -> None:

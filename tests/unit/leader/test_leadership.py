@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from morgand.base.aio import ended
 from morgand.base.clock import SystemClock
 from morgand.base.errors import Unavailable
 from morgand.cluster import codec, keys
@@ -86,6 +87,51 @@ async def test_a_store_that_goes_away_again_and_again_does_not_end_leading(tmp_p
     assert leader.held == led[1]
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+    await local.close()
+
+
+class Shared:
+    """A store that others can write, too: nobody takes the lead over from a leader that is there."""
+
+    alone = False
+
+    def __init__(self, store: LocalStore) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._store, name)
+
+
+async def test_a_defect_of_a_duty_costs_the_leadership_and_another_host_leads(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The daemon goes on; the log has the cause. Where the duty fails everywhere they take turns, ever more slowly."""
+    local = await LocalStore.open(tmp_path)
+    store, led = Shared(local), list[str]()
+    all_led = asyncio.Event()
+
+    async def duty(held: Leadership) -> None:
+        led.append(held.host)
+        if len(led) == 4:
+            all_led.set()
+            await asyncio.Event().wait()
+        raise KeyError("a record that nobody foresaw")
+
+    leaders = [
+        Leader(
+            host, store=store, mirror=Mirror(local, SystemClock()), sights=Eyes(),  # type: ignore[arg-type]
+            inputs=lambda: Inputs((), (), {}, datetime.now(UTC)), clock=SystemClock(), duties=lambda: (duty,),
+        )
+        for host in ("a", "b")
+    ]  # fmt: skip
+    running = [asyncio.create_task(one.run()) for one in leaders]
+    async with asyncio.timeout(60):
+        await all_led.wait()
+    assert not any(one.done() for one in running)
+    assert led in (["a", "b", "a", "b"], ["b", "a", "b", "a"])
+    assert [one.message for one in caplog.records if one.exc_info] == ["leadership given up: a defect"] * 3
+    assert "a record that nobody foresaw" in caplog.text
+    await ended(*running)
     await local.close()
 
 
